@@ -1,0 +1,237 @@
+//! Audit records: who asked for what, when, why, what was decided, and what came of it. Never a value.
+//!
+//! A record's stored form is one line of JSON with its fields in the order of this file. Those exact bytes are the
+//! leaf of the transparency log and the line of an export, so a record reads the same everywhere, and a verifier needs
+//! no knowledge of its meaning.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// One line of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditRecord {
+    /// Position in this broker's log, from 0 without a gap. Given by the ledger.
+    pub seq: u64,
+    pub time: Timestamp,
+    pub request_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
+    pub actor: Actor,
+    pub action: Action,
+    /// What it was done to: a reference, a lease id, an environment's or node's name.
+    pub resource: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease_id: Option<String>,
+    pub decision: Decision,
+    /// The policies that decided, by id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<String>,
+    /// The reason that the caller gave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    pub outcome: Outcome,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_kind: Option<String>,
+    /// From the request's arrival to the record, in microseconds.
+    pub latency_us: u64,
+}
+
+/// Who did it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Actor {
+    /// A SPIFFE ID.
+    pub principal: String,
+    /// How the broker knows: `mtls`, `join-token`, `node`, `broker`.
+    pub method: String,
+    /// SHA-256 of the credential that was presented, as hex: tells two credentials of one principal apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential: Option<String>,
+    /// The node whose agent spoke for the principal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// What that agent attested.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub selectors: Vec<String>,
+    /// The network address that the request came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+}
+
+/// What was done. The names are those of Cedar actions, so that a denial can be read beside the policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    Read,
+    Resolve,
+    List,
+    Write,
+    Delete,
+    Renew,
+    Revoke,
+    Expire,
+    Gone,
+    Stuck,
+    ApplyEnvironment,
+    DeleteEnvironment,
+    ViewEnvironment,
+    ApplyPolicy,
+    ViewPolicy,
+    CheckPolicy,
+    CreateJoinToken,
+    Join,
+    RenewCertificate,
+    ListNodes,
+    EvictNode,
+    ListLeases,
+    QueryAudit,
+    ViewSystem,
+    Authenticate,
+    Watch,
+}
+
+impl Action {
+    /// Every action, for the policy schema and the surface tables.
+    pub const ALL: [Self; 26] = [
+        Self::Read,
+        Self::Resolve,
+        Self::List,
+        Self::Write,
+        Self::Delete,
+        Self::Renew,
+        Self::Revoke,
+        Self::Expire,
+        Self::Gone,
+        Self::Stuck,
+        Self::ApplyEnvironment,
+        Self::DeleteEnvironment,
+        Self::ViewEnvironment,
+        Self::ApplyPolicy,
+        Self::ViewPolicy,
+        Self::CheckPolicy,
+        Self::CreateJoinToken,
+        Self::Join,
+        Self::RenewCertificate,
+        Self::ListNodes,
+        Self::EvictNode,
+        Self::ListLeases,
+        Self::QueryAudit,
+        Self::ViewSystem,
+        Self::Authenticate,
+        Self::Watch,
+    ];
+
+    /// The name in records, policies, metrics and the CLI.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Resolve => "resolve",
+            Self::List => "list",
+            Self::Write => "write",
+            Self::Delete => "delete",
+            Self::Renew => "renew",
+            Self::Revoke => "revoke",
+            Self::Expire => "expire",
+            Self::Gone => "gone",
+            Self::Stuck => "stuck",
+            Self::ApplyEnvironment => "apply-environment",
+            Self::DeleteEnvironment => "delete-environment",
+            Self::ViewEnvironment => "view-environment",
+            Self::ApplyPolicy => "apply-policy",
+            Self::ViewPolicy => "view-policy",
+            Self::CheckPolicy => "check-policy",
+            Self::CreateJoinToken => "create-join-token",
+            Self::Join => "join",
+            Self::RenewCertificate => "renew-certificate",
+            Self::ListNodes => "list-nodes",
+            Self::EvictNode => "evict-node",
+            Self::ListLeases => "list-leases",
+            Self::QueryAudit => "query-audit",
+            Self::ViewSystem => "view-system",
+            Self::Authenticate => "authenticate",
+            Self::Watch => "watch",
+        }
+    }
+}
+
+impl std::str::FromStr for Action {
+    type Err = UnknownAction;
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Self::ALL
+            .into_iter()
+            .find(|action| action.as_str() == name)
+            .ok_or_else(|| UnknownAction(name.to_owned()))
+    }
+}
+
+/// A name that is no action.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no action `{0}`")]
+pub struct UnknownAction(String);
+
+/// What policy said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decision {
+    Allow,
+    Deny,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    Ok,
+    Denied,
+    Failed,
+}
+
+impl Outcome {
+    /// The name in records and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Denied => "denied",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl AuditRecord {
+    /// The stored form: one line of JSON, without the newline.
+    pub fn to_line(&self) -> Vec<u8> {
+        // Strings, numbers and times always serialise; an empty line would fail verification loudly.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Reads a stored record back.
+    ///
+    /// # Errors
+    /// When the line is no record of this version.
+    pub fn from_line(line: &[u8]) -> Result<Self, MalformedRecord> {
+        serde_json::from_slice(line).map_err(MalformedRecord)
+    }
+}
+
+/// A line that is no audit record.
+#[derive(Debug, thiserror::Error)]
+#[error("the line is no audit record")]
+pub struct MalformedRecord(#[source] serde_json::Error);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_agree_with_the_stored_form() {
+        for action in Action::ALL {
+            assert_eq!(serde_json::to_value(action).expect("json"), action.as_str());
+            assert_eq!(action.as_str().parse(), Ok(action));
+        }
+    }
+}

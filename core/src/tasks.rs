@@ -1,0 +1,130 @@
+//! Long-lived tasks by name, and the order in which a process goes down.
+//!
+//! A task that ends or panics while the process is meant to run is a fault that nobody would notice: the reaper stops
+//! and leases no longer expire. So every task is spawned here under a name, and one that ends early starts the
+//! shutdown, which `main` turns into a failing exit code. Short work that must outlive the request that began it (such
+//! as finishing an issuance whose caller hung up) is spawned here too, by [`Tasks::finish`], and drained at the end.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+/// Spawns tasks and tells them when to stop. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    stop: Arc<watch::Sender<Stop>>,
+}
+
+/// Why the process goes down, once it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// It does not.
+    No,
+    /// It was asked to.
+    Asked,
+    /// A task that must run ended.
+    TaskEnded {
+        /// Which.
+        task: &'static str,
+    },
+}
+
+impl Tasks {
+    /// No tasks yet.
+    pub fn new() -> Self {
+        Self { tracker: TaskTracker::new(), stop: Arc::new(watch::Sender::new(Stop::No)) }
+    }
+
+    /// Spawns a task that runs until [`Tasks::stopping`]; its end before that brings the process down.
+    #[expect(clippy::disallowed_methods, reason = "this is the tracker that everything is spawned through")]
+    pub fn run(&self, task: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = Arc::clone(&self.stop);
+        let handle = tokio::spawn(work);
+        self.tracker.spawn(async move {
+            let end = handle.await;
+            let early = stop.send_if_modified(|stop| {
+                let early = *stop == Stop::No;
+                if early {
+                    *stop = Stop::TaskEnded { task };
+                }
+                early
+            });
+            if early {
+                tracing::error!(task, panicked = end.is_err(), "task ended early");
+            }
+        });
+    }
+
+    /// Spawns work that has an end and must reach it, whoever waits for it.
+    pub fn finish<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<T> {
+        self.tracker.spawn(work)
+    }
+
+    /// Starts the shutdown.
+    pub fn stop(&self) {
+        self.stop.send_if_modified(|stop| {
+            let first = *stop == Stop::No;
+            if first {
+                *stop = Stop::Asked;
+            }
+            first
+        });
+    }
+
+    /// Waits for the shutdown to start and says why it did.
+    pub async fn stopping(&self) -> Stop {
+        let mut seen = self.stop.subscribe();
+        // The sender lives in `self`, so waiting cannot fail.
+        seen.wait_for(|stop| *stop != Stop::No).await.map_or(Stop::Asked, |stop| *stop)
+    }
+
+    /// Waits until every task has ended, at most for `grace`; answers whether they all did.
+    pub async fn drain(&self, grace: Duration) -> bool {
+        self.stop();
+        self.tracker.close();
+        tokio::time::timeout(grace, self.tracker.wait()).await.is_ok()
+    }
+}
+
+impl Default for Tasks {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_ends_early_stops_the_process_and_is_named() {
+        let tasks = Tasks::new();
+        tasks.run("reaper", async {});
+        assert_eq!(tasks.stopping().await, Stop::TaskEnded { task: "reaper" });
+    }
+
+    #[tokio::test]
+    async fn a_task_that_ends_after_the_stop_is_no_fault() {
+        let tasks = Tasks::new();
+        let until = tasks.clone();
+        tasks.run("reaper", async move {
+            until.stopping().await;
+        });
+        assert!(tasks.drain(Duration::from_secs(5)).await);
+        assert_eq!(tasks.stopping().await, Stop::Asked);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn draining_gives_up_after_the_grace() {
+        let tasks = Tasks::new();
+        drop(tasks.finish(std::future::pending::<()>()));
+        assert!(!tasks.drain(Duration::from_secs(5)).await);
+    }
+}
