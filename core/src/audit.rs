@@ -68,6 +68,8 @@ pub struct Actor {
 #[serde(rename_all = "kebab-case")]
 pub enum Action {
     Read,
+    /// An agent served the secret from its cache, under a lease that the broker granted before.
+    LocalRead,
     Resolve,
     List,
     Write,
@@ -97,8 +99,9 @@ pub enum Action {
 
 impl Action {
     /// Every action, for the policy schema and the surface tables.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::Read,
+        Self::LocalRead,
         Self::Resolve,
         Self::List,
         Self::Write,
@@ -130,6 +133,7 @@ impl Action {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",
+            Self::LocalRead => "local-read",
             Self::Resolve => "resolve",
             Self::List => "list",
             Self::Write => "write",

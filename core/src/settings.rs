@@ -124,9 +124,8 @@ impl<'faults> Section<'faults> {
     /// bare text is refused: it would be the secret.
     pub fn secret_source(&mut self, key: &'static str) -> Option<SecretSource> {
         const FORM: &str = "a source, one of { file = \"PATH\" }, { env = \"NAME\" }, { credential = \"NAME\" }; never the secret itself";
-        let mut table = match self.take(key)? {
-            Value::Table(table) => table,
-            _ => return self.fault(key, format!("must be {FORM}")),
+        let Value::Table(mut table) = self.take(key)? else {
+            return self.fault(key, format!("must be {FORM}"));
         };
         let source =
             match (table.len(), table.remove("file"), table.remove("env"), table.remove("credential")) {
