@@ -1,0 +1,210 @@
+//! The store as a backend: each call is a closure for the pool, and each failure a `BackendError`.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bursar_core::backend::{Backend, BackendError, Capabilities, Fetched, Operation, VersionInfo, Writing};
+use bursar_core::secret::SecretData;
+use bursar_core::{BackendName, Clock, Secret, SecretPath, Version};
+use rusqlite::Connection;
+use tracing::instrument;
+
+use crate::error::{Fault, OpenError};
+use crate::keys::DataKey;
+use crate::number::Number;
+use crate::pool::Pool;
+use crate::write::NewVersion;
+use crate::{file, list, open, payload, read, write};
+
+/// Where a store is and how it is opened.
+pub struct LocalConfig {
+    /// The name that it is mounted under.
+    pub name: BackendName,
+    /// The database file; made with mode 0600 when absent, and directories above it with 0700.
+    pub path: PathBuf,
+    /// Tells when a version was made.
+    pub clock: Arc<dyn Clock>,
+    /// The key-encryption key, 32 bytes. A new store is bound to it; an existing one must have been.
+    pub key: Secret,
+    /// How many versions of each secret are kept; [`DEFAULT_MAX_VERSIONS`] unless there is a reason. A lower number
+    /// than before destroys older versions of a secret when it is next written.
+    pub max_versions: NonZeroU32,
+}
+
+/// Bursar's own store, open.
+pub struct LocalBackend {
+    name: BackendName,
+    path: PathBuf,
+    clock: Arc<dyn Clock>,
+    max_versions: NonZeroU32,
+    key: Arc<DataKey>,
+    readers: Pool,
+    writer: Pool,
+}
+
+impl LocalBackend {
+    /// Opens the store, or makes it. Waits for the disk: for the start of a program, not for a task.
+    ///
+    /// # Errors
+    /// [`OpenError`]; the file is then as it was.
+    pub fn open(config: LocalConfig) -> Result<Self, OpenError> {
+        let LocalConfig { name, path, clock, key: kek, max_versions } = config;
+        let (writer, key) = open::open(&path, &kek)?;
+        let readers: Result<_, _> = (0..READERS).map(|_| file::connect_reader(&path)).collect();
+        let readers = Pool::new(readers.map_err(|source| OpenError::database(&path, source))?);
+        let writer = Pool::new(vec![writer]);
+        Ok(Self { name, path, clock, max_versions, key: Arc::new(key), readers, writer })
+    }
+
+    /// Wraps the store's data key by another key-encryption key, which the next opening needs. No value is encrypted
+    /// anew, and calls go on meanwhile. An older copy of the file still opens with the old key. Waits for the disk,
+    /// like [`LocalBackend::open`].
+    ///
+    /// # Errors
+    /// [`OpenError`]. The store then opens with the old key, unless the fault is [`OpenError::Database`], where the
+    /// new wrapping may be written already: keep both keys until one opens it.
+    pub fn rewrap(&self, kek: &Secret) -> Result<(), OpenError> {
+        open::rewrap(&self.path, &self.key, kek)
+    }
+
+    async fn reading<T, F>(&self, operation: Operation, work: F) -> Result<T, BackendError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Connection, &DataKey) -> Result<T, Fault> + Send + 'static,
+    {
+        let key = Arc::clone(&self.key);
+        self.readers
+            .run(move |connection| work(connection, &key))
+            .await
+            .or_else(|it| self.refuse(operation, &it))
+    }
+
+    async fn marking(
+        &self,
+        operation: Operation,
+        path: &SecretPath,
+        versions: &[Version],
+        deleted: bool,
+    ) -> Result<(), BackendError> {
+        let (path, versions) = (path.clone(), versions.to_vec());
+        let marked =
+            self.writer.run(move |connection| write::mark(connection, &path, &versions, deleted)).await;
+        marked.or_else(|fault| self.refuse(operation, &fault))
+    }
+
+    /// The only place where a fault becomes an error, so also where one that an operator must see is logged.
+    fn refuse<T>(&self, operation: Operation, fault: &Fault) -> Result<T, BackendError> {
+        let (kind, code) = fault.classify();
+        if !matches!(fault, Fault::NotFound | Fault::Conflict | Fault::TooLarge) {
+            tracing::warn!(backend = %self.name, operation = operation.as_str(), ?fault, "the local store failed");
+        }
+        let error = BackendError::new(kind, &self.name, operation);
+        Err(BackendError { code, ..error })
+    }
+}
+
+#[async_trait]
+impl Backend for LocalBackend {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { kind: "local", versions: true, list: true, leasing: false, writing: true }
+    }
+
+    #[instrument(skip_all, fields(backend = %self.name))]
+    async fn read(&self, path: &SecretPath, version: Option<&Version>) -> Result<Fetched, BackendError> {
+        let number = match version.map(Number::parse) {
+            Some(None) => return self.refuse(Operation::Read, &Fault::NotFound),
+            number => number.flatten(),
+        };
+        let path = path.clone();
+        self.reading(Operation::Read, move |connection, key| read::value(connection, key, &path, number))
+            .await
+    }
+
+    #[instrument(skip_all, fields(backend = %self.name))]
+    async fn list(
+        &self,
+        folder: Option<&SecretPath>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>, BackendError> {
+        let (folder, after) = (folder.cloned(), after.map(str::to_owned));
+        self.reading(Operation::List, move |connection, _| {
+            list::entries(connection, folder.as_ref(), after.as_deref(), limit)
+        })
+        .await
+    }
+
+    #[instrument(skip_all, fields(backend = %self.name))]
+    async fn versions(&self, path: &SecretPath) -> Result<Vec<VersionInfo>, BackendError> {
+        let path = path.clone();
+        self.reading(Operation::Versions, move |connection, _| read::versions(connection, &path)).await
+    }
+
+    #[instrument(skip_all, fields(backend = %self.name))]
+    async fn health(&self) -> Result<(), BackendError> {
+        self.reading(Operation::Health, |connection, key| open::prove(connection, key)).await
+    }
+
+    fn writing(&self) -> Option<&dyn Writing> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Writing for LocalBackend {
+    #[instrument(skip_all, fields(backend = %self.name))]
+    async fn put(
+        &self,
+        path: &SecretPath,
+        data: SecretData,
+        expected: Option<u64>,
+    ) -> Result<Version, BackendError> {
+        let plain = payload::encode(&data).or_else(|fault| self.refuse(Operation::Put, &fault))?;
+        let (path, created_at, kept) = (path.clone(), self.clock.now(), self.max_versions.get());
+        let new = NewVersion { path, plain, expected, created_at, kept };
+        let key = Arc::clone(&self.key);
+        let written = self.writer.run(move |connection| write::put(connection, &key, new)).await;
+        written.or_else(|fault| self.refuse(Operation::Put, &fault))
+    }
+
+    #[instrument(skip_all, fields(backend = %self.name))]
+    async fn delete(&self, path: &SecretPath, versions: &[Version]) -> Result<(), BackendError> {
+        self.marking(Operation::Delete, path, versions, true).await
+    }
+
+    #[instrument(skip_all, fields(backend = %self.name))]
+    async fn undelete(&self, path: &SecretPath, versions: &[Version]) -> Result<(), BackendError> {
+        self.marking(Operation::Undelete, path, versions, false).await
+    }
+}
+
+impl fmt::Debug for LocalConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, path, max_versions, .. } = self;
+        f.debug_struct("LocalConfig")
+            .field("name", name)
+            .field("path", path)
+            .field("max_versions", max_versions)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for LocalBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, path, max_versions, .. } = self;
+        f.debug_struct("LocalBackend")
+            .field("name", name)
+            .field("path", path)
+            .field("max_versions", max_versions)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How many versions of each secret are kept where nobody says otherwise.
+pub const DEFAULT_MAX_VERSIONS: NonZeroU32 = NonZeroU32::new(10).unwrap();
+
+/// Connections for reading. The broker caches what it reads, so this bounds cold reads and lists only.
+const READERS: usize = 4;
