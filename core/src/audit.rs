@@ -190,6 +190,8 @@ pub enum Decision {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
+    /// About to be done in another book than the ledger: what came of it is in a later record of the same request.
+    Asked,
     Ok,
     Denied,
     Failed,
@@ -199,6 +201,7 @@ impl Outcome {
     /// The name in records and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Asked => "asked",
             Self::Ok => "ok",
             Self::Denied => "denied",
             Self::Failed => "failed",

@@ -7,6 +7,7 @@
 //! or error object, since stores put values into those.
 
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -67,11 +68,11 @@ pub trait Leasing: Send + Sync {
     /// Takes a credential back. One that is gone already is success.
     async fn revoke(&self, handle: &StoreHandle) -> Result<(), BackendError>;
 
-    /// The credentials under `path` that the store created at `since` or later, whoever asked for them.
+    /// The credentials under `path` that the store created within `created`, whoever asked for them.
     async fn find_orphans(
         &self,
         path: &SecretPath,
-        since: Timestamp,
+        created: Range<Timestamp>,
     ) -> Result<Vec<StoreHandle>, BackendError>;
 }
 

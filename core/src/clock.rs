@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 /// Tells the wall time. Durations are measured with tokio's `Instant`, which paused tests move.
-pub trait Clock: Send + Sync + 'static {
+pub trait Clock: std::fmt::Debug + Send + Sync + 'static {
     /// The time now, in UTC.
     fn now(&self) -> Timestamp;
 }

@@ -205,7 +205,7 @@ impl<'faults> Section<'faults> {
         read
     }
 
-    /// Records a fault of `key` that the caller found. Reads as nothing, so that it can stand at the end of a match.
+    /// Records a fault of `key`, or of the section itself when that is empty, that the caller found. Reads as nothing, so that it can stand at the end of a match.
     pub fn fault<T>(&mut self, key: &str, message: String) -> Option<T> {
         let key = self.key(key);
         self.faults.push(Fault { key, message });
@@ -222,7 +222,11 @@ impl<'faults> Section<'faults> {
     }
 
     fn key(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+        match (self.path.as_str(), key) {
+            ("", key) => key.to_owned(),
+            (path, "") => path.to_owned(),
+            (path, key) => format!("{path}.{key}"),
+        }
     }
 
     fn finish(self) {
@@ -255,14 +259,15 @@ impl fmt::Display for SecretSource {
     }
 }
 
-/// Reads a duration: numbers with units `s`, `m`, `h`, `d`, as jiff's friendly format has them.
+/// Reads a duration: numbers with units `s`, `m`, `h`, `d` (of 24 hours), as jiff's friendly format has them.
 ///
 /// # Errors
 /// [`DurationError`], which shows the form.
 pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     let fault = || DurationError(text.chars().take(32).flat_map(char::escape_default).collect());
-    let span = text.parse::<jiff::SignedDuration>().map_err(|_| fault())?;
-    Duration::try_from(span).map_err(|_| fault())
+    let span = text.parse::<jiff::Span>().map_err(|_| fault())?;
+    let exact = span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).map_err(|_| fault())?;
+    Duration::try_from(exact).map_err(|_| fault())
 }
 
 /// Text that is no duration.
@@ -333,6 +338,14 @@ mod tests {
     fn a_syntax_error_names_its_line() {
         let faults = faults("name = 'a'\nwait = = 1\n");
         assert!(faults.iter().all(|fault| fault.starts_with("line 2: ")) && faults.len() == 1, "{faults:?}");
+    }
+
+    #[test]
+    fn durations_have_units_up_to_days() {
+        assert_eq!(parse_duration("7d 1h"), Ok(Duration::from_secs(169 * 3600)));
+        for bad in ["", "5", "-5m", "1y", "soon"] {
+            assert!(parse_duration(bad).is_err(), "`{bad}`");
+        }
     }
 
     #[test]

@@ -108,6 +108,7 @@ pub fn outcome_from_wire(field: &'static str, value: i32) -> Result<Outcome, Wir
         Ok(v1::Outcome::Ok) => Ok(Outcome::Ok),
         Ok(v1::Outcome::Denied) => Ok(Outcome::Denied),
         Ok(v1::Outcome::Failed) => Ok(Outcome::Failed),
+        Ok(v1::Outcome::Asked) => Ok(Outcome::Asked),
         Ok(v1::Outcome::Unspecified) | Err(_) => Err(WireError::UnknownValue { field, value }),
     }
 }
@@ -127,6 +128,7 @@ impl From<Outcome> for v1::Outcome {
             Outcome::Ok => Self::Ok,
             Outcome::Denied => Self::Denied,
             Outcome::Failed => Self::Failed,
+            Outcome::Asked => Self::Asked,
         }
     }
 }

@@ -79,7 +79,7 @@ fn every_action_decision_and_outcome_reads_back() {
     for decision in [Decision::Allow, Decision::Deny] {
         assert_eq!(decision_from_wire("decision", v1::Decision::from(decision).into()), Ok(decision));
     }
-    for outcome in [Outcome::Ok, Outcome::Denied, Outcome::Failed] {
+    for outcome in [Outcome::Ok, Outcome::Denied, Outcome::Failed, Outcome::Asked] {
         assert_eq!(outcome_from_wire("outcome", v1::Outcome::from(outcome).into()), Ok(outcome));
     }
 }

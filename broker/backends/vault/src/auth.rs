@@ -1,0 +1,129 @@
+//! The calls that obtain, renew and look at the broker's own token.
+
+use std::time::Duration;
+
+use bursar_core::Secret;
+use bursar_core::backend::{BackendError, ErrorKind, Operation};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::answer::{Answer, Reply};
+use crate::client::{Client, Request};
+use crate::config::{Auth, SecretReader};
+use crate::token::{Token, approle_login, trimmed};
+use crate::value;
+
+/// A token as the store granted it.
+pub(crate) struct Granted {
+    pub(crate) token: Token,
+    pub(crate) life: Life,
+}
+
+/// How long a token lives.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Life {
+    /// From now; none for a token that never ends, such as a root token.
+    pub(crate) left: Option<Duration>,
+    pub(crate) renewable: bool,
+}
+
+/// Logs in once.
+pub(crate) async fn log_in(client: &Client, auth: &Auth) -> Result<Granted, BackendError> {
+    match auth {
+        Auth::AppRole { mount, role_id, secret_id } => {
+            let body = approle_login(role_id, &credential(client, secret_id).await?)
+                .ok_or_else(|| client.error(ErrorKind::Misconfigured, Operation::Login))?;
+            let request = client.update_with(Operation::Login, &format!("auth/{mount}/login"), body);
+            // The store answers 400 to a wrong or used-up secret id.
+            let answer = client.send(&request, None).await.map_err(refused_login)?;
+            let granted: AuthReply<'_> = answer.parse()?;
+            let token = value::secret(granted.auth.client_token).and_then(Token::new);
+            let token = token.ok_or_else(|| answer.error(ErrorKind::Malformed))?;
+            Ok(Granted { token, life: granted.auth.life() })
+        }
+        Auth::Token(source) => {
+            let token = Token::new(credential(client, source).await?)
+                .ok_or_else(|| client.error(ErrorKind::Misconfigured, Operation::Login))?;
+            let life = look_up(client, &token).await?;
+            Ok(Granted { token, life })
+        }
+    }
+}
+
+/// Extends the token by its own period.
+pub(crate) async fn renew(client: &Client, token: &Token) -> Result<Life, BackendError> {
+    #[derive(Serialize)]
+    struct Nothing {}
+    let request = client.update(Operation::Login, "auth/token/renew-self", &Nothing {});
+    let answer = client.send(&request, Some(token)).await?;
+    Ok(answer.parse::<AuthReply<'_>>()?.auth.life())
+}
+
+/// Whether the store knows the token, and for how long.
+pub(crate) async fn look_up(client: &Client, token: &Token) -> Result<Life, BackendError> {
+    let answer = client.send(&look_up_request(client, Operation::Login), Some(token)).await?;
+    life_from_lookup(&answer)
+}
+
+/// Asks for the token that the request is sent with.
+pub(crate) fn look_up_request(client: &Client, operation: Operation) -> Request {
+    client.read(operation, "auth/token/lookup-self")
+}
+
+fn life_from_lookup(answer: &Answer) -> Result<Life, BackendError> {
+    #[derive(Deserialize)]
+    struct Lookup {
+        ttl: u64,
+        #[serde(default)]
+        renewable: bool,
+    }
+    let Lookup { ttl, renewable } = answer.parse::<Reply<Lookup>>()?.data;
+    Ok(Life { left: seconds(ttl), renewable })
+}
+
+/// Reads a credential where that may block.
+async fn credential(client: &Client, source: &SecretReader) -> Result<Secret, BackendError> {
+    let reader = source.clone();
+    let read = tokio::task::spawn_blocking(move || reader.read()).await;
+    match read.unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into())) {
+        Ok(credential) => Ok(trimmed(&credential)),
+        Err(error) => {
+            // The kind alone: what a source says about its content may quote it.
+            let (source, cause) = (source.source(), error.kind());
+            tracing::warn!(backend = %client.backend, source, %cause, "login credential not readable");
+            Err(client.error(ErrorKind::Misconfigured, Operation::Login))
+        }
+    }
+}
+
+fn refused_login(error: BackendError) -> BackendError {
+    match error.code {
+        Some(400) => BackendError { kind: ErrorKind::Denied, ..error },
+        _ => error,
+    }
+}
+
+#[derive(Deserialize)]
+struct AuthReply<'body> {
+    #[serde(borrow)]
+    auth: AuthData<'body>,
+}
+
+#[derive(Deserialize)]
+struct AuthData<'body> {
+    #[serde(borrow)]
+    client_token: &'body RawValue,
+    lease_duration: u64,
+    renewable: bool,
+}
+
+impl AuthData<'_> {
+    fn life(&self) -> Life {
+        Life { left: seconds(self.lease_duration), renewable: self.renewable }
+    }
+}
+
+/// The store writes 0 for a token that never ends.
+fn seconds(seconds: u64) -> Option<Duration> {
+    (seconds > 0).then(|| Duration::from_secs(seconds))
+}

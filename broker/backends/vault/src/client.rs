@@ -1,0 +1,245 @@
+//! One HTTP call to the store: no login, no repetition, no words of the store in its errors.
+
+use std::error::Error;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use bursar_core::BackendName;
+use bursar_core::backend::{BackendError, ErrorKind, Operation};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+use reqwest::{Certificate, Url, redirect};
+use rustls::crypto::CryptoProvider;
+use serde::Serialize;
+
+use crate::answer::{Answer, Body};
+use crate::config::{ConfigError, VaultConfig};
+use crate::status;
+use crate::token::Token;
+
+/// The way to one store.
+pub(crate) struct Client {
+    pub(crate) backend: BackendName,
+    http: reqwest::Client,
+    /// Ends in `/v1`.
+    base: Url,
+    namespace: Option<HeaderValue>,
+}
+
+/// A call that can be sent more than once.
+#[derive(Clone)]
+pub(crate) struct Request {
+    pub(crate) operation: Operation,
+    method: Method,
+    url: Url,
+    body: Option<Bytes>,
+    /// Whether the call is about the configured namespace; `sys/health` exists only at the root.
+    namespaced: bool,
+}
+
+impl Client {
+    pub(crate) fn new(config: &VaultConfig) -> Result<Self, ConfigError> {
+        if CryptoProvider::get_default().is_none() {
+            return Err(ConfigError::NoTlsProvider);
+        }
+        if config.timeout.is_zero() {
+            return Err(ConfigError::ZeroTimeout);
+        }
+        let base = base(&config.address, config.allow_plaintext)?;
+        let mut http = reqwest::Client::builder()
+            .tls_backend_rustls()
+            .https_only(!config.allow_plaintext)
+            .redirect(redirect::Policy::none())
+            // `HTTPS_PROXY` would send the token to whoever sets the environment.
+            .no_proxy()
+            .retry(reqwest::retry::never())
+            .referer(false)
+            .user_agent("bursar")
+            .timeout(config.timeout);
+        if let Some(path) = &config.ca_file {
+            http = http.tls_certs_only(certificates(path)?);
+        }
+        let http = http.build().map_err(|source| ConfigError::Client { source })?;
+        let namespace = config.namespace.as_deref().map(namespace).transpose()?;
+        Ok(Self { backend: config.name.clone(), http, base, namespace })
+    }
+
+    /// `GET` of a path as the store writes it, without escapes.
+    pub(crate) fn read(&self, operation: Operation, path: &str) -> Request {
+        Request { operation, method: Method::GET, url: self.url(path), body: None, namespaced: true }
+    }
+
+    /// `PUT` of a JSON object that holds no secret.
+    pub(crate) fn update(&self, operation: Operation, path: &str, body: &impl Serialize) -> Request {
+        // Objects of texts and numbers always have a JSON form.
+        self.update_with(operation, path, Bytes::from(serde_json::to_vec(body).unwrap_or_default()))
+    }
+
+    /// `PUT` of a JSON text.
+    pub(crate) fn update_with(&self, operation: Operation, path: &str, body: Bytes) -> Request {
+        Request { operation, method: Method::PUT, url: self.url(path), body: Some(body), namespaced: true }
+    }
+
+    /// Sends `request` and answers what the store said, if that was yes.
+    #[tracing::instrument(level = "debug", skip_all, fields(backend = %self.backend, operation = %request.operation))]
+    pub(crate) async fn send(
+        &self,
+        request: &Request,
+        token: Option<&Token>,
+    ) -> Result<Answer, BackendError> {
+        let reply = self.exchange(request, token).await?;
+        if reply.status.is_success() {
+            let Reply { status, body, .. } = reply;
+            let backend = self.backend.clone();
+            return Ok(Answer { backend, operation: request.operation, status: status.as_u16(), body });
+        }
+        let kind = match reply.status {
+            StatusCode::SERVICE_UNAVAILABLE if self.is_sealed(request.operation).await => ErrorKind::Sealed,
+            status => status::kind(status, reply.body.bytes()),
+        };
+        let error = self.error(kind, request.operation).with_code(reply.status.as_u16());
+        Err(BackendError { retry_after: reply.retry_after, ..error })
+    }
+
+    /// Whether the store is reached, initialised, unsealed and able to serve. A standby is: it forwards.
+    /// Codes: <https://developer.hashicorp.com/vault/api-docs/system/health>.
+    pub(crate) async fn health(&self) -> Result<(), BackendError> {
+        let status = self.health_status(Operation::Health).await?;
+        let kind = match status {
+            200 | 429 | 473 => return Ok(()),
+            503 => ErrorKind::Sealed,
+            _ => ErrorKind::Unavailable,
+        };
+        Err(self.error(kind, Operation::Health).with_code(status))
+    }
+
+    pub(crate) fn error(&self, kind: ErrorKind, operation: Operation) -> BackendError {
+        BackendError::new(kind, &self.backend, operation)
+    }
+
+    async fn is_sealed(&self, operation: Operation) -> bool {
+        self.health_status(operation).await.is_ok_and(|status| status == 503)
+    }
+
+    async fn health_status(&self, operation: Operation) -> Result<u16, BackendError> {
+        let request = Request { namespaced: false, ..self.read(operation, "sys/health") };
+        self.exchange(&request, None).await.map(|reply| reply.status.as_u16())
+    }
+
+    async fn exchange(&self, request: &Request, token: Option<&Token>) -> Result<Reply, BackendError> {
+        let mut call = self.http.request(request.method.clone(), request.url.clone());
+        // Vault's agents and proxies refuse calls without it, as a guard against forged requests.
+        call = call.header(REQUEST, HeaderValue::from_static("true"));
+        if let Some(token) = token {
+            call = call.header(TOKEN, token.header());
+        }
+        if let Some(namespace) = self.namespace.as_ref().filter(|_| request.namespaced) {
+            call = call.header(NAMESPACE, namespace);
+        }
+        if let Some(body) = &request.body {
+            call = call.body(body.clone());
+        }
+        let mut response = call.send().await.map_err(|error| self.not_reached(request.operation, error))?;
+        let status = response.status();
+        let retry_after = status::retry_after(response.headers());
+        let mut body = Body::default();
+        while let Some(chunk) =
+            response.chunk().await.map_err(|error| self.not_reached(request.operation, error))?
+        {
+            if !body.push(&chunk) {
+                return Err(self.error(ErrorKind::Malformed, request.operation).with_code(status.as_u16()));
+            }
+        }
+        Ok(Reply { status, retry_after, body })
+    }
+
+    /// The cause of a failure below HTTP is told here, in the log: it speaks of sockets and certificates.
+    fn not_reached(&self, operation: Operation, error: reqwest::Error) -> BackendError {
+        let error = error.without_url();
+        let kind = match () {
+            () if error.is_timeout() => ErrorKind::Timeout,
+            () if is_certificate_refused(&error) => ErrorKind::Misconfigured,
+            () => ErrorKind::Unavailable,
+        };
+        let cause = root_cause(&error);
+        tracing::warn!(backend = %self.backend, %operation, %kind, cause, "store not reached");
+        self.error(kind, operation)
+    }
+
+    fn url(&self, path: &str) -> Url {
+        let mut url = self.base.clone();
+        // Escapes each segment. An `https` base always has segments.
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.extend(path.split('/'));
+        }
+        url
+    }
+}
+
+impl Request {
+    /// The same with a query.
+    pub(crate) fn with_query(mut self, name: &str, value: &str) -> Self {
+        self.url.query_pairs_mut().append_pair(name, value);
+        self
+    }
+}
+
+struct Reply {
+    status: StatusCode,
+    retry_after: Option<std::time::Duration>,
+    body: Body,
+}
+
+fn base(address: &str, allow_plaintext: bool) -> Result<Url, ConfigError> {
+    let mut base = Url::parse(address).map_err(|_| ConfigError::NotAUrl)?;
+    match base.scheme() {
+        "https" => {}
+        "http" if allow_plaintext => {}
+        "http" => return Err(ConfigError::Plaintext),
+        _ => return Err(ConfigError::NotAUrl),
+    }
+    let extras = [base.password(), base.query(), base.fragment()];
+    if !base.username().is_empty() || extras.iter().any(Option::is_some) {
+        return Err(ConfigError::AddressWithExtras);
+    }
+    base.path_segments_mut().map_err(|()| ConfigError::NotAUrl)?.pop_if_empty().push("v1");
+    Ok(base)
+}
+
+fn namespace(namespace: &str) -> Result<HeaderValue, ConfigError> {
+    let visible = !namespace.is_empty() && namespace.bytes().all(|byte| byte.is_ascii_graphic());
+    HeaderValue::from_str(namespace)
+        .ok()
+        .filter(|_| visible)
+        .ok_or_else(|| ConfigError::Namespace { namespace: namespace.to_owned() })
+}
+
+fn certificates(path: &Path) -> Result<Vec<Certificate>, ConfigError> {
+    let pem = fs::read(path).map_err(|source| ConfigError::CaFile { path: path.to_owned(), source })?;
+    Certificate::from_pem_bundle(&pem)
+        .ok()
+        .filter(|certificates| !certificates.is_empty())
+        .ok_or_else(|| ConfigError::NoCertificate { path: path.to_owned() })
+}
+
+/// A certificate that is not trusted, or not for this host, stays so until somebody changes something.
+fn is_certificate_refused(error: &reqwest::Error) -> bool {
+    causes(error).any(|cause| matches!(cause.downcast_ref(), Some(rustls::Error::InvalidCertificate(_))))
+}
+
+fn root_cause(error: &reqwest::Error) -> String {
+    causes(error).last().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    std::iter::successors(error.source(), |cause| match cause.downcast_ref::<io::Error>() {
+        // `source` of an I/O error skips the error that it wraps.
+        Some(error) => error.get_ref().map(|inner| inner as &(dyn Error + 'static)),
+        None => (**cause).source(),
+    })
+}
+
+const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
+const NAMESPACE: HeaderName = HeaderName::from_static("x-vault-namespace");
+const REQUEST: HeaderName = HeaderName::from_static("x-vault-request");

@@ -1,0 +1,151 @@
+//! What the broker's configuration says about one Vault or OpenBao.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bursar_core::{BackendName, Secret};
+use zeroize::Zeroizing;
+
+/// One Vault or OpenBao, as configured.
+#[derive(Debug)]
+pub struct VaultConfig {
+    /// The name it is mounted under in Bursar.
+    pub name: BackendName,
+    /// `https://HOST[:PORT][/PREFIX]`, without `/v1`.
+    pub address: String,
+    /// Lets `address` be `http://`: tokens and secrets then cross the network in the clear.
+    pub allow_plaintext: bool,
+    /// The namespace that login and paths are in; the root namespace when absent.
+    pub namespace: Option<String>,
+    /// How the broker logs in.
+    pub auth: Auth,
+    /// Which engine is mounted where. Nothing else is served.
+    pub mounts: BTreeMap<String, MountKind>,
+    /// Certificates (PEM) that replace the system's trust for this store.
+    pub ca_file: Option<PathBuf>,
+    /// The longest that one call may take, connection and answer included.
+    pub timeout: Duration,
+}
+
+impl VaultConfig {
+    /// What `timeout` is when the configuration does not say.
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+}
+
+/// The engine behind a mount, as far as reading differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MountKind {
+    /// Key-value without versions.
+    KvV1,
+    /// Key-value with versions.
+    KvV2,
+    /// An engine that creates a leased credential on each read, such as `database`.
+    Leased,
+}
+
+/// How the broker logs in. Both forms read their credential anew at each login and forget it after.
+pub enum Auth {
+    /// AppRole at `auth/MOUNT`.
+    AppRole { mount: String, role_id: String, secret_id: SecretReader },
+    /// A token that something else obtained, such as an agent that keeps a file fresh.
+    Token(SecretReader),
+}
+
+impl fmt::Debug for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AppRole { mount, secret_id, .. } => f
+                .debug_struct("AppRole")
+                .field("mount", mount)
+                .field("secret_id", secret_id)
+                .finish_non_exhaustive(),
+            Self::Token(token) => f.debug_tuple("Token").field(token).finish(),
+        }
+    }
+}
+
+/// Reads a credential of the broker's own, afresh each time. Cheap to clone.
+#[derive(Clone)]
+pub struct SecretReader {
+    source: Arc<str>,
+    read: Arc<dyn Fn() -> io::Result<Secret> + Send + Sync>,
+}
+
+impl SecretReader {
+    /// Reads by calling `read`, which may block. `source` names the place in logs: ``file `/run/secret-id` ``.
+    pub fn new(source: &str, read: impl Fn() -> io::Result<Secret> + Send + Sync + 'static) -> Self {
+        Self { source: Arc::from(source), read: Arc::new(read) }
+    }
+
+    /// Reads a file of at most 16 KiB.
+    pub fn file(path: PathBuf) -> Self {
+        let source = format!("file `{}`", path.display());
+        Self::new(&source, move || {
+            // A buffer that never grows leaves no copy behind.
+            let mut content = Zeroizing::new(Vec::with_capacity(MAX_CREDENTIAL + 1));
+            let limit = u64::try_from(MAX_CREDENTIAL + 1).unwrap_or(u64::MAX);
+            File::open(&path)?.take(limit).read_to_end(&mut content)?;
+            if content.len() > MAX_CREDENTIAL {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "is longer than 16 KiB"));
+            }
+            Ok(Secret::from(content))
+        })
+    }
+
+    /// The credential as it is now.
+    pub(crate) fn read(&self) -> io::Result<Secret> {
+        (self.read)()
+    }
+
+    /// Where it comes from.
+    pub(crate) fn source(&self) -> &str {
+        &self.source
+    }
+}
+
+impl fmt::Debug for SecretReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.source)
+    }
+}
+
+/// A configuration that no backend can be made of. The address is not shown: it may hold a password.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("the address is no URL such as `https://vault.example:8200`")]
+    NotAUrl,
+    #[error(
+        "the address holds a user name, password, query or fragment; leave only scheme, host, port and path"
+    )]
+    AddressWithExtras,
+    #[error(
+        "the address is not https; to send tokens and secrets in the clear, set `allow_plaintext = true`"
+    )]
+    Plaintext,
+    #[error("the namespace `{namespace}` cannot be sent in a header; use visible ASCII characters")]
+    Namespace { namespace: String },
+    #[error(
+        "`{mount}` is no mount path; write it without empty segments, such as `secret` or `team-a/database`"
+    )]
+    MountPath { mount: String },
+    #[error("the timeout is zero; give a duration such as `5s`")]
+    ZeroTimeout,
+    #[error("the CA file `{}` cannot be read", path.display())]
+    CaFile { path: PathBuf, source: io::Error },
+    #[error("the CA file `{}` holds no PEM certificate that can be read", path.display())]
+    NoCertificate { path: PathBuf },
+    #[error("no TLS provider is installed in this process; install rustls's ring provider first")]
+    NoTlsProvider,
+    #[error("the HTTP client cannot be set up")]
+    Client {
+        #[source]
+        source: reqwest::Error,
+    },
+}
+
+const MAX_CREDENTIAL: usize = 16 * 1024;

@@ -1,0 +1,115 @@
+//! The key-value engines.
+//! Endpoints: <https://openbao.org/api-docs/secret/kv/kv-v2/>, <https://openbao.org/api-docs/secret/kv/kv-v1/>.
+
+use std::collections::BTreeMap;
+
+use bursar_core::Version;
+use bursar_core::backend::{BackendError, ErrorKind, Fetched, Operation, VersionInfo};
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use crate::answer::{Answer, Reply};
+use crate::client::{Client, Request};
+use crate::config::MountKind;
+use crate::mounts::Place;
+use crate::value::{self, Members};
+
+/// Reads an entry: `version`, or the newest. None where the engine can have no such version.
+pub(crate) fn read_request(client: &Client, place: &Place<'_>, version: Option<&Version>) -> Option<Request> {
+    let Place { mount, rest, .. } = place;
+    match (place.kind, version) {
+        (MountKind::KvV2, None) => Some(client.read(Operation::Read, &format!("{mount}/data/{rest}"))),
+        (MountKind::KvV2, Some(version)) => {
+            let number = number(version)?.to_string();
+            let request = client.read(Operation::Read, &format!("{mount}/data/{rest}"));
+            Some(request.with_query("version", &number))
+        }
+        (MountKind::KvV1, None) => Some(client.read(Operation::Read, &format!("{mount}/{rest}"))),
+        (MountKind::KvV1 | MountKind::Leased, _) => None,
+    }
+}
+
+/// Reads the answer to [`read_request`].
+pub(crate) fn fetched(kind: MountKind, answer: &Answer) -> Result<Fetched, BackendError> {
+    let (members, version) = match kind {
+        MountKind::KvV2 => {
+            let Entry { data, metadata } = answer.parse::<Reply<Entry<'_>>>()?.data;
+            let members = data.ok_or_else(|| answer.error(ErrorKind::NotFound))?;
+            (members, Some(Version::number(metadata.version)))
+        }
+        MountKind::KvV1 | MountKind::Leased => (answer.parse::<Reply<Members<'_>>>()?.data, None),
+    };
+    let data = value::fields(&members).ok_or_else(|| answer.error(ErrorKind::Malformed))?;
+    Ok(Fetched { data, version })
+}
+
+/// Asks for the versions of an entry.
+pub(crate) fn versions_request(client: &Client, place: &Place<'_>) -> Request {
+    client.read(Operation::Versions, &format!("{}/metadata/{}", place.mount, place.rest))
+}
+
+/// Reads the answer to [`versions_request`], newest first.
+pub(crate) fn versions(answer: &Answer, now: Timestamp) -> Result<Vec<VersionInfo>, BackendError> {
+    #[derive(Deserialize)]
+    struct Metadata {
+        versions: BTreeMap<u64, Stamp>,
+    }
+    #[derive(Deserialize)]
+    struct Stamp {
+        created_time: String,
+        deletion_time: String,
+        destroyed: bool,
+    }
+    let Metadata { versions } = answer.parse::<Reply<Metadata>>()?.data;
+    let info = |(number, stamp): (u64, Stamp)| VersionInfo {
+        version: Version::number(number),
+        created_at: stamp.created_time.parse().ok(),
+        // A time to come is `delete_version_after`: the version can be read until then.
+        deleted: stamp.destroyed || stamp.deletion_time.parse().is_ok_and(|at: Timestamp| at <= now),
+    };
+    Ok(versions.into_iter().rev().map(info).collect())
+}
+
+/// Lists the entries of a folder, which `place` is. OpenBao pages by `after` and `limit`; Vault answers everything.
+pub(crate) fn list_request(client: &Client, place: &Place<'_>, after: Option<&str>, limit: usize) -> Request {
+    let Place { mount, rest, .. } = place;
+    let path = match (place.kind, *rest) {
+        (MountKind::KvV2, "") => format!("{mount}/metadata"),
+        (MountKind::KvV2, rest) => format!("{mount}/metadata/{rest}"),
+        (MountKind::KvV1 | MountKind::Leased, "") => (*mount).to_owned(),
+        (MountKind::KvV1 | MountKind::Leased, rest) => format!("{mount}/{rest}"),
+    };
+    let request = client.read(Operation::List, &path).with_query("list", "true");
+    let request = request.with_query("limit", &limit.to_string());
+    match after {
+        Some(after) => request.with_query("after", after),
+        None => request,
+    }
+}
+
+/// Reads the answer to a listing.
+pub(crate) fn keys(answer: &Answer) -> Result<Vec<String>, BackendError> {
+    #[derive(Deserialize)]
+    struct Keys {
+        keys: Vec<String>,
+    }
+    Ok(answer.parse::<Reply<Keys>>()?.data.keys)
+}
+
+/// The number of a version; the engine counts from 1 and takes 0 for the newest.
+fn number(version: &Version) -> Option<u64> {
+    version.as_str().parse().ok().filter(|number| *number > 0)
+}
+
+#[derive(Deserialize)]
+struct Entry<'body> {
+    /// Null when the version is deleted.
+    #[serde(borrow)]
+    data: Option<Members<'body>>,
+    metadata: EntryMetadata,
+}
+
+#[derive(Deserialize)]
+struct EntryMetadata {
+    version: u64,
+}

@@ -1,0 +1,190 @@
+//! Credentials that the store creates and leases.
+//! Endpoints: <https://openbao.org/api-docs/system/leases/>.
+
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bursar_core::SecretPath;
+use bursar_core::backend::{BackendError, ErrorKind, Issued, Leasing, Operation, StoreHandle};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::answer::{Answer, Reply};
+use crate::backend::VaultBackend;
+use crate::config::MountKind;
+use crate::kv;
+use crate::value::{self, Members};
+
+#[async_trait]
+impl Leasing for VaultBackend {
+    fn is_leased(&self, path: &SecretPath) -> bool {
+        self.mounts.place(path).is_some_and(|place| place.kind == MountKind::Leased)
+    }
+
+    /// `ttl` is not sent: engines take the life of a credential from its role. The answer says what the store granted,
+    /// and the broker revokes it when its own lease ends earlier.
+    #[tracing::instrument(skip_all, fields(backend = %self.name))]
+    async fn issue(&self, path: &SecretPath, _ttl: Duration) -> Result<Issued, BackendError> {
+        let place = self.place(path, Operation::Issue)?;
+        if place.kind != MountKind::Leased || place.rest.is_empty() {
+            return Err(self.error(ErrorKind::Misconfigured, Operation::Issue));
+        }
+        let answer = self.session.send(&self.session.client.read(Operation::Issue, path.as_str())).await?;
+        let issued = issued(&answer)?;
+        let ttl = self.session.lease_bound().map_or(issued.ttl, |bound| issued.ttl.min(bound));
+        Ok(Issued { ttl, ..issued })
+    }
+
+    /// Not repeated here: the lease module decides whether a renewal is still worth it.
+    #[tracing::instrument(skip_all, fields(backend = %self.name))]
+    async fn renew(&self, handle: &StoreHandle, ttl: Duration) -> Result<Duration, BackendError> {
+        // 0 would ask for the engine's default.
+        let renewal = Renewal { lease_id: handle.as_str(), increment: ttl.as_secs().max(1) };
+        let request = self.session.client.update(Operation::Renew, "sys/leases/renew", &renewal);
+        let answer = match self.session.send(&request).await {
+            // The store says 400 both to a lease that is gone and to one that cannot be renewed.
+            Err(error)
+                if error.code == Some(400) && self.issue_time(handle, Operation::Renew).await?.is_none() =>
+            {
+                return Err(BackendError { kind: ErrorKind::NotFound, ..error });
+            }
+            answer => answer?,
+        };
+        let granted = Duration::from_secs(answer.parse::<Grant>()?.lease_duration);
+        Ok(self.session.lease_bound().map_or(granted, |bound| granted.min(bound)))
+    }
+
+    /// Not repeated here: the revoker's queue does that. Waits until the engine has taken the credential back. The
+    /// stores answer yes for a lease that they do not know.
+    #[tracing::instrument(skip_all, fields(backend = %self.name))]
+    async fn revoke(&self, handle: &StoreHandle) -> Result<(), BackendError> {
+        let revocation = Revocation { lease_id: handle.as_str(), sync: true };
+        let request = self.session.client.update(Operation::Revoke, "sys/leases/revoke", &revocation);
+        match self.session.send(&request).await {
+            // Older Vaults refuse an unknown lease instead.
+            Err(error) if error.code == Some(400) => {
+                match self.issue_time(handle, Operation::Revoke).await? {
+                    None => Ok(()),
+                    Some(_) => Err(error),
+                }
+            }
+            answer => answer.map(drop),
+        }
+    }
+
+    /// Looks at every lease under `path`, four at a time, since the store tells the age of one only by asking for
+    /// it. Refuses to begin on more than [`MOST_LEASES`]: a part of the answer would be taken for the whole.
+    #[tracing::instrument(skip_all, fields(backend = %self.name))]
+    async fn find_orphans(
+        &self,
+        path: &SecretPath,
+        created: Range<Timestamp>,
+    ) -> Result<Vec<StoreHandle>, BackendError> {
+        let handles = self.leases_under(path).await?;
+        if handles.len() > MOST_LEASES {
+            tracing::warn!(
+                leases = handles.len(),
+                limit = MOST_LEASES,
+                "too many leases to search for orphans"
+            );
+            return Err(self.error(ErrorKind::Misconfigured, Operation::FindOrphans));
+        }
+        let queue = Mutex::new(handles.into_iter());
+        let lane = || async {
+            let mut found = Vec::new();
+            loop {
+                let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+                let Some(handle) = next else { return Ok::<_, BackendError>(found) };
+                let issued = self.issue_time(&handle, Operation::FindOrphans).await?;
+                if issued.is_some_and(|issued| created.contains(&issued)) {
+                    found.push(handle);
+                }
+            }
+        };
+        let (one, two, three, four) = tokio::try_join!(lane(), lane(), lane(), lane())?;
+        Ok([one, two, three, four].concat())
+    }
+}
+
+impl VaultBackend {
+    async fn leases_under(&self, path: &SecretPath) -> Result<Vec<StoreHandle>, BackendError> {
+        let lookup = format!("sys/leases/lookup/{}", path.as_str());
+        let request = self.session.client.read(Operation::FindOrphans, &lookup).with_query("list", "true");
+        let keys = match self.ask(&request).await {
+            Ok(answer) => kv::keys(&answer)?,
+            Err(error) if error.kind == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        // What ends in `/` leads to leases of longer paths.
+        let leases = keys.iter().filter(|key| !key.ends_with('/'));
+        Ok(leases.map(|key| StoreHandle::new(format!("{}/{key}", path.as_str()))).collect())
+    }
+
+    /// When a lease was made; none if the store does not know it, which it says by 400.
+    async fn issue_time(
+        &self,
+        handle: &StoreHandle,
+        operation: Operation,
+    ) -> Result<Option<Timestamp>, BackendError> {
+        #[derive(Deserialize)]
+        struct Lookup {
+            issue_time: Timestamp,
+        }
+        let lease = LeaseId { lease_id: handle.as_str() };
+        let request = self.session.client.update(operation, "sys/leases/lookup", &lease);
+        match self.ask(&request).await {
+            Ok(answer) => Ok(Some(answer.parse::<Reply<Lookup>>()?.data.issue_time)),
+            Err(error) if error.code == Some(400) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn issued(answer: &Answer) -> Result<Issued, BackendError> {
+    #[derive(Deserialize)]
+    struct Credential<'body> {
+        lease_id: String,
+        lease_duration: u64,
+        renewable: bool,
+        #[serde(borrow)]
+        data: Option<Members<'body>>,
+    }
+    let credential: Credential<'_> = answer.parse()?;
+    if credential.lease_id.is_empty() {
+        // An engine that leases nothing: what it answered has no end and cannot be taken back.
+        return Err(answer.error(ErrorKind::Misconfigured));
+    }
+    let data = credential.data.as_ref().and_then(value::fields);
+    Ok(Issued {
+        data: data.ok_or_else(|| answer.error(ErrorKind::Malformed))?,
+        handle: StoreHandle::new(credential.lease_id),
+        ttl: Duration::from_secs(credential.lease_duration),
+        renewable: credential.renewable,
+    })
+}
+
+#[derive(Serialize)]
+struct Renewal<'a> {
+    lease_id: &'a str,
+    increment: u64,
+}
+
+#[derive(Serialize)]
+struct Revocation<'a> {
+    lease_id: &'a str,
+    sync: bool,
+}
+
+#[derive(Serialize)]
+struct LeaseId<'a> {
+    lease_id: &'a str,
+}
+
+#[derive(Deserialize)]
+struct Grant {
+    lease_duration: u64,
+}
+
+const MOST_LEASES: usize = 20_000;

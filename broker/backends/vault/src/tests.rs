@@ -1,0 +1,9 @@
+//! What a real server cannot be made to answer. The tests against real servers are in the integration binary.
+
+mod canary;
+mod fake;
+mod leased;
+mod login;
+mod reads;
+mod refusals;
+mod tls;

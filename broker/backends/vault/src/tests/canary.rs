@@ -1,0 +1,150 @@
+//! No value, token or secret id is in anything that can be printed.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bursar_core::backend::{Backend, Leasing, StoreHandle};
+use jiff::Timestamp;
+use tracing::subscriber::{DefaultGuard, set_default};
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::fake::{Fake, Reply, SECRET_ID, TOKEN, backend, config, path};
+use crate::{Auth, SecretReader};
+
+const VALUE: &str = "value-canary-Jk5";
+
+/// Everything that was logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// Collects what this thread logs, the tasks of the HTTP client included, until the guard is dropped.
+    fn collect(&self) -> DefaultGuard {
+        let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
+        set_default(subscriber.with_writer(self.clone()).finish())
+    }
+
+    fn text(&self) -> String {
+        let text = String::from_utf8(self.0.lock().expect("lock").clone()).expect("UTF-8");
+        assert!(!text.is_empty(), "nothing was logged, so nothing was searched");
+        text
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().expect("lock").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+/// Asks `backend` for everything and writes down all that can be written down.
+async fn everything_printable(backend: &crate::VaultBackend) -> String {
+    let lease = StoreHandle::new("db/creds/ro/1".to_owned());
+    let (entry, credential) = (path("kv/a"), path("db/creds/ro"));
+    let minute = Duration::from_secs(60);
+    let errors = [
+        backend.read(&entry, None).await.err(),
+        backend.list(Some(&path("kv")), None, 10).await.err(),
+        backend.versions(&entry).await.err(),
+        backend.health().await.err(),
+        backend.issue(&credential, minute).await.err(),
+        backend.renew(&lease, minute).await.err(),
+        backend.revoke(&lease).await.err(),
+        backend.find_orphans(&credential, Timestamp::UNIX_EPOCH..Timestamp::MAX).await.err(),
+    ];
+    let printed = errors.iter().flatten().map(|error| format!("{error} {error:?} {error:#?}\n"));
+    printed.chain([format!("{backend:?} {backend:#?}")]).collect()
+}
+
+async fn assert_no_canary(reply: impl Fn(&str) -> Option<Reply> + Send + Sync + 'static, about: &str) {
+    let fake = Fake::start(move |call| reply(&call.target)).await;
+    let log = Log::default();
+    let collecting = log.collect();
+    let backend = fake.backend();
+    let printed = everything_printable(&backend).await;
+    drop(collecting);
+    let logged = log.text();
+    for (name, canary) in [("value", VALUE), ("token", TOKEN), ("secret id", SECRET_ID)] {
+        assert!(!printed.contains(canary), "the {name} is in an error or Debug, {about}");
+        assert!(!logged.contains(canary), "the {name} is in the log, {about}");
+    }
+}
+
+#[tokio::test]
+async fn whatever_the_store_answers_stays_out_of_errors_and_logs() {
+    let bodies = [
+        format!("garbage {VALUE}"),
+        format!(r#""{VALUE}""#),
+        format!(r#"{{"{VALUE}":1,"data":"{VALUE}","auth":"{VALUE}","lease_id":1}}"#),
+        format!(r#"{{"data":{{"data":{{"{VALUE}\n":"{VALUE}"}},"metadata":{{"version":"{VALUE}"}}}}}}"#),
+        format!(r#"{{"errors":["{VALUE}"],"data":{{"keys":"{VALUE}","versions":"{VALUE}"}}}}"#),
+    ];
+    for body in bodies {
+        for status in [200, 302, 400, 403, 404, 429, 500, 503] {
+            let about = format!("for status {status} with a body of {} bytes", body.len());
+            let body = body.clone();
+            let reply = move |target: &str| {
+                let own = target.starts_with("/auth/") || target == "/sys/health";
+                (!own).then(|| Reply::With(status, "Retry-After: 3600", body.clone()))
+            };
+            assert_no_canary(reply, &about).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn so_do_logins_that_go_wrong() {
+    let bodies = [
+        format!(r#"{{"auth":{{"client_token":["{TOKEN}"],"lease_duration":"{TOKEN}","renewable":true}}}}"#),
+        format!(r#"{{"auth":{{"client_token":"{TOKEN}\n","lease_duration":1,"renewable":true}}}}"#),
+        format!(r#"{{"errors":["{SECRET_ID}"]}}"#),
+    ];
+    for body in bodies {
+        for status in [200, 400, 403, 500] {
+            let about = format!("for a login with status {status}");
+            let body = body.clone();
+            let reply =
+                move |target: &str| target.contains("login").then(|| Reply::Json(status, body.clone()));
+            assert_no_canary(reply, &about).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn so_does_success() {
+    let entry = format!(r#"{{"data":{{"data":{{"a":"{VALUE}"}},"metadata":{{"version":1}}}}}}"#);
+    let lease = format!(r#"{{"lease_id":"l","lease_duration":9,"renewable":true,"data":{{"a":"{VALUE}"}}}}"#);
+    let reply = move |target: &str| match target {
+        "/kv/data/a" => Some(Reply::Json(200, entry.clone())),
+        "/db/creds/ro" => Some(Reply::Json(200, lease.clone())),
+        _ => None,
+    };
+    assert_no_canary(reply, "for calls that succeed").await;
+}
+
+#[tokio::test]
+async fn a_source_that_quotes_its_content_is_not_quoted() {
+    let fake = Fake::start(|_| None).await;
+    let mut config = config(&fake.address);
+    config.auth = Auth::Token(SecretReader::new("a test", || Err(io::Error::other(SECRET_ID))));
+    let shown = format!("{config:?}");
+    let log = Log::default();
+    let collecting = log.collect();
+    let backend = backend(config);
+    let printed = everything_printable(&backend).await;
+    drop(collecting);
+    let logged = log.text();
+    assert!(![shown, printed, logged].iter().any(|text| text.contains(SECRET_ID)));
+}

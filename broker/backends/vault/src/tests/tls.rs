@@ -1,0 +1,94 @@
+//! Addresses and certificates.
+
+use std::sync::Arc;
+
+use bursar_core::backend::{Backend, ErrorKind};
+use bursar_core::clock::TestClock;
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustls::pki_types::PrivateKeyDer;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use super::fake::{backend, config, install_provider};
+use crate::{ConfigError, VaultBackend, VaultConfig};
+
+fn refusal(config: VaultConfig) -> ConfigError {
+    install_provider();
+    VaultBackend::new(config, Arc::new(TestClock::new())).expect_err("a refusal")
+}
+
+fn with_address(address: &str) -> VaultConfig {
+    VaultConfig { allow_plaintext: false, ..config(address) }
+}
+
+#[tokio::test]
+async fn plaintext_has_to_be_asked_for() {
+    assert!(matches!(refusal(with_address("http://vault.example:8200")), ConfigError::Plaintext));
+}
+
+#[tokio::test]
+async fn an_address_is_scheme_host_port_and_path() {
+    for address in ["", "vault.example", "vault:8200", "ftp://vault.example", "https://", "unix:/run/v"] {
+        assert!(matches!(refusal(with_address(address)), ConfigError::NotAUrl), "`{address}`");
+    }
+    for address in ["https://user:pw@vault.example", "https://u@v.example", "https://v/?a=b", "https://v/#f"]
+    {
+        let error = refusal(with_address(address));
+        assert!(matches!(error, ConfigError::AddressWithExtras), "`{address}`");
+        assert!(!format!("{error} {error:?}").contains("pw"));
+    }
+}
+
+#[tokio::test]
+async fn a_namespace_is_a_header() {
+    for namespace in ["", "a b", "é", "a\r\nX-Vault-Token: t"] {
+        let config = VaultConfig { namespace: Some(namespace.to_owned()), ..config("http://127.0.0.1:1") };
+        assert!(matches!(refusal(config), ConfigError::Namespace { .. }), "`{}`", namespace.escape_debug());
+    }
+}
+
+#[tokio::test]
+async fn a_ca_file_without_certificates_is_refused_at_the_start() {
+    let dir = tempfile::tempdir().expect("directory");
+    let file = dir.path().join("ca.pem");
+    let with_file = || VaultConfig { ca_file: Some(file.clone()), ..with_address("https://127.0.0.1:1") };
+    assert!(matches!(refusal(with_file()), ConfigError::CaFile { .. }));
+    std::fs::write(&file, "no certificate").expect("written");
+    assert!(matches!(refusal(with_file()), ConfigError::NoCertificate { .. }));
+}
+
+/// What a health check ends in at a server that shows a certificate for `name`, which the client trusts or not.
+async fn health_at(name: &str, trusted: bool) -> ErrorKind {
+    install_provider();
+    let shown = generate_simple_self_signed([name.to_owned()]).expect("certificate");
+    let other = generate_simple_self_signed(["127.0.0.1".to_owned()]).expect("certificate");
+    let dir = tempfile::tempdir().expect("directory");
+    let ca_file = dir.path().join("ca.pem");
+    std::fs::write(&ca_file, if trusted { shown.cert.pem() } else { other.cert.pem() }).expect("written");
+
+    let CertifiedKey { cert, signing_key } = shown;
+    let key = PrivateKeyDer::try_from(signing_key.serialize_der()).expect("key");
+    let tls = rustls::ServerConfig::builder().with_no_client_auth();
+    let tls = tls.with_single_cert(vec![cert.der().clone()], key).expect("TLS");
+    let acceptor = TlsAcceptor::from(Arc::new(tls));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = format!("https://{}", listener.local_addr().expect("address"));
+    let mut server = JoinSet::new();
+    server.spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.expect("a connection");
+            // Closes the connection once the handshake is over.
+            drop(acceptor.accept(stream).await);
+        }
+    });
+    let config = VaultConfig { ca_file: Some(ca_file), ..with_address(&address) };
+    backend(config).health().await.expect_err("no HTTP behind it").kind
+}
+
+#[tokio::test]
+async fn a_certificate_that_does_not_fit_is_a_fault_of_the_configuration() {
+    assert_eq!(health_at("127.0.0.1", true).await, ErrorKind::Unavailable, "trusted, then closed");
+    assert_eq!(health_at("127.0.0.1", false).await, ErrorKind::Misconfigured, "another CA");
+    assert_eq!(health_at("elsewhere.example", true).await, ErrorKind::Misconfigured, "another host");
+}

@@ -1,0 +1,121 @@
+//! JSON values into secrets.
+//!
+//! `serde_json` unescapes strings in a scratch buffer that it does not wipe, and the stores escape `<`, `>`, `&` and
+//! line ends, so passwords and keys do pass through it. Values are therefore taken as their raw JSON text, which is
+//! borrowed from the wiped body, and unescaped here.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bursar_core::secret::SecretData;
+use bursar_core::{FieldName, Secret};
+use serde_json::value::RawValue;
+use zeroize::Zeroizing;
+
+/// The members of a JSON object, as they lie in an answer.
+pub(crate) type Members<'body> = BTreeMap<String, &'body RawValue>;
+
+/// A member is a field: a string by its content, anything else by its JSON text. None when a name cannot be a field's
+/// or a string holds half a surrogate pair.
+pub(crate) fn fields(members: &Members<'_>) -> Option<SecretData> {
+    let field =
+        |(name, value): (&String, &&RawValue)| Some((FieldName::parse(name).ok()?, Arc::new(secret(value)?)));
+    members.iter().map(field).collect::<Option<_>>().map(SecretData::Fields)
+}
+
+/// One value: a string by its content, anything else by its JSON text.
+pub(crate) fn secret(value: &RawValue) -> Option<Secret> {
+    let text = value.get();
+    match text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(string) => unescape(string),
+        None => Some(Secret::new(text.as_bytes().to_vec())),
+    }
+}
+
+fn unescape(text: &str) -> Option<Secret> {
+    // Each escape is longer than what it stands for, so this never grows.
+    let mut out = Zeroizing::new(Vec::with_capacity(text.len()));
+    let mut rest = text;
+    while let Some((plain, escaped)) = rest.split_once('\\') {
+        out.extend_from_slice(plain.as_bytes());
+        let mut chars = escaped.chars();
+        let character = match chars.next()? {
+            'b' => '\u{8}',
+            'f' => '\u{c}',
+            'n' => '\n',
+            'r' => '\r',
+            't' => '\t',
+            'u' => {
+                rest = chars.as_str();
+                let (character, after) = unicode(rest)?;
+                out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+                rest = after;
+                continue;
+            }
+            itself @ ('"' | '\\' | '/') => itself,
+            _ => return None,
+        };
+        out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        rest = chars.as_str();
+    }
+    out.extend_from_slice(rest.as_bytes());
+    Some(Secret::from(out))
+}
+
+/// The character that the four digits after `\u` mean, with the other half of its pair if it has one.
+fn unicode(text: &str) -> Option<(char, &str)> {
+    let (first, rest) = unit(text)?;
+    if let Some(character) = char::from_u32(first) {
+        return Some((character, rest));
+    }
+    let (second, rest) = unit(rest.strip_prefix("\\u")?)?;
+    let units = [u16::try_from(first).ok()?, u16::try_from(second).ok()?];
+    let character = char::decode_utf16(units).next()?.ok()?;
+    Some((character, rest))
+}
+
+fn unit(text: &str) -> Option<(u32, &str)> {
+    let (digits, rest) = text.split_at_checked(4)?;
+    let all_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    Some((u32::from_str_radix(digits, 16).ok().filter(|_| all_hex)?, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(json: &str) -> Option<Secret> {
+        secret(&serde_json::from_str::<Box<RawValue>>(json).expect("json"))
+    }
+
+    #[test]
+    fn a_string_means_what_a_json_library_says_it_means() {
+        let strings = ["", "plain", "p<&>\"\\/\n\r\t\u{8}\u{c}\u{1}", "é ключ 🔑", "\\u0041", "\u{2028}"];
+        for text in strings {
+            let json = serde_json::to_string(text).expect("json");
+            assert!(value(&json).expect("secret").ct_eq(text.as_bytes()), "{json}");
+        }
+        assert!(value(r#""\u003c\/\u00e9\ud83d\udd11!""#).expect("secret").ct_eq("</é🔑!".as_bytes()));
+    }
+
+    #[test]
+    fn what_is_no_string_keeps_its_json_text() {
+        for json in ["1.50", "1e3", "true", "null", r#"{"a":[1, 2]}"#] {
+            assert!(value(json).expect("secret").ct_eq(json.as_bytes()), "{json}");
+        }
+    }
+
+    #[test]
+    fn half_a_pair_is_no_value() {
+        for json in [r#""\ud83d""#, r#""\ud83dx""#, r#""\ud83d\u0041""#, r#""\udd11\ud83d""#] {
+            assert!(value(json).is_none(), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_cannot_be_a_field_makes_the_whole_unreadable() {
+        let json = r#"{"ok":"1","a\nb":"2"}"#;
+        let members: Members<'_> = serde_json::from_str(json).expect("json");
+        assert!(fields(&members).is_none());
+    }
+}

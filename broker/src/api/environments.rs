@@ -1,0 +1,347 @@
+//! `bursar.v1.Environments`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bursar_core::audit::Action;
+use bursar_core::{Reference, Secret};
+use bursar_proto::convert::{WireError, duration_to_wire, timestamp_to_wire, wire_bytes};
+use bursar_proto::limits;
+use bursar_proto::v1;
+use bursar_proto::v1::environments_check_request::Target;
+use bursar_proto::v1::environments_server::Environments;
+use bursar_proto::v1::{
+    AppliedEnvironment, EnvironmentChange, EnvironmentDifference, EnvironmentEntryKind, EnvironmentRevision,
+    EnvironmentsApplyRequest, EnvironmentsApplyResponse, EnvironmentsCheckRequest, EnvironmentsCheckResponse,
+    EnvironmentsDeleteRequest, EnvironmentsDeleteResponse, EnvironmentsDiffRequest, EnvironmentsDiffResponse,
+    EnvironmentsGetRequest, EnvironmentsGetResponse, EnvironmentsListRequest, EnvironmentsListResponse,
+    EnvironmentsResolveRequest, EnvironmentsResolveResponse, OnChange, ResolvedFile, ResolvedVariable,
+};
+use tonic::{Request, Response, Status};
+
+use super::page::{self, text};
+use super::secrets::terms;
+use super::{Api, status};
+use crate::broker::{Leased, ResolvedEnvironment};
+use crate::catalog::{ChangeKind, Kept};
+use crate::environment::{self as env, Definition, Difference, Entry, EntryName, Flat, document};
+use crate::failure::Failure;
+use crate::policy::Resource;
+
+#[tonic::async_trait]
+impl Environments for Api {
+    async fn apply(
+        &self,
+        request: Request<EnvironmentsApplyRequest>,
+    ) -> Result<Response<EnvironmentsApplyResponse>, Status> {
+        let read = |message: EnvironmentsApplyRequest| {
+            if message.ttl.is_some() {
+                return Err(Failure::NotBuilt("ttl: environments that end by themselves"));
+            }
+            Ok((parse(&message.document)?, message.expected_revision, message.dry_run))
+        };
+        self.answer(request, read, |call, (definitions, expected, dry_run)| async move {
+            let mut draft = None;
+            for definition in &definitions {
+                let name = definition.name.as_str();
+                let resource = Resource::Environment(name);
+                draft = Some(self.broker.permit(&call, Action::ApplyEnvironment, resource, name, "").await?);
+            }
+            let names: Vec<&str> = definitions.iter().map(|definition| definition.name.as_str()).collect();
+            let draft = draft.ok_or(WireError::Missing { field: "document" })?.about(names.join(", "));
+            let by = call.caller.id().clone();
+            let work =
+                self.broker.catalog.apply(definitions, expected, dry_run, &by, call.time, draft.clone());
+            let changed = self.broker.settle(draft, work).await?;
+            let environments = changed.into_iter().map(|changed| AppliedEnvironment {
+                name: changed.name,
+                change: change(changed.kind).into(),
+                revision: changed.revision,
+            });
+            Ok(EnvironmentsApplyResponse { environments: environments.collect() })
+        })
+        .await
+    }
+
+    async fn get(
+        &self,
+        request: Request<EnvironmentsGetRequest>,
+    ) -> Result<Response<EnvironmentsGetResponse>, Status> {
+        self.answer(request, Ok, |call, message| async move {
+            let name = message.name;
+            let resource = Resource::Environment(&name);
+            let draft = self.broker.permit(&call, Action::ViewEnvironment, resource, &name, "").await?;
+            let kept = self.broker.observe(draft, self.broker.catalog.kept(&name, message.revision)).await?;
+            let document = kept.definition.to_toml();
+            Ok(EnvironmentsGetResponse { environment: Some(summary(kept)), document })
+        })
+        .await
+    }
+
+    async fn list(
+        &self,
+        request: Request<EnvironmentsListRequest>,
+    ) -> Result<Response<EnvironmentsListResponse>, Status> {
+        let read = |message: EnvironmentsListRequest| {
+            Ok((message.prefix, page::read(message.page_size, message.page_token)?))
+        };
+        self.answer(request, read, |call, (prefix, page)| async move {
+            let draft = self
+                .broker
+                .permit(&call, Action::ViewEnvironment, Resource::System, "environments", "")
+                .await?;
+            let listed = self.broker.observe(draft, self.broker.catalog.list(page)).await?;
+            let kept =
+                listed.items.into_iter().filter(|kept| kept.definition.name.as_str().starts_with(&prefix));
+            Ok(EnvironmentsListResponse {
+                environments: kept.map(summary).collect(),
+                next_page_token: listed.next.unwrap_or_default(),
+            })
+        })
+        .await
+    }
+
+    async fn delete(
+        &self,
+        request: Request<EnvironmentsDeleteRequest>,
+    ) -> Result<Response<EnvironmentsDeleteResponse>, Status> {
+        let read = |message: EnvironmentsDeleteRequest| {
+            Ok((message.name, message.expected_revision, text("reason", message.reason, limits::REASON)?))
+        };
+        self.answer(request, read, |call, (name, expected, reason)| async move {
+            let resource = Resource::Environment(&name);
+            let draft =
+                self.broker.permit(&call, Action::DeleteEnvironment, resource, &name, &reason).await?;
+            let work = self.broker.catalog.delete(&name, expected, call.time, draft.clone());
+            let leases_revoked = self.broker.settle(draft, work).await?;
+            self.broker.leases.announce_many();
+            Ok(EnvironmentsDeleteResponse { leases_revoked })
+        })
+        .await
+    }
+
+    async fn resolve(
+        &self,
+        request: Request<EnvironmentsResolveRequest>,
+    ) -> Result<Response<EnvironmentsResolveResponse>, Status> {
+        let read = |message: EnvironmentsResolveRequest| {
+            Ok((message.name, terms(message.ttl, message.reason, message.instance)?))
+        };
+        self.answer(request, read, |call, (name, terms)| async move {
+            Ok(resolved(self.broker.resolve(&call, &name, terms).await?))
+        })
+        .await
+    }
+
+    async fn check(
+        &self,
+        request: Request<EnvironmentsCheckRequest>,
+    ) -> Result<Response<EnvironmentsCheckResponse>, Status> {
+        let read = |message: EnvironmentsCheckRequest| {
+            if !message.principal.is_empty() {
+                return Err(Failure::NotBuilt("principal: checking for somebody else"));
+            }
+            let target = message.target.ok_or(WireError::Missing { field: "target" })?;
+            Ok(match target {
+                Target::Name(name) => (Some(name), Vec::new()),
+                Target::Document(text) => (None, parse(&text)?),
+            })
+        };
+        self.answer(request, read, |call, (name, definitions)| async move {
+            let over: HashMap<String, Arc<Definition>> = definitions
+                .into_iter()
+                .map(|definition| (definition.name.to_string(), Arc::new(definition)))
+                .collect();
+            let mut findings = Vec::new();
+            for name in name.into_iter().chain(over.keys().cloned()) {
+                let resource = Resource::Environment(&name);
+                let draft = self.broker.permit(&call, Action::ViewEnvironment, resource, &name, "").await?;
+                let check = self.broker.check_environment(&call, &name, over.clone());
+                findings.extend(self.broker.observe(draft, check).await?);
+            }
+            let ok = findings.iter().all(|finding| finding.fault.is_none());
+            Ok(EnvironmentsCheckResponse { ok, findings: findings.into_iter().map(Into::into).collect() })
+        })
+        .await
+    }
+
+    async fn diff(
+        &self,
+        request: Request<EnvironmentsDiffRequest>,
+    ) -> Result<Response<EnvironmentsDiffResponse>, Status> {
+        let read = |message: EnvironmentsDiffRequest| {
+            let left = message.left.ok_or(WireError::Missing { field: "left" })?;
+            Ok((left, message.right.ok_or(WireError::Missing { field: "right" })?))
+        };
+        self.answer(request, read, |call, (left, right)| async move {
+            let mut flats = Vec::new();
+            for EnvironmentRevision { name, revision } in [left, right] {
+                let resource = Resource::Environment(&name);
+                let draft = self.broker.permit(&call, Action::ViewEnvironment, resource, &name, "").await?;
+                let flat = async {
+                    let kept = self.broker.catalog.kept(&name, revision).await?;
+                    let over = HashMap::from([(name.clone(), kept.definition)]);
+                    self.broker.catalog.flatten_over(&name, over).await
+                };
+                flats.push(self.broker.observe(draft, flat).await?);
+            }
+            let differences = match flats.as_slice() {
+                [left, right] => env::diff(left, right),
+                _ => Vec::new(),
+            };
+            Ok(EnvironmentsDiffResponse { differences: differences.into_iter().map(difference).collect() })
+        })
+        .await
+    }
+}
+
+fn parse(document: &str) -> Result<Vec<Definition>, Failure> {
+    document::parse(document).map_err(Failure::Document)
+}
+
+fn summary(kept: Kept) -> v1::Environment {
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    v1::Environment {
+        name: kept.definition.name.to_string(),
+        revision: kept.revision,
+        extends: kept.definition.extends.iter().map(ToString::to_string).collect(),
+        variables: count(kept.definition.vars.len()),
+        files: count(kept.definition.files.len()),
+        updated_at: Some(timestamp_to_wire(kept.updated_at)),
+        updated_by: kept.updated_by.to_string(),
+        expires_at: None,
+    }
+}
+
+fn resolved(environment: ResolvedEnvironment) -> EnvironmentsResolveResponse {
+    let ResolvedEnvironment { revision, flat, rendered, leases } = environment;
+    let variables = flat.vars().iter().filter_map(|(name, inherited)| {
+        let entry = &inherited.definition;
+        let about = About::of(&flat, entry, &leases);
+        rendered.vars.get(name).map(|value| about.variable(name.to_string(), value))
+    });
+    let variables = variables.collect();
+    let files = flat.files().iter().filter_map(|(path, inherited)| {
+        let file = &inherited.definition;
+        let about = About::of(&flat, &file.entry, &leases);
+        rendered.files.get(path).map(|contents| about.file(path.to_string(), file.mode.bits(), contents))
+    });
+    let files = files.collect();
+    let leases = leases.into_values().map(|leased| leased.lease.into()).collect();
+    EnvironmentsResolveResponse { revision, variables, files, leases }
+}
+
+/// What an answer says of a value beside the value.
+struct About {
+    lease_ids: Vec<String>,
+    on_change: OnChange,
+    max_stale: Option<Duration>,
+    age: Option<Duration>,
+}
+
+impl About {
+    fn of(flat: &Flat, entry: &Entry, leases: &std::collections::BTreeMap<Reference, Leased>) -> Self {
+        let basis = flat.basis(entry);
+        let under: Vec<&Leased> =
+            basis.references.iter().filter_map(|reference| leases.get(&reference.without_field())).collect();
+        let mut lease_ids: Vec<String> = under.iter().map(|leased| leased.lease.id.to_string()).collect();
+        lease_ids.dedup();
+        Self {
+            lease_ids,
+            on_change: on_change(entry.contract.on_change),
+            max_stale: basis.max_stale,
+            age: under.iter().map(|leased| leased.age).max(),
+        }
+    }
+
+    fn variable(self, name: String, value: &Secret) -> ResolvedVariable {
+        ResolvedVariable {
+            name,
+            value: wire_bytes(value),
+            secret: !self.lease_ids.is_empty(),
+            lease_ids: self.lease_ids,
+            on_change: self.on_change.into(),
+            max_stale: self.max_stale.map(duration_to_wire),
+            age: self.age.map(duration_to_wire),
+        }
+    }
+
+    fn file(self, path: String, mode: u32, contents: &Secret) -> ResolvedFile {
+        ResolvedFile {
+            path,
+            mode,
+            contents: wire_bytes(contents),
+            secret: !self.lease_ids.is_empty(),
+            lease_ids: self.lease_ids,
+            on_change: self.on_change.into(),
+            max_stale: self.max_stale.map(duration_to_wire),
+            age: self.age.map(duration_to_wire),
+        }
+    }
+}
+
+fn on_change(on_change: Option<env::OnChange>) -> OnChange {
+    match on_change {
+        None => OnChange::Unspecified,
+        Some(env::OnChange::None) => OnChange::None,
+        Some(env::OnChange::Restart) => OnChange::Restart,
+        Some(env::OnChange::Signal) => OnChange::Signal,
+        Some(env::OnChange::Hook) => OnChange::Hook,
+    }
+}
+
+fn change(kind: ChangeKind) -> EnvironmentChange {
+    match kind {
+        ChangeKind::Added => EnvironmentChange::Added,
+        ChangeKind::Changed => EnvironmentChange::Changed,
+        ChangeKind::Unchanged => EnvironmentChange::Unchanged,
+    }
+}
+
+fn difference(difference: Difference) -> EnvironmentDifference {
+    let (change, keys) = match difference.change {
+        env::Change::Added => (EnvironmentChange::Added, Vec::new()),
+        env::Change::Removed => (EnvironmentChange::Removed, Vec::new()),
+        env::Change::Changed(keys) => (EnvironmentChange::Changed, keys),
+    };
+    let (kind, entry) = entry_name(&difference.entry);
+    EnvironmentDifference {
+        entry_kind: kind.into(),
+        entry,
+        change: change.into(),
+        keys: keys.into_iter().map(|key| key.as_str().to_owned()).collect(),
+    }
+}
+
+fn entry_name(entry: &EntryName) -> (EnvironmentEntryKind, String) {
+    match entry {
+        EntryName::Variable(name) => (EnvironmentEntryKind::Variable, name.to_string()),
+        EntryName::File(path) => (EnvironmentEntryKind::File, path.to_string()),
+    }
+}
+
+impl From<crate::check::Finding> for v1::EnvironmentFinding {
+    fn from(finding: crate::check::Finding) -> Self {
+        use v1::FindingKind as K;
+        let kind = match &finding.fault {
+            None => K::Ok,
+            Some(Failure::Denied) => K::Denied,
+            Some(Failure::BackendUnknown(_)) => K::BackendUnknown,
+            Some(Failure::SecretNotFound(_) | Failure::Field { .. }) => K::NotFound,
+            Some(Failure::Flatten(env::FlattenError::Cycle { .. })) => K::Cycle,
+            Some(Failure::Backend(_)) => K::BackendUnavailable,
+            Some(_) => K::Malformed,
+        };
+        let (entry_kind, entry) =
+            finding.entry.as_ref().map_or((EnvironmentEntryKind::Unspecified, String::new()), entry_name);
+        Self {
+            environment: finding.environment,
+            entry_kind: entry_kind.into(),
+            entry,
+            reference: finding.reference.map(|reference| reference.to_string()).unwrap_or_default(),
+            kind: kind.into(),
+            message: finding.fault.as_ref().map(status::text).unwrap_or_default(),
+        }
+    }
+}

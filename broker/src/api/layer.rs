@@ -1,0 +1,236 @@
+//! What every call passes through before its handler: the surface table, the request id, who is asking, the deadline.
+//!
+//! Nothing here looks at a message. A handler gets its [`Arrival`] from the request's extensions, where only this layer
+//! puts one.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bursar_core::audit::Action;
+use bursar_core::{Clock, LeaseId};
+use bursar_proto::REQUEST_ID_METADATA_KEY;
+use bursar_proto::v1::WorkloadContext;
+use http::HeaderValue;
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::time::Instant;
+use tonic::body::Body;
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Request, Status};
+use tower::{Layer, Service};
+
+use super::status;
+use super::surface::{self, Access, Rpc};
+use crate::broker::Broker;
+use crate::call::Call;
+use crate::failure::Failure;
+use crate::identity::workload;
+use crate::membership::Membership;
+use crate::server::Handshake;
+use crate::telemetry::Metrics;
+
+/// A call of a known caller, as its handler finds it.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    pub call: Call,
+    /// The action of the RPC.
+    pub action: Action,
+}
+
+impl Arrival {
+    /// Splits a request into what this layer established and its message.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED` when nobody was established.
+    pub fn of<M>(request: Request<M>) -> Result<(Self, M), Status> {
+        let (_, mut extensions, message) = request.into_parts();
+        match extensions.remove::<Self>() {
+            Some(arrival) => Ok((arrival, message)),
+            None => Err(status::of(&Failure::Unauthenticated, "")),
+        }
+    }
+}
+
+/// A call of an open RPC: nobody is known, but it has a name and a place that it comes from.
+#[derive(Debug, Clone)]
+pub(super) struct Stranger {
+    pub request_id: String,
+    pub handshake: Option<Handshake>,
+}
+
+/// The layer.
+#[derive(Debug, Clone)]
+pub struct Identify {
+    pub broker: Arc<Broker>,
+    pub membership: Arc<Membership>,
+    pub metrics: Metrics,
+    pub deadline: Duration,
+    pub message_bytes: usize,
+}
+
+impl<S> Layer<S> for Identify {
+    type Service = Identified<S>;
+
+    fn layer(&self, inner: S) -> Identified<S> {
+        Identified { inner, identify: self.clone() }
+    }
+}
+
+/// A service behind the layer.
+#[derive(Debug, Clone)]
+pub struct Identified<S> {
+    inner: S,
+    identify: Identify,
+}
+
+impl<S> Service<http::Request<Body>> for Identified<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        // The service that was polled ready is the one to call; its clone takes its place.
+        let ready = self.inner.clone();
+        let inner = std::mem::replace(&mut self.inner, ready);
+        let identify = self.identify.clone();
+        Box::pin(async move { Ok(identify.handle(inner, request).await) })
+    }
+}
+
+impl Identify {
+    async fn handle<S>(&self, mut inner: S, mut request: http::Request<Body>) -> http::Response<Body>
+    where
+        S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
+    {
+        let arrived = Instant::now();
+        let Some(rpc) = surface::find(request.uri().path()) else {
+            return Status::unimplemented("there is no such method").into_http();
+        };
+        let request_id = request_id(request.headers()).unwrap_or_else(|| new_request_id(&*self.broker.clock));
+        let mut response = match self.admit(rpc, &mut request, &request_id, arrived).await {
+            Err(failure) => status::of(&failure, &request_id).into_http(),
+            Ok(()) => match tokio::time::timeout(self.deadline, inner.call(request)).await {
+                Ok(Ok(answered)) if code(&answered) == code_name(Code::OutOfRange) => {
+                    // How tonic says that a message is over the limit: nobody has looked at it.
+                    status::of(&Failure::TooLarge { limit: self.message_bytes }, &request_id).into_http()
+                }
+                Ok(Ok(answered)) => answered,
+                Ok(Err(never)) => match never {},
+                Err(_) => status::of(&Failure::Deadline, &request_id).into_http(),
+            },
+        };
+        self.metrics.request(rpc.path, code(&response), arrived.elapsed());
+        if let Ok(id) = HeaderValue::from_str(&request_id) {
+            response.headers_mut().insert(REQUEST_ID_METADATA_KEY, id);
+        }
+        response
+    }
+
+    async fn admit(
+        &self,
+        rpc: Rpc,
+        request: &mut http::Request<Body>,
+        request_id: &str,
+        arrived: Instant,
+    ) -> Result<(), Failure> {
+        let handshake = request.extensions().get::<Handshake>().cloned();
+        let action = match rpc.access {
+            Access::Known(action) => action,
+            Access::Open => {
+                request.extensions_mut().insert(Stranger { request_id: request_id.to_owned(), handshake });
+                return Ok(());
+            }
+        };
+        let handshake = handshake.ok_or(Failure::Unauthenticated)?;
+        let time = self.broker.clock.now();
+        let caller = self.membership.caller(&handshake, time)?;
+        let trace_id = request.headers().get(TRACE_PARENT).and_then(trace_id);
+        let mut call = Call { caller, request_id: request_id.to_owned(), trace_id, time, arrived };
+        if let Some(context) = workload_context(request.headers())? {
+            let rules = self.broker.rulebook.current();
+            match workload::on_behalf(&call.caller, context, rules.policies.registrations()) {
+                Ok(caller) => call.caller = Arc::new(caller),
+                Err(failure) => {
+                    let draft = call.asks(Action::Authenticate, rpc.path);
+                    return Err(self.broker.failed(draft, failure).await);
+                }
+            }
+        }
+        request.extensions_mut().insert(Arrival { call, action });
+        Ok(())
+    }
+}
+
+/// Looks before it copies: nearly every call of a client that speaks for itself has no such header.
+fn workload_context(headers: &http::HeaderMap) -> Result<Option<WorkloadContext>, Failure> {
+    if !headers.contains_key(bursar_proto::WORKLOAD_CONTEXT_METADATA_KEY) {
+        return Ok(None);
+    }
+    Ok(WorkloadContext::of(&MetadataMap::from_headers(headers.clone()))?)
+}
+
+/// The caller's own request id, where it is one.
+fn request_id(headers: &http::HeaderMap) -> Option<String> {
+    let text = headers.get(REQUEST_ID_METADATA_KEY)?.to_str().ok()?;
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    (!text.is_empty() && text.len() <= 64 && text.bytes().all(allowed)).then(|| text.to_owned())
+}
+
+fn new_request_id(clock: &dyn Clock) -> String {
+    let mut random = [0; 10];
+    if SystemRandom::new().fill(&mut random).is_err() {
+        tracing::warn!("the operating system gives no randomness; request ids repeat within a millisecond");
+    }
+    LeaseId::new(clock.now(), random).to_string()
+}
+
+/// The trace id of a W3C `traceparent` header.
+fn trace_id(header: &HeaderValue) -> Option<String> {
+    let id = header.to_str().ok()?.split('-').nth(1)?;
+    (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| id.to_owned())
+}
+
+/// The name of the status code of an answer. One that is still streaming has none yet and counts as begun well.
+fn code(response: &http::Response<Body>) -> &'static str {
+    let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
+    code_name(code)
+}
+
+fn code_name(code: Code) -> &'static str {
+    use Code as C;
+    match code {
+        C::Ok => "ok",
+        C::Cancelled => "cancelled",
+        C::Unknown => "unknown",
+        C::InvalidArgument => "invalid_argument",
+        C::DeadlineExceeded => "deadline_exceeded",
+        C::NotFound => "not_found",
+        C::AlreadyExists => "already_exists",
+        C::PermissionDenied => "permission_denied",
+        C::ResourceExhausted => "resource_exhausted",
+        C::FailedPrecondition => "failed_precondition",
+        C::Aborted => "aborted",
+        C::OutOfRange => "out_of_range",
+        C::Unimplemented => "unimplemented",
+        C::Internal => "internal",
+        C::Unavailable => "unavailable",
+        C::DataLoss => "data_loss",
+        C::Unauthenticated => "unauthenticated",
+    }
+}
+
+const TRACE_PARENT: &str = "traceparent";

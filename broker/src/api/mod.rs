@@ -1,0 +1,94 @@
+//! The gRPC services: each handler reads its message, calls the broker once, and wraps the answer.
+//!
+//! Everything that all calls share happens in [`layer`] and in [`Api::answer`]: who is asking, the request id, the
+//! deadline, the metrics, the record of a request that could not even be read, and the mapping of failures.
+
+mod audit;
+mod environments;
+mod layer;
+mod leases;
+mod local_store;
+mod nodes;
+mod page;
+mod policies;
+mod secrets;
+pub mod status;
+pub mod surface;
+mod system;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use bursar_core::tasks::Tasks;
+use bursar_proto::v1;
+use tokio::time::Instant;
+use tonic::service::Routes;
+use tonic::{Request, Response, Status};
+
+pub use layer::{Arrival, Identify};
+
+use crate::broker::Broker;
+use crate::call::Call;
+use crate::failure::Failure;
+use crate::health::Health;
+use crate::identity::tls::ServerCertificate;
+use crate::membership::Membership;
+
+/// What the services work with.
+#[derive(Debug, Clone)]
+pub struct Api {
+    pub broker: Arc<Broker>,
+    pub membership: Arc<Membership>,
+    pub health: Arc<Health>,
+    pub tasks: Tasks,
+    pub certificate: Arc<ServerCertificate>,
+    /// The key that checks the log's checkpoints, as text.
+    pub verifier_key: String,
+    pub message_bytes: usize,
+    pub started: Instant,
+}
+
+impl Api {
+    /// Every service of `bursar.v1`.
+    pub fn routes(&self) -> Routes {
+        macro_rules! limited {
+            ($server:ident in $module:ident) => {
+                v1::$module::$server::new(self.clone())
+                    .max_decoding_message_size(self.message_bytes)
+                    .max_encoding_message_size(self.message_bytes)
+            };
+        }
+        Routes::new(limited!(SecretsServer in secrets_server))
+            .add_service(limited!(EnvironmentsServer in environments_server))
+            .add_service(limited!(LeasesServer in leases_server))
+            .add_service(limited!(AuditServer in audit_server))
+            .add_service(limited!(PoliciesServer in policies_server))
+            .add_service(limited!(NodesServer in nodes_server))
+            .add_service(limited!(LocalStoreServer in local_store_server))
+            .add_service(limited!(SystemServer in system_server))
+    }
+
+    /// Answers one call of a known caller: `read` turns the message into what `work` takes. A message that cannot be
+    /// read is kept in the ledger as a failed attempt at the RPC's action.
+    async fn answer<M, Q, R, W>(
+        &self,
+        request: Request<M>,
+        read: impl FnOnce(M) -> Result<Q, Failure>,
+        work: impl FnOnce(Call, Q) -> W,
+    ) -> Result<Response<R>, Status>
+    where
+        W: Future<Output = Result<R, Failure>>,
+    {
+        let (arrival, message) = Arrival::of(request)?;
+        let Arrival { call, action } = arrival;
+        let request_id = call.request_id.clone();
+        let done = match read(message) {
+            Ok(query) => work(call, query).await,
+            Err(fault) => Err(self.broker.failed(call.asks(action, UNREADABLE), fault).await),
+        };
+        done.map(Response::new).map_err(|failure| status::of(&failure, &request_id))
+    }
+}
+
+/// The resource of a record whose request could not be read.
+const UNREADABLE: &str = "(unreadable request)";

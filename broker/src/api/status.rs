@@ -1,0 +1,152 @@
+//! The one place where a failure becomes a gRPC status: fixed public text, a reason for programs, the request id.
+//!
+//! What a cause says beyond that (paths of files, the ledger's own error) is logged here under the request id and stays
+//! here.
+
+use std::time::Duration;
+
+use bursar_core::backend::ErrorKind;
+use bursar_core::secret::SelectError;
+use bursar_proto::Reason;
+use tonic::Status;
+use tonic_types::StatusExt;
+
+use crate::environment::FlattenError;
+use crate::failure::{Failure, Unresolved};
+use crate::ledger::LedgerError;
+
+/// The status that a caller gets for `failure`.
+pub fn of(failure: &Failure, request_id: &str) -> Status {
+    let reason = reason(failure);
+    if matches!(reason, Reason::Internal | Reason::LedgerUnavailable | Reason::LedgerFull) {
+        tracing::error!(request_id, kind = failure.kind(), cause = %Causes(failure), "a request failed");
+    }
+    let mut details = reason.details(request_id);
+    match failure {
+        Failure::Document(faults) => {
+            for fault in faults.iter().take(VIOLATIONS) {
+                details.add_bad_request_violation(fault.key.clone(), fault.to_string());
+            }
+        }
+        Failure::Unresolved { entries, .. } => {
+            for Unresolved { reference, failure } in entries.iter().take(VIOLATIONS) {
+                details.add_bad_request_violation(reference.to_string(), text(failure));
+            }
+        }
+        Failure::Backend(error) => {
+            if let Some(after) = error.retry_after {
+                details.set_retry_info(Some(after));
+            }
+        }
+        Failure::Ledger(LedgerError::Busy) => {
+            details.set_retry_info(Some(BUSY_RETRY));
+        }
+        _ => {}
+    }
+    Status::with_error_details(reason.code(), text(failure), details)
+}
+
+/// What the caller is told in words. A failure of the broker itself is told in fixed words.
+pub(super) fn text(failure: &Failure) -> String {
+    match failure {
+        Failure::Ledger(LedgerError::Full) => {
+            "the ledger's disk is full, so nothing is disclosed; make room on the broker's disk".to_owned()
+        }
+        Failure::Ledger(
+            error @ (LedgerError::RevisionConflict { .. }
+            | LedgerError::ProofRange { .. }
+            | LedgerError::PageToken
+            | LedgerError::Busy),
+        ) => error.to_string(),
+        Failure::Ledger(_) => "the ledger cannot be written, so nothing is disclosed; try again".to_owned(),
+        Failure::Authority(_) => "no certificate could be issued; check the signing request".to_owned(),
+        Failure::Time(_) => "a time is out of range".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn reason(failure: &Failure) -> Reason {
+    match failure {
+        Failure::Denied => Reason::AccessDenied,
+        Failure::Unauthenticated => Reason::Unauthenticated,
+        Failure::Certificate(_) => Reason::CertificateInvalid,
+        Failure::Evicted { .. } | Failure::Expired => Reason::CertificateInvalid,
+        Failure::Unregistered(_) => Reason::RegistrationMissing,
+        Failure::Reference(_) => Reason::ReferenceMalformed,
+        Failure::BackendUnknown(_) => Reason::BackendUnknown,
+        Failure::SecretNotFound(reference) if reference.version.is_some() => Reason::VersionNotFound,
+        Failure::SecretNotFound(_) => Reason::SecretNotFound,
+        Failure::Field { fault: SelectError::NotUtf8 { .. }, .. } => Reason::RequestInvalid,
+        Failure::Field { .. } => Reason::FieldNotFound,
+        Failure::Backend(error) => backend_reason(error.kind),
+        Failure::Ledger(error) => ledger_reason(error),
+        Failure::LeaseNotFound(_) => Reason::LeaseNotFound,
+        Failure::NotRenewable { .. } => Reason::LeaseNotRenewable,
+        Failure::EnvironmentNotFound(_) => Reason::EnvironmentNotFound,
+        Failure::Flatten(FlattenError::Cycle { .. }) => Reason::EnvironmentCycle,
+        Failure::Document(_) | Failure::Flatten(_) | Failure::Render(_) => Reason::EnvironmentInvalid,
+        Failure::Unresolved { entries, .. } => match entries.as_slice() {
+            [Unresolved { failure, .. }] => reason(failure),
+            entries if entries.iter().all(|entry| matches!(entry.failure, Failure::Denied)) => {
+                Reason::AccessDenied
+            }
+            _ => Reason::EnvironmentInvalid,
+        },
+        Failure::Policy(_) => Reason::PolicyInvalid,
+        Failure::JoinToken => Reason::JoinTokenInvalid,
+        Failure::NodeUnknown(_) => Reason::NodeUnknown,
+        Failure::Invalid { .. } | Failure::Wire(_) | Failure::Authority(_) | Failure::Time(_) => {
+            Reason::RequestInvalid
+        }
+        Failure::TooLarge { .. } => Reason::RequestTooLarge,
+        Failure::Kept(_) => Reason::Internal,
+        Failure::Deadline => Reason::BackendTimeout,
+        Failure::NotBuilt(_) => Reason::NotImplemented,
+        Failure::Stopping => Reason::ShuttingDown,
+    }
+}
+
+fn backend_reason(kind: ErrorKind) -> Reason {
+    match kind {
+        ErrorKind::NotFound => Reason::SecretNotFound,
+        ErrorKind::Conflict => Reason::RevisionConflict,
+        ErrorKind::Denied => Reason::BackendDenied,
+        ErrorKind::Throttled => Reason::BackendThrottled,
+        ErrorKind::Unavailable => Reason::BackendUnavailable,
+        ErrorKind::Sealed => Reason::BackendSealed,
+        ErrorKind::Timeout => Reason::BackendTimeout,
+        ErrorKind::Malformed => Reason::BackendMalformed,
+        ErrorKind::Misconfigured => Reason::BackendMisconfigured,
+    }
+}
+
+fn ledger_reason(error: &LedgerError) -> Reason {
+    match error {
+        LedgerError::Full => Reason::LedgerFull,
+        LedgerError::RevisionConflict { .. } => Reason::RevisionConflict,
+        LedgerError::ProofRange { .. } | LedgerError::PageToken => Reason::RequestInvalid,
+        LedgerError::LeaseMissing { .. }
+        | LedgerError::NotActive { .. }
+        | LedgerError::IllegalTransition { .. } => Reason::LeaseNotRenewable,
+        _ => Reason::LedgerUnavailable,
+    }
+}
+
+/// An error with its causes, for the log.
+struct Causes<'error>(&'error dyn std::error::Error);
+
+impl std::fmt::Display for Causes<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(next) = cause {
+            write!(f, ": {next}")?;
+            cause = next.source();
+        }
+        Ok(())
+    }
+}
+
+/// Details travel in a trailer, whose size clients limit.
+const VIOLATIONS: usize = 20;
+const BUSY_RETRY: Duration = Duration::from_millis(200);

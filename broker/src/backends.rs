@@ -1,0 +1,124 @@
+//! Opens the configured stores: the only place that knows which kinds there are.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bursar_backend_local::{LocalBackend, LocalConfig};
+use bursar_core::backend::Backend;
+use bursar_core::{BackendName, Clock};
+
+use crate::config::{BackendConfig, BackendKind};
+use crate::seal::Seal;
+use crate::start::StartError;
+
+/// A store that is open.
+pub struct Opened {
+    pub backend: Arc<dyn Backend>,
+    /// What has to run as long as the store is used, such as the renewal of the broker's login.
+    pub upkeep: Option<Upkeep>,
+}
+
+/// Work in the background that a store needs.
+pub type Upkeep = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Opens one store.
+///
+/// # Errors
+/// [`StartError::Backend`], which names it.
+pub fn open(
+    config: &BackendConfig,
+    data_dir: &Path,
+    seal: &Seal,
+    clock: &Arc<dyn Clock>,
+) -> Result<Opened, StartError> {
+    match &config.kind {
+        BackendKind::Local { max_versions } => {
+            let key = seal.key_for(&format!("local store {}", config.name))?;
+            let opened = LocalBackend::open(LocalConfig {
+                name: config.name.clone(),
+                path: data_dir.join(format!("{}.store.db", config.name)),
+                clock: Arc::clone(clock),
+                key,
+                max_versions: *max_versions,
+            });
+            let backend = opened.map_err(|error| fault(&config.name, &error))?;
+            Ok(Opened { backend: Arc::new(backend), upkeep: None })
+        }
+        #[cfg(feature = "vault")]
+        BackendKind::Vault(settings) => vault::open(&config.name, settings, Arc::clone(clock)),
+        #[cfg(not(feature = "vault"))]
+        BackendKind::Vault(_) => Err(StartError::Backend {
+            name: config.name.clone(),
+            message: "this broker was built without the feature `vault`".to_owned(),
+        }),
+    }
+}
+
+#[cfg(feature = "vault")]
+mod vault {
+    use std::io;
+    use std::sync::Arc;
+
+    use bursar_backend_vault::{Auth, MountKind, SecretReader, VaultBackend, VaultConfig};
+    use bursar_core::settings::SecretSource;
+
+    use bursar_core::{BackendName, Clock};
+
+    use super::{Opened, fault};
+    use crate::config::{VaultAuth, VaultMount, VaultSettings};
+    use crate::source;
+    use crate::start::StartError;
+
+    pub(super) fn open(
+        name: &BackendName,
+        settings: &VaultSettings,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Opened, StartError> {
+        let auth = match &settings.auth {
+            VaultAuth::AppRole { mount, role_id, secret_id } => Auth::AppRole {
+                mount: mount.clone(),
+                role_id: role_id.clone(),
+                secret_id: reader(secret_id.clone()),
+            },
+            VaultAuth::Token(token) => Auth::Token(reader(token.clone())),
+        };
+        let kind = |mount: &VaultMount| match mount {
+            VaultMount::KvV1 => MountKind::KvV1,
+            VaultMount::KvV2 => MountKind::KvV2,
+            VaultMount::Leased => MountKind::Leased,
+        };
+        let config = VaultConfig {
+            name: name.clone(),
+            address: settings.address.clone(),
+            allow_plaintext: settings.allow_plaintext,
+            namespace: settings.namespace.clone(),
+            auth,
+            mounts: settings.mounts.iter().map(|(path, mount)| (path.clone(), kind(mount))).collect(),
+            ca_file: settings.ca_file.clone(),
+            timeout: settings.timeout,
+        };
+        let backend = Arc::new(VaultBackend::new(config, clock).map_err(|error| fault(name, &error))?);
+        let kept = Arc::clone(&backend);
+        Ok(Opened { backend, upkeep: Some(Box::pin(async move { kept.keep_alive().await })) })
+    }
+
+    fn reader(source: SecretSource) -> SecretReader {
+        SecretReader::new(&source.to_string(), move || source::fetch(&source).map_err(io::Error::other))
+    }
+}
+
+fn fault(name: &BackendName, error: &dyn std::error::Error) -> StartError {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        message.push_str(&format!(": {next}"));
+        cause = next.source();
+    }
+    StartError::Backend { name: name.clone(), message }
+}
+
+impl std::fmt::Debug for Opened {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opened").field("upkeep", &self.upkeep.is_some()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,383 @@
+//! The broker's configuration: TOML in, typed values out. `docs/config.md` is the reference.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bursar_backend_local::DEFAULT_MAX_VERSIONS;
+use bursar_core::settings::{self, Fault, SecretSource, Section};
+use bursar_core::spiffe::TrustDomain;
+use bursar_core::{BackendName, SpiffeId};
+
+use crate::telemetry::LogFormat;
+
+/// Everything that a file can say.
+#[derive(Debug)]
+pub struct Config {
+    pub trust_domain: TrustDomain,
+    /// Tells brokers of one trust domain apart; part of the log's origin.
+    pub name: String,
+    pub data_dir: PathBuf,
+    pub listen: Listen,
+    pub tls: Tls,
+    pub seal_key: SecretSource,
+    pub leases: LeaseLimits,
+    pub limits: RequestLimits,
+    pub log: Log,
+    pub backends: Vec<BackendConfig>,
+}
+
+/// Where the broker listens.
+#[derive(Debug)]
+pub struct Listen {
+    pub grpc: SocketAddr,
+    /// Health and metrics, without TLS.
+    pub http: SocketAddr,
+}
+
+/// Names and trust of the gRPC port.
+#[derive(Debug)]
+pub struct Tls {
+    /// DNS names and addresses under which clients reach the broker.
+    pub names: Vec<String>,
+    /// More roots, in PEM files, that vouch for this trust domain's callers.
+    pub client_ca: Vec<PathBuf>,
+}
+
+/// Bounds on the time that leases get.
+#[derive(Debug, Clone, Copy)]
+pub struct LeaseLimits {
+    /// Granted when the caller asks for nothing.
+    pub default_ttl: Duration,
+    /// Granted at most at a time.
+    pub max_ttl: Duration,
+    /// No renewal goes past this, counted from the issue.
+    pub max_life: Duration,
+}
+
+/// Bounds on what one caller can make the broker do.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestLimits {
+    /// A request may take this long, the store included.
+    pub deadline: Duration,
+    /// Bytes of one request message.
+    pub message_bytes: usize,
+    /// Open connections.
+    pub connections: usize,
+    /// Requests under way on one connection.
+    pub streams: u32,
+}
+
+/// What is logged, and how.
+#[derive(Debug)]
+pub struct Log {
+    pub format: LogFormat,
+    /// In the form of `RUST_LOG`.
+    pub filter: String,
+}
+
+/// One store.
+#[derive(Debug)]
+pub struct BackendConfig {
+    pub name: BackendName,
+    pub cache: CacheContract,
+    pub kind: BackendKind,
+}
+
+/// How fresh values of a store are.
+#[derive(Debug, Clone, Copy)]
+pub struct CacheContract {
+    /// A cached value is served without asking the store for this long.
+    pub max_stale: Duration,
+    /// What happens when the store cannot be asked after that.
+    pub on_outage: OnOutage,
+}
+
+/// What a read gets while the store is out of reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnOutage {
+    /// The last value, with its age.
+    Serve,
+    /// An error.
+    Fail,
+}
+
+/// What each kind of store needs.
+#[derive(Debug)]
+pub enum BackendKind {
+    /// The broker's own store.
+    Local { max_versions: NonZeroU32 },
+    /// HashiCorp Vault or OpenBao.
+    Vault(VaultSettings),
+}
+
+/// How a Vault is reached.
+#[derive(Debug)]
+pub struct VaultSettings {
+    pub address: String,
+    pub allow_plaintext: bool,
+    pub namespace: Option<String>,
+    pub ca_file: Option<PathBuf>,
+    pub timeout: Duration,
+    pub auth: VaultAuth,
+    pub mounts: BTreeMap<String, VaultMount>,
+}
+
+/// How the broker logs in to a Vault.
+#[derive(Debug)]
+pub enum VaultAuth {
+    AppRole { mount: String, role_id: String, secret_id: SecretSource },
+    Token(SecretSource),
+}
+
+/// What kind of engine a mount is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VaultMount {
+    KvV1,
+    KvV2,
+    Leased,
+}
+
+impl Config {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// [`ConfigError`], with every fault.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        Self::parse(&text).map_err(|faults| ConfigError::Faulty { path: path.to_owned(), faults })
+    }
+
+    /// Reads the text of a file.
+    ///
+    /// # Errors
+    /// Every fault in it.
+    pub fn parse(text: &str) -> Result<Self, Vec<Fault>> {
+        settings::read(text, root)
+    }
+
+    /// The administrator whose certificate `init` makes.
+    pub fn administrator(&self) -> SpiffeId {
+        // The trust domain was checked, and the segments are constants.
+        #[expect(
+            clippy::expect_used,
+            reason = "a checked trust domain with constant segments is a SPIFFE ID"
+        )]
+        SpiffeId::from_segments(&self.trust_domain, &["user", "admin"]).expect("constant segments")
+    }
+
+    /// The broker's own name, in its server certificate.
+    pub fn identity(&self) -> SpiffeId {
+        #[expect(clippy::expect_used, reason = "a checked trust domain with checked segments is a SPIFFE ID")]
+        SpiffeId::from_segments(&self.trust_domain, &["broker", &self.name]).expect("checked segments")
+    }
+
+    /// The ledger's file.
+    pub fn ledger_path(&self) -> PathBuf {
+        self.data_dir.join("ledger.db")
+    }
+}
+
+fn root(root: &mut Section<'_>) -> Option<Config> {
+    let trust_domain = root.parsed("trust_domain", TrustDomain::parse);
+    let trust_domain = root.required("trust_domain", trust_domain);
+    let name = root.parsed("name", broker_name).unwrap_or_else(|| "broker".to_owned());
+    let data_dir = root.path("data_dir");
+    let data_dir = root.required("data_dir", data_dir);
+    let listen = root.section("listen", listen);
+    let tls = root.section("tls", |tls| Tls {
+        names: some_or(tls.texts("names"), &["localhost", "127.0.0.1", "::1"]),
+        client_ca: tls.texts("client_ca").into_iter().map(PathBuf::from).collect(),
+    });
+    let seal_key = root.section("seal", |seal| {
+        let key = seal.secret_source("key");
+        seal.required("key", key)
+    });
+    let leases = root.section("leases", lease_limits);
+    let limits = root.section("limits", |limits| RequestLimits {
+        deadline: limits.duration("deadline").unwrap_or(Duration::from_secs(10)),
+        message_bytes: size(limits.number("message_bytes", 4096..=67_108_864), 4 * 1024 * 1024),
+        connections: size(limits.number("connections", 1..=100_000), 4096),
+        streams: u32::try_from(limits.number("streams", 1..=10_000).unwrap_or(256)).unwrap_or(256),
+    });
+    let log = root.section("log", |log| Log {
+        format: log.parsed("format", str::parse).unwrap_or(LogFormat::Json),
+        filter: log.text("filter").unwrap_or_else(|| "info".to_owned()),
+    });
+    let backends = root.each("backends", backend);
+    Some(Config {
+        trust_domain: trust_domain?,
+        name,
+        data_dir: data_dir?,
+        listen,
+        tls,
+        seal_key: seal_key?,
+        leases,
+        limits,
+        log,
+        backends,
+    })
+}
+
+fn listen(listen: &mut Section<'_>) -> Listen {
+    let address = |text: &str| {
+        text.parse::<SocketAddr>()
+            .map_err(|_| format!("`{text}` is no address; write one like `0.0.0.0:8443`"))
+    };
+    Listen {
+        grpc: listen.parsed("grpc", address).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8443))),
+        http: listen.parsed("http", address).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8480))),
+    }
+}
+
+fn lease_limits(leases: &mut Section<'_>) -> LeaseLimits {
+    let limits = LeaseLimits {
+        default_ttl: leases.duration("default_ttl").unwrap_or(Duration::from_secs(3600)),
+        max_ttl: leases.duration("max_ttl").unwrap_or(Duration::from_secs(24 * 3600)),
+        max_life: leases.duration("max_life").unwrap_or(Duration::from_secs(30 * 24 * 3600)),
+    };
+    if limits.default_ttl.is_zero() {
+        leases.fault::<()>("default_ttl", "must be longer than nothing".to_owned());
+    }
+    if limits.default_ttl > limits.max_ttl {
+        leases.fault::<()>("default_ttl", "must not be longer than `max_ttl`".to_owned());
+    }
+    if limits.max_ttl > limits.max_life {
+        leases.fault::<()>("max_ttl", "must not be longer than `max_life`".to_owned());
+    }
+    limits
+}
+
+fn backend(name: &str, section: &mut Section<'_>) -> Option<BackendConfig> {
+    let name = match BackendName::parse(name) {
+        Ok(name) => Some(name),
+        Err(_) => section.fault("", "a backend's name has 1 to 63 of a-z, 0-9 and `-`".to_owned()),
+    };
+    let cache = CacheContract {
+        max_stale: section.duration("max_stale").unwrap_or(Duration::from_secs(30)),
+        on_outage: section.parsed("on_outage", on_outage).unwrap_or(OnOutage::Fail),
+    };
+    let kind = section.text("kind");
+    let kind = section.required("kind", kind);
+    let kind = match kind.as_deref().unwrap_or_default() {
+        "local" => {
+            let versions =
+                section.number("max_versions", 1..=1000).and_then(|number| u32::try_from(number).ok());
+            let max_versions = versions.and_then(NonZeroU32::new).unwrap_or(DEFAULT_MAX_VERSIONS);
+            Some(BackendKind::Local { max_versions })
+        }
+        "vault" => vault(section).map(BackendKind::Vault),
+        "" => None,
+        other => section.fault("kind", format!("there is no kind of backend `{other}`; there are `local` and `vault`")),
+    };
+    Some(BackendConfig { name: name?, cache, kind: kind? })
+}
+
+fn vault(section: &mut Section<'_>) -> Option<VaultSettings> {
+    let address = section.text("address");
+    let address = section.required("address", address);
+    let allow_plaintext = section.flag("allow_plaintext").unwrap_or(false);
+    if address.as_deref().is_some_and(|address| !address.starts_with("https://")) && !allow_plaintext {
+        section.fault::<()>(
+            "address",
+            "must start with `https://`; for a test without TLS set `allow_plaintext = true`".to_owned(),
+        );
+    }
+    let namespace = section.text("namespace");
+    let ca_file = section.path("ca_file");
+    let timeout = section.duration("timeout").unwrap_or(Duration::from_secs(5));
+    let auth = section.section("auth", vault_auth);
+    let mut mounts = BTreeMap::new();
+    for (mount, kind) in section.pairs("mounts") {
+        match kind.as_str() {
+            "kv-v1" => mounts.insert(mount, VaultMount::KvV1),
+            "kv-v2" => mounts.insert(mount, VaultMount::KvV2),
+            "leased" => mounts.insert(mount, VaultMount::Leased),
+            other => section.fault(
+                &format!("mounts.{mount}"),
+                format!("there is no kind of mount `{other}`; there are `kv-v1`, `kv-v2` and `leased`"),
+            ),
+        };
+    }
+    Some(VaultSettings {
+        address: address?,
+        allow_plaintext,
+        namespace,
+        ca_file,
+        timeout,
+        auth: auth?,
+        mounts,
+    })
+}
+
+fn vault_auth(auth: &mut Section<'_>) -> Option<VaultAuth> {
+    let method = auth.text("method");
+    match auth.required("method", method)?.as_str() {
+        "approle" => {
+            let mount = auth.text("mount").unwrap_or_else(|| "approle".to_owned());
+            let role_id = auth.text("role_id");
+            let role_id = auth.required("role_id", role_id);
+            let secret_id = auth.secret_source("secret_id");
+            let secret_id = auth.required("secret_id", secret_id);
+            Some(VaultAuth::AppRole { mount, role_id: role_id?, secret_id: secret_id? })
+        }
+        "token" => {
+            let token = auth.secret_source("token");
+            auth.required("token", token).map(VaultAuth::Token)
+        }
+        other => {
+            auth.fault("method", format!("there is no method `{other}`; there are `approle` and `token`"))
+        }
+    }
+}
+
+fn on_outage(text: &str) -> Result<OnOutage, String> {
+    match text {
+        "serve" => Ok(OnOutage::Serve),
+        "fail" => Ok(OnOutage::Fail),
+        other => Err(format!("is `serve` or `fail`, not `{other}`")),
+    }
+}
+
+fn broker_name(text: &str) -> Result<String, String> {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if text.is_empty() || text.len() > 63 || !text.bytes().all(allowed) {
+        return Err("has 1 to 63 of a-z, 0-9 and `-`".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn some_or(given: Vec<String>, default: &[&str]) -> Vec<String> {
+    if given.is_empty() { default.iter().map(ToString::to_string).collect() } else { given }
+}
+
+fn size(given: Option<u64>, default: usize) -> usize {
+    given.and_then(|given| usize::try_from(given).ok()).unwrap_or(default)
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read the configuration `{}`; give its path with `--config`", path.display())]
+    Unreadable {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the configuration `{}` has {} fault{}:{}", path.display(), faults.len(), plural(faults), list(faults))]
+    Faulty { path: PathBuf, faults: Vec<Fault> },
+}
+
+fn plural(faults: &[Fault]) -> &'static str {
+    if faults.len() == 1 { "" } else { "s" }
+}
+
+fn list(faults: &[Fault]) -> String {
+    faults.iter().map(|fault| format!("\n  {fault}")).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,29 @@
+use super::*;
+
+#[test]
+fn a_good_file_is_read_whole() {
+    let config = Config::parse(include_str!("../testdata/good.toml")).expect("good");
+    assert_eq!(config.name, "broker-1");
+    assert_eq!(config.limits.streams, 128);
+    assert_eq!(config.backends.len(), 2);
+    assert!(matches!(config.seal_key, SecretSource::Credential(_)));
+}
+
+#[test]
+fn the_least_file_gets_defaults_that_listen_on_loopback_only() {
+    let text = "trust_domain = 'example.org'\ndata_dir = 'd'\n[seal]\nkey = { env = 'K' }\n";
+    let config = Config::parse(text).expect("good");
+    assert!(config.listen.grpc.ip().is_loopback() && config.listen.http.ip().is_loopback());
+}
+
+#[test]
+fn every_fault_of_a_bad_file_is_reported_and_no_value_is_shown() {
+    let faults = Config::parse(include_str!("../testdata/faulty.toml")).expect_err("faulty");
+    let text: String = faults.iter().map(|fault| format!("{fault}\n")).collect();
+    assert_eq!(
+        text,
+        include_str!("../testdata/faulty.txt"),
+        "update testdata/faulty.txt if this is intended"
+    );
+    assert!(!text.contains("c2VjcmV0"));
+}

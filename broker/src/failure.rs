@@ -1,0 +1,139 @@
+//! Why a request failed, in the words of this crate. `api::status` is the one place that turns it into a gRPC status.
+
+use bursar_core::audit::Outcome;
+use bursar_core::backend::{BackendError, ErrorKind};
+use bursar_core::reference::ReferenceError;
+use bursar_core::secret::SelectError;
+use bursar_core::{BackendName, LeaseId, Reference};
+use bursar_proto::convert::WireError;
+
+use crate::environment::{Fault as DocumentFault, FlattenError, RenderError};
+use crate::identity::authority::AuthorityError;
+use crate::identity::peer::CertificateFault;
+use crate::ledger::LedgerError;
+use crate::policy::{Diagnostic, Unregistered};
+
+/// Why a request failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error("policy does not allow this")]
+    Denied,
+    #[error(
+        "this call needs a client certificate; give one with `--cert` and `--key`, or ask through the agent's socket"
+    )]
+    Unauthenticated,
+    #[error(transparent)]
+    Certificate(CertificateFault),
+    #[error("the client certificate has expired; renew it")]
+    Expired,
+    #[error("node `{node}` was evicted; let it in again with a new join token")]
+    Evicted { node: String },
+    #[error(transparent)]
+    Unregistered(#[from] Unregistered),
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    #[error("no backend is called `{0}`")]
+    BackendUnknown(BackendName),
+    #[error("`{0}` is not there")]
+    SecretNotFound(Reference),
+    #[error("`{reference}`: {fault}")]
+    Field { reference: Reference, fault: SelectError },
+    #[error(transparent)]
+    Backend(#[from] BackendError),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error("there is no lease `{0}` that this caller may use")]
+    LeaseNotFound(LeaseId),
+    #[error("lease `{id}` cannot be renewed: {why}")]
+    NotRenewable { id: LeaseId, why: &'static str },
+    #[error("there is no environment `{0}`")]
+    EnvironmentNotFound(String),
+    #[error("the environment document has faults")]
+    Document(Vec<DocumentFault>),
+    #[error(transparent)]
+    Flatten(#[from] FlattenError),
+    #[error(transparent)]
+    Render(#[from] RenderError),
+    #[error("environment `{name}` cannot be resolved")]
+    Unresolved { name: String, entries: Vec<Unresolved> },
+    #[error("the policies have faults")]
+    Policy(Vec<Diagnostic>),
+    #[error("the join token is not valid: it was used, has expired, or never was")]
+    JoinToken,
+    #[error("there is no node `{0}`")]
+    NodeUnknown(String),
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    #[error("{field}: {message}")]
+    Invalid { field: &'static str, message: String },
+    #[error("a time is out of range")]
+    Time(#[from] jiff::Error),
+    #[error("{0} in the ledger cannot be read by this release")]
+    Kept(&'static str),
+    #[error("the request is larger than {limit} bytes, the limit of one message")]
+    TooLarge { limit: usize },
+    #[error("the request took longer than its deadline")]
+    Deadline,
+    #[error("this part of the interface is not built yet: {0}")]
+    NotBuilt(&'static str),
+    #[error("the broker is shutting down")]
+    Stopping,
+}
+
+/// One reference of an environment that did not resolve.
+#[derive(Debug)]
+pub struct Unresolved {
+    pub reference: Reference,
+    pub failure: Failure,
+}
+
+impl Failure {
+    /// The name in audit records.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Denied => "denied",
+            Self::Unauthenticated | Self::Certificate(_) | Self::Expired => "unauthenticated",
+            Self::Evicted { .. } => "evicted",
+            Self::Unregistered(_) => "registration_missing",
+            Self::Reference(_) => "reference_malformed",
+            Self::BackendUnknown(_) => "backend_unknown",
+            Self::SecretNotFound(_) => ErrorKind::NotFound.as_str(),
+            Self::Field { .. } => "field_not_found",
+            Self::Backend(error) => error.kind.as_str(),
+            Self::Ledger(_) => "ledger",
+            Self::LeaseNotFound(_) => "lease_not_found",
+            Self::NotRenewable { .. } => "lease_not_renewable",
+            Self::EnvironmentNotFound(_) => "environment_not_found",
+            Self::Document(_) | Self::Flatten(_) | Self::Render(_) => "environment_invalid",
+            Self::Unresolved { .. } => "environment_unresolved",
+            Self::Policy(_) => "policy_invalid",
+            Self::Kept(_) => "kept",
+            Self::JoinToken => "join_token_invalid",
+            Self::NodeUnknown(_) => "node_unknown",
+            Self::Authority(_) => "certificate_request",
+            Self::Invalid { .. } | Self::Wire(_) | Self::Time(_) => "request_invalid",
+            Self::TooLarge { .. } => "request_too_large",
+            Self::Deadline => "deadline",
+            Self::NotBuilt(_) => "not_implemented",
+            Self::Stopping => "shutting_down",
+        }
+    }
+
+    /// What an audit record says came of the request.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::Denied | Self::Evicted { .. } | Self::Unregistered(_) => Outcome::Denied,
+            _ => Outcome::Failed,
+        }
+    }
+
+    /// A store's error about `reference`: one that is not there is named as such.
+    pub fn of_store(reference: &Reference, error: BackendError) -> Self {
+        match error.kind {
+            ErrorKind::NotFound => Self::SecretNotFound(reference.clone()),
+            _ => Self::Backend(error),
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The HTTP port: liveness, readiness and metrics, for orchestrators and Prometheus. No secrets, no identity.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::health::Health;
+use crate::ledger::Ledger;
+use crate::telemetry::{LEASES, LEDGER};
+
+/// What the port shows.
+#[derive(Debug)]
+pub struct Shown {
+    pub registry: Registry,
+    pub health: Arc<Health>,
+    pub gauges: Gauges,
+    pub ledger: Ledger,
+}
+
+/// Figures that are read from the ledger when somebody asks.
+#[derive(Debug, Default)]
+pub struct Gauges {
+    leases: Family<StateLabel, Gauge>,
+    ledger: Family<FigureLabel, Gauge>,
+}
+
+impl Gauges {
+    /// New gauges, known to `registry`.
+    pub fn register(registry: &mut Registry) -> Self {
+        let gauges = Self::default();
+        registry.register(LEASES, "Leases by state", gauges.leases.clone());
+        registry.register(LEDGER, "Figures of the ledger", gauges.ledger.clone());
+        gauges
+    }
+
+    async fn refresh(&self, ledger: &Ledger) {
+        if let Ok(counts) = ledger.lease_counts().await {
+            for (state, count) in counts {
+                let gauge = self.leases.get_or_create(&StateLabel { state: state.as_str() });
+                gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+            }
+        }
+        let stats = ledger.stats();
+        let figures = [
+            ("batches", stats.batches),
+            ("entries", stats.entries),
+            ("last_batch", stats.last_batch),
+            ("last_sync_micros", stats.last_sync_micros),
+            ("queued", stats.queued),
+            ("wal_bytes", stats.wal_bytes),
+            ("db_bytes", stats.db_bytes),
+            ("records", *ledger.appended().borrow()),
+        ];
+        for (figure, value) in figures {
+            let gauge = self.ledger.get_or_create(&FigureLabel { figure });
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        }
+    }
+}
+
+/// The port's routes.
+pub fn router(shown: Arc<Shown>) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { "alive\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(shown)
+}
+
+async fn ready(State(shown): State<Arc<Shown>>) -> Response {
+    if shown.health.ready() {
+        return (StatusCode::OK, "ready\n").into_response();
+    }
+    let why = shown.health.findings().ledger.unwrap_or_else(|| "starting or stopping".to_owned());
+    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")).into_response()
+}
+
+async fn metrics(State(shown): State<Arc<Shown>>) -> Response {
+    shown.gauges.refresh(&shown.ledger).await;
+    let mut text = String::new();
+    match encode(&mut text, &shown.registry) {
+        Ok(()) => ([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StateLabel {
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FigureLabel {
+    figure: &'static str,
+}
+
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -1,0 +1,173 @@
+//! From a verified certificate chain to a principal.
+//!
+//! rustls has checked signatures, times and purpose at the handshake. What is checked here are the rules that make a
+//! certificate an X.509-SVID (SPIFFE X.509-SVID standard, sections 2 and 4): one URI name, a leaf, no signing powers; and
+//! that the name is in the trust domain that the roots vouch for.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bursar_core::SpiffeId;
+use bursar_core::spiffe::{SpiffeIdError, TrustDomain};
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use super::{Caller, Method};
+use crate::policy::{Facts, PrincipalFacts};
+
+/// Who the certificate of a connection says is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    pub id: SpiffeId,
+    /// SHA-256 of the certificate, as hex.
+    pub fingerprint: String,
+    pub not_before: Timestamp,
+    pub not_after: Timestamp,
+}
+
+impl Peer {
+    /// Reads a leaf certificate in DER that chains to the roots of `domain`.
+    ///
+    /// # Errors
+    /// [`CertificateFault`], which names the rule that it breaks.
+    pub fn from_leaf(der: &[u8], domain: &TrustDomain) -> Result<Self, CertificateFault> {
+        let (_, leaf) = X509Certificate::from_der(der).map_err(|_| CertificateFault::Unreadable)?;
+        if leaf.is_ca() {
+            return Err(CertificateFault::Authority);
+        }
+        let signs = leaf.key_usage().ok().flatten().is_some_and(|usage| {
+            usage.value.key_cert_sign() || usage.value.crl_sign() || !usage.value.digital_signature()
+        });
+        if signs {
+            return Err(CertificateFault::KeyUsage);
+        }
+        let names = leaf.subject_alternative_name().map_err(|_| CertificateFault::Unreadable)?;
+        let mut uris =
+            names.iter().flat_map(|names| &names.value.general_names).filter_map(|name| match name {
+                GeneralName::URI(uri) => Some(*uri),
+                _ => None,
+            });
+        let id = match (uris.next(), uris.next()) {
+            (Some(uri), None) => SpiffeId::parse(uri)?,
+            (None, _) => return Err(CertificateFault::NoSpiffeId),
+            (Some(_), Some(_)) => return Err(CertificateFault::ManyUris),
+        };
+        if !id.is_in(domain) {
+            return Err(CertificateFault::ForeignDomain { id, domain: domain.clone() });
+        }
+        let validity = leaf.validity();
+        Ok(Self {
+            id,
+            fingerprint: data_encoding::HEXLOWER.encode(&Sha256::digest(der)),
+            not_before: at(validity.not_before.timestamp())?,
+            not_after: at(validity.not_after.timestamp())?,
+        })
+    }
+}
+
+impl Peer {
+    /// The caller that this certificate makes of whoever is at `address`.
+    pub fn presented(self, address: SocketAddr) -> Presented {
+        let facts = PrincipalFacts::new(Facts {
+            id: self.id,
+            method: Method::Mtls.as_str().to_owned(),
+            node: None,
+            selectors: Vec::new(),
+            groups: Vec::new(),
+        });
+        let caller = Arc::new(Caller {
+            facts,
+            credential: self.fingerprint,
+            credential_expires: self.not_after,
+            instance: None,
+            ttl: None,
+            peer: Some(address),
+        });
+        Presented { caller, not_before: self.not_before, not_after: self.not_after }
+    }
+}
+
+fn at(seconds: i64) -> Result<Timestamp, CertificateFault> {
+    Timestamp::from_second(seconds).map_err(|_| CertificateFault::Unreadable)
+}
+
+/// A peer as a caller: made once for a connection, used by all of its calls.
+#[derive(Debug)]
+pub struct Presented {
+    pub caller: Arc<Caller>,
+    pub not_before: Timestamp,
+    pub not_after: Timestamp,
+}
+
+/// Why a certificate names nobody.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CertificateFault {
+    #[error("the client certificate cannot be read")]
+    Unreadable,
+    #[error("the client certificate is that of an authority; present a leaf")]
+    Authority,
+    #[error(
+        "the client certificate's key usage is not that of an X.509-SVID (digitalSignature, no signing powers)"
+    )]
+    KeyUsage,
+    #[error("the client certificate has no URI name; it needs one, a SPIFFE ID")]
+    NoSpiffeId,
+    #[error("the client certificate has several URI names; an X.509-SVID has exactly one")]
+    ManyUris,
+    #[error("the client certificate's {0}")]
+    SpiffeId(#[from] SpiffeIdError),
+    #[error("the client certificate names `{id}`, which is not in trust domain `{domain}`")]
+    ForeignDomain { id: SpiffeId, domain: TrustDomain },
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose, SanType};
+
+    use super::*;
+
+    fn certificate(shape: impl FnOnce(&mut CertificateParams)) -> Vec<u8> {
+        let mut params = CertificateParams::default();
+        params.subject_alt_names = vec![uri("spiffe://example.org/user/ada")];
+        shape(&mut params);
+        params.self_signed(&KeyPair::generate().expect("key")).expect("certificate").der().to_vec()
+    }
+
+    fn uri(text: &str) -> SanType {
+        SanType::URI(text.to_owned().try_into().expect("uri"))
+    }
+
+    fn fault(shape: impl FnOnce(&mut CertificateParams)) -> Option<CertificateFault> {
+        Peer::from_leaf(&certificate(shape), &TrustDomain::parse("example.org").expect("domain")).err()
+    }
+
+    #[test]
+    fn a_proper_leaf_is_read() {
+        assert_eq!(fault(|_| ()), None);
+    }
+
+    #[test]
+    fn each_rule_refuses() {
+        use CertificateFault as F;
+        let ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        assert_eq!(fault(|params| params.is_ca = ca), Some(F::Authority));
+        assert_eq!(fault(|params| params.key_usages = vec![KeyUsagePurpose::KeyCertSign]), Some(F::KeyUsage));
+        assert_eq!(fault(|params| params.subject_alt_names.clear()), Some(F::NoSpiffeId));
+        assert_eq!(fault(|params| params.subject_alt_names.push(uri("spiffe://d/b"))), Some(F::ManyUris));
+        assert!(matches!(
+            fault(|params| params.subject_alt_names = vec![uri("https://example.org/a")]),
+            Some(F::SpiffeId(_))
+        ));
+        assert!(matches!(
+            fault(|params| params.subject_alt_names = vec![uri("spiffe://evil.org/user/ada")]),
+            Some(F::ForeignDomain { .. })
+        ));
+    }
+
+    #[test]
+    fn garbage_is_refused() {
+        let domain = TrustDomain::parse("example.org").expect("domain");
+        assert_eq!(Peer::from_leaf(b"\x30\x82garbage", &domain), Err(CertificateFault::Unreadable));
+    }
+}

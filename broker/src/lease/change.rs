@@ -1,0 +1,115 @@
+//! What happens to a lease that is in force: renewal and revocation. Whether the caller may is decided before.
+
+use std::time::Duration;
+
+use bursar_core::audit::AuditRecord;
+use bursar_core::backend::Operation;
+use bursar_core::lease::{LeaseEvent, TtlBound};
+use bursar_core::{Lease, LeaseId, LeaseState};
+
+use super::{Leases, until};
+use crate::call::Draft;
+use crate::failure::Failure;
+use crate::identity::Caller;
+use crate::ledger::{Change, Entry, RevokeSelector};
+
+impl Leases {
+    /// The lease, whoever owns it.
+    ///
+    /// # Errors
+    /// [`Failure::LeaseNotFound`].
+    pub async fn find(&self, id: LeaseId) -> Result<Lease, Failure> {
+        self.ledger.lease(id).await?.ok_or(Failure::LeaseNotFound(id))
+    }
+
+    /// Extends a lease from now. A store that leases is asked first; when it refuses, the lease stays as it was and no
+    /// new credential is made (promise 6).
+    ///
+    /// # Errors
+    /// [`Failure::NotRenewable`], or that of store or ledger.
+    pub async fn renew(
+        &self,
+        caller: &Caller,
+        mut lease: Lease,
+        asked: Option<Duration>,
+        draft: Draft,
+    ) -> Result<Lease, Failure> {
+        let now = self.clock.now();
+        let refuse = |why| Err(Failure::NotRenewable { id: lease.id, why });
+        if !lease.state.is_live() || lease.expires_at <= now {
+            return refuse("it has ended; read the secret again");
+        }
+        if !lease.renewable {
+            return refuse("its store does not renew it");
+        }
+        let (mut ttl, mut bound) = self.effective(caller, asked, None, now);
+        if let Some(end) = lease.max_expires_at.map(|end| until(now, end)).filter(|end| *end < ttl) {
+            (ttl, bound) = (end, TtlBound::Policy);
+        }
+        if lease.dynamic {
+            let granted = self.renew_at_store(&lease, ttl).await?;
+            if granted < ttl {
+                (ttl, bound) = (granted, TtlBound::Backend);
+            }
+        }
+        (lease.renewed_at, lease.expires_at, lease.ttl_bound) = (now, now.saturating_add(ttl)?, bound);
+        let change = Change::Renew { id: lease.id, expires_at: lease.expires_at, ttl_bound: bound, at: now };
+        self.ledger
+            .commit(Entry { changes: vec![change], records: vec![draft.lease(lease.id).ok()] })
+            .await?;
+        Ok(lease)
+    }
+
+    /// Takes a lease back: marks it, durably, then asks its store at once. When the store does not answer, the revoker
+    /// goes on.
+    ///
+    /// # Errors
+    /// That of the ledger. A lease that is over already is no error.
+    pub async fn revoke(&self, lease: Lease, draft: Draft) -> Result<Lease, Failure> {
+        let now = self.clock.now();
+        let id = lease.id;
+        if !matches!(lease.state, LeaseState::Intent | LeaseState::Active) {
+            // It is over, or about to be: what was asked for is so.
+            self.ledger.commit(Entry { changes: Vec::new(), records: vec![draft.lease(id).ok()] }).await?;
+            return Ok(lease);
+        }
+        // A static secret leaves nothing at its store: its lease is gone with this commit.
+        let event = if lease.dynamic { LeaseEvent::Revoke } else { LeaseEvent::Removed };
+        let next_attempt_at = Some(now.saturating_add(INLINE_ATTEMPT)?);
+        let change = Change::Apply { id, event, at: now, error: None, next_attempt_at };
+        self.ledger.commit(Entry { changes: vec![change], records: vec![draft.lease(id).ok()] }).await?;
+        self.announce(&lease);
+        if lease.dynamic {
+            let revoked = Lease { state: LeaseState::Revoked, ..lease };
+            self.attempt(&revoked).await;
+        }
+        self.find(id).await
+    }
+
+    /// Marks every lease that `selector` means; the revoker does the rest. Answers how many.
+    ///
+    /// # Errors
+    /// That of the ledger.
+    pub async fn revoke_many(&self, selector: RevokeSelector, record: AuditRecord) -> Result<u64, Failure> {
+        let change = Change::RevokeMany { selector, at: self.clock.now() };
+        let committed = self.ledger.commit(Entry { changes: vec![change], records: vec![record] }).await?;
+        self.announce_many();
+        Ok(committed.revoked())
+    }
+
+    async fn renew_at_store(&self, lease: &Lease, ttl: Duration) -> Result<Duration, Failure> {
+        let refuse = |why| Failure::NotRenewable { id: lease.id, why };
+        let handle =
+            self.ledger.handle(lease.id).await?.ok_or_else(|| refuse("its store gave no name for it"))?;
+        let mount = self.mounts.mount(&lease.reference.backend);
+        let leasing = mount
+            .and_then(|mount| mount.leasing(&lease.reference.path))
+            .ok_or_else(|| refuse("its backend is not configured any more"))?;
+        let renewed = leasing.renew(&handle, ttl).await;
+        self.mounts.observe(&lease.reference.backend, Operation::Renew, &renewed);
+        renewed.map_err(|error| Failure::of_store(&lease.reference, error))
+    }
+}
+
+/// While the caller's own request asks the store, the revoker leaves the lease alone.
+const INLINE_ATTEMPT: Duration = Duration::from_secs(30);

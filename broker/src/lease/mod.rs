@@ -1,0 +1,129 @@
+//! Leases through their whole life: granted, renewed, expired, revoked, gone.
+//!
+//! The ledger holds every lease; nothing here does. [`grant`] is the way in and ends in one durable commit; [`reaper`]
+//! finds what is due by index; [`revoker`] takes credentials back at the store until the store says that they are gone.
+//!
+//! Promise 2, no orphan credentials: before a store is asked to create a credential, an intent is committed. Whatever
+//! stops the broker after that, the intent is found again, by [`revoker`], and what the store made of it is taken back.
+
+pub mod change;
+pub mod grant;
+pub mod reaper;
+pub mod revoker;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bursar_core::lease::{TtlBound, TtlLimits};
+use bursar_core::tasks::Tasks;
+use bursar_core::{Clock, Lease, LeaseId, Reference, SpiffeId};
+use jiff::Timestamp;
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::{Notify, broadcast};
+
+use crate::config::LeaseLimits;
+use crate::failure::Failure;
+use crate::identity::Caller;
+use crate::ledger::Ledger;
+use crate::mounts::Mounts;
+use crate::telemetry::Metrics;
+
+/// Grants leases and takes them back.
+pub struct Leases {
+    ledger: Ledger,
+    mounts: Arc<Mounts>,
+    limits: LeaseLimits,
+    clock: Arc<dyn Clock>,
+    random: SystemRandom,
+    tasks: Tasks,
+    metrics: Metrics,
+    ended: broadcast::Sender<Ended>,
+    due: Notify,
+}
+
+/// What those who watch hear.
+#[derive(Debug, Clone)]
+pub enum Ended {
+    /// One lease was revoked.
+    One { id: LeaseId, reference: Reference, principal: SpiffeId, node: Option<SpiffeId> },
+    /// Many were: whoever holds leases looks at his own.
+    Many,
+}
+
+impl Leases {
+    /// Leases kept in `ledger`, of secrets in `mounts`.
+    pub fn new(
+        ledger: Ledger,
+        mounts: Arc<Mounts>,
+        limits: LeaseLimits,
+        clock: Arc<dyn Clock>,
+        tasks: Tasks,
+        metrics: Metrics,
+    ) -> Self {
+        let (ended, _) = broadcast::channel(WATCH_BACKLOG);
+        let random = SystemRandom::new();
+        Self { ledger, mounts, limits, clock, random, tasks, metrics, ended, due: Notify::new() }
+    }
+
+    /// Hears of leases that are revoked from now on. Holders know by themselves when one expires.
+    pub fn watch(&self) -> broadcast::Receiver<Ended> {
+        self.ended.subscribe()
+    }
+
+    fn new_id(&self, now: Timestamp) -> Result<LeaseId, Failure> {
+        let mut random = [0; 10];
+        self.random.fill(&mut random).map_err(|_| Failure::Stopping)?;
+        Ok(LeaseId::new(now, random))
+    }
+
+    /// How long a lease may live from `now`, and what bounds that.
+    fn effective(
+        &self,
+        caller: &Caller,
+        asked: Option<Duration>,
+        backend: Option<Duration>,
+        now: Timestamp,
+    ) -> (Duration, TtlBound) {
+        let policy = match asked {
+            Some(_) => self.limits.max_ttl,
+            None => self.limits.default_ttl,
+        };
+        TtlLimits {
+            asked,
+            policy: caller.ttl.map_or(policy, |cap| cap.min(policy)),
+            backend,
+            credential: Some(until(now, caller.credential_expires)),
+        }
+        .effective()
+    }
+
+    fn announce(&self, lease: &Lease) {
+        // Without a watcher there is nobody to tell.
+        drop(self.ended.send(Ended::One {
+            id: lease.id,
+            reference: lease.reference.clone(),
+            principal: lease.principal.clone(),
+            node: lease.node.clone(),
+        }));
+    }
+
+    /// Tells those who watch, and the revoker, that the ledger marked many leases at once.
+    pub fn announce_many(&self) {
+        drop(self.ended.send(Ended::Many));
+        self.due.notify_one();
+    }
+}
+
+impl std::fmt::Debug for Leases {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Leases").field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+/// The time from `now` to `then`; nothing when that is past.
+fn until(now: Timestamp, then: Timestamp) -> Duration {
+    Duration::try_from(then.duration_since(now)).unwrap_or_default()
+}
+
+/// A watcher that is further behind is told to start anew.
+const WATCH_BACKLOG: usize = 4096;

@@ -1,0 +1,87 @@
+//! What the ledger's threads publish, and everybody may look at without asking them.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bursar_core::tlog::{Hash, Signer};
+use tokio::sync::watch;
+
+use super::error::Health;
+
+/// A checkpoint over everything that is durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedHead {
+    /// The number of audit records.
+    pub size: u64,
+    /// The root of the Merkle tree over them.
+    pub root: Hash,
+    /// The signed note (C2SP tlog-checkpoint) that says so.
+    pub note: String,
+}
+
+/// How the ledger is doing, for metrics and `bursar status`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LedgerStats {
+    /// Transactions since the start.
+    pub batches: u64,
+    /// Entries in them, refused ones included.
+    pub entries: u64,
+    /// Entries in the last one.
+    pub last_batch: u64,
+    /// How long the last one took to become durable, in microseconds.
+    pub last_sync_micros: u64,
+    /// Entries that wait for the next one.
+    pub queued: u64,
+    /// The size of the write-ahead log's file.
+    pub wal_bytes: u64,
+    /// The size of the database's file.
+    pub db_bytes: u64,
+    pub health: Health,
+}
+
+#[derive(Debug)]
+pub(super) struct Board {
+    pub(super) signer: OnceLock<Signer>,
+    pub(super) head: watch::Sender<Option<SignedHead>>,
+    pub(super) appended: watch::Sender<u64>,
+    pub(super) health: watch::Sender<Health>,
+    batches: AtomicU64,
+    entries: AtomicU64,
+    last_batch: AtomicU64,
+    last_sync_micros: AtomicU64,
+}
+
+impl Board {
+    pub(super) fn new(size: u64) -> Self {
+        Self {
+            signer: OnceLock::new(),
+            head: watch::Sender::new(None),
+            appended: watch::Sender::new(size),
+            health: watch::Sender::new(Health::Ready),
+            batches: AtomicU64::new(0),
+            entries: AtomicU64::new(0),
+            last_batch: AtomicU64::new(0),
+            last_sync_micros: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn count(&self, entries: u64, sync_micros: u64) {
+        self.batches.fetch_add(1, Ordering::Relaxed);
+        self.entries.fetch_add(entries, Ordering::Relaxed);
+        self.last_batch.store(entries, Ordering::Relaxed);
+        self.last_sync_micros.store(sync_micros, Ordering::Relaxed);
+    }
+
+    pub(super) fn stats(&self, queued: u64, wal_bytes: u64, db_bytes: u64) -> LedgerStats {
+        LedgerStats {
+            batches: self.batches.load(Ordering::Relaxed),
+            entries: self.entries.load(Ordering::Relaxed),
+            last_batch: self.last_batch.load(Ordering::Relaxed),
+            last_sync_micros: self.last_sync_micros.load(Ordering::Relaxed),
+            queued,
+            wal_bytes,
+            db_bytes,
+            health: *self.health.borrow(),
+        }
+    }
+}

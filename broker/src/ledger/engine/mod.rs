@@ -1,0 +1,3 @@
+//! Where the ledger's state is kept: SQLite, embedded in the broker.
+
+pub(super) mod sqlite;

@@ -1,0 +1,204 @@
+//! One transaction: entries applied one after the other, the log's new leaves, its signed head, and the commit.
+//!
+//! A change refuses before it writes, so an entry with one change that is refused has left nothing behind; only an entry
+//! with several runs under a savepoint. The read path (one grant, one record) therefore never pays for one.
+
+use bursar_core::audit::AuditRecord;
+use bursar_core::tlog::{Checkpoint, Frontier, Node, Signer, leaf_hash};
+use jiff::Timestamp;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use super::codes::{micros, stored};
+use super::objects::NewObject;
+use super::tally::Tally;
+use super::transition::{Activation, Happening};
+use crate::ledger::SignedHead;
+use crate::ledger::entry::{Change, Committed, Entry, Outcome};
+use crate::ledger::error::LedgerError;
+
+/// A transaction under way. Dropped, it is undone.
+pub(in crate::ledger) struct Batch<'c> {
+    pub(super) connection: Transaction<'c>,
+    pub(super) tally: Tally,
+    tail: LogTail,
+    size_before: u64,
+}
+
+/// Where the log ends: what a writer must remember to go on. That of a batch counts once the batch is durable.
+#[derive(Debug, Clone)]
+pub(in crate::ledger) struct LogTail {
+    pub(in crate::ledger) frontier: Frontier,
+    /// The latest time that a record has, in microseconds.
+    pub(in crate::ledger) latest: i64,
+}
+
+/// Why an entry did not go in.
+#[derive(Debug)]
+pub(in crate::ledger) enum Fault {
+    /// The entry asks for what cannot be; the batch goes on without it.
+    Refused(LedgerError),
+    /// Disk or engine failed; the batch is lost.
+    Engine(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Engine(error)
+    }
+}
+
+impl<'c> Batch<'c> {
+    /// Begins to write after `tail`.
+    pub(in crate::ledger) fn begin(connection: &'c Connection, tail: &LogTail) -> rusqlite::Result<Self> {
+        Ok(Self {
+            connection: Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?,
+            tally: Tally::default(),
+            tail: tail.clone(),
+            size_before: tail.frontier.size(),
+        })
+    }
+
+    /// Applies all of an entry, or nothing of it.
+    pub(in crate::ledger) fn apply(&mut self, entry: Entry) -> Result<Committed, Fault> {
+        let first_seq = self.tail.frontier.size();
+        let outcomes = match entry.changes.as_slice() {
+            [] => Vec::new(),
+            [change] => vec![self.change(change)?],
+            changes => self.changes(changes)?,
+        };
+        let moved = moved(&entry.changes, &outcomes);
+        for mut record in entry.records {
+            if let Some((_, to)) = moved.iter().find(|(from, _)| record.lease_id.as_ref() == Some(from)) {
+                record.lease_id = Some(to.clone());
+            }
+            self.record(record)?;
+        }
+        Ok(Committed { first_seq, outcomes })
+    }
+
+    /// Writes about as much as a small batch does, so that success means that there is space for one.
+    pub(in crate::ledger) fn beat(&mut self, at: Timestamp) -> Result<(), Fault> {
+        self.connection.prepare_cached(BEAT)?.execute([micros(at)])?;
+        Ok(())
+    }
+
+    /// Makes it durable. Answers the new tail, and the new head where the log grew.
+    pub(in crate::ledger) fn commit(
+        self,
+        signer: &Signer,
+    ) -> rusqlite::Result<(LogTail, Option<SignedHead>)> {
+        self.tally.write(&self.connection)?;
+        let head = (self.tail.frontier.size() > self.size_before).then(|| self.tail.sign(signer));
+        if let Some(head) = &head {
+            let mut put = self.connection.prepare_cached(PUT_HEAD)?;
+            put.execute((self.tail.frontier.to_bytes(), &head.note))?;
+        }
+        self.connection.commit()?;
+        Ok((self.tail, head))
+    }
+
+    fn changes(&mut self, changes: &[Change]) -> Result<Vec<Outcome>, Fault> {
+        let mark = self.tally.mark();
+        self.connection.prepare_cached("SAVEPOINT entry")?.execute([])?;
+        let outcomes = changes.iter().map(|change| self.change(change)).collect();
+        if let Err(Fault::Refused(_)) = outcomes {
+            self.connection.prepare_cached("ROLLBACK TO entry")?.execute([])?;
+            self.tally.undo(mark);
+        }
+        self.connection.prepare_cached("RELEASE entry")?.execute([])?;
+        outcomes
+    }
+
+    fn change(&mut self, change: &Change) -> Result<Outcome, Fault> {
+        match change {
+            Change::Grant(lease) => self.grant(lease),
+            Change::Intent(lease) => self.intent(lease),
+            Change::Activate {
+                id,
+                handle,
+                version,
+                expires_at,
+                max_expires_at,
+                renewable,
+                ttl_bound,
+                at,
+            } => {
+                let activation = Activation {
+                    handle,
+                    version: version.as_ref(),
+                    expires_at: *expires_at,
+                    max_expires_at: *max_expires_at,
+                    renewable: *renewable,
+                    ttl_bound: *ttl_bound,
+                    at: *at,
+                };
+                self.activate(*id, &activation).map(|()| Outcome::Done)
+            }
+            Change::Renew { id, expires_at, ttl_bound, at } => {
+                self.renew(*id, *expires_at, *ttl_bound, *at).map(|()| Outcome::Done)
+            }
+            Change::Apply { id, event, at, error, next_attempt_at } => {
+                let happening = Happening {
+                    event: *event,
+                    at: *at,
+                    error: error.as_deref(),
+                    next_attempt_at: *next_attempt_at,
+                };
+                self.happen(*id, &happening).map(|()| Outcome::Done)
+            }
+            Change::RevokeMany { selector, at } => self.revoke_many(selector, *at),
+            Change::PutObject { kind, name, body, expected, by, at } => {
+                let new = NewObject { body, by, at: *at };
+                self.put_object(*kind, name, &new, *expected).map(|revision| Outcome::Put { revision })
+            }
+            Change::RemoveObject { kind, name, expected } => {
+                self.remove_object(*kind, name, *expected).map(|()| Outcome::Done)
+            }
+        }
+    }
+
+    fn record(&mut self, mut record: AuditRecord) -> Result<(), Fault> {
+        record.seq = self.tail.frontier.size();
+        let line = record.to_line();
+        self.tail.latest = self.tail.latest.max(micros(record.time));
+        let mut insert = self.connection.prepare_cached(APPEND)?;
+        insert.execute((stored(record.seq), self.tail.latest, &line))?;
+
+        let mut tiles: Vec<Node> = Vec::new();
+        self.tail.frontier.append(leaf_hash(&line), |node| tiles.extend(node.is_tile_root().then_some(node)));
+        for tile in tiles {
+            let mut insert = self.connection.prepare_cached(PUT_TILE)?;
+            insert.execute((tile.level, stored(tile.index), tile.hash.as_bytes()))?;
+        }
+        Ok(())
+    }
+}
+
+impl LogTail {
+    pub(in crate::ledger) fn sign(&self, signer: &Signer) -> SignedHead {
+        let head = self.frontier.head();
+        SignedHead { size: head.size, root: head.root, note: Checkpoint::sign(head, signer).to_string() }
+    }
+}
+
+/// The lease ids that grants proposed, with those that they led to.
+fn moved(changes: &[Change], outcomes: &[Outcome]) -> Vec<(String, String)> {
+    let pairs = changes.iter().zip(outcomes);
+    let moved = pairs.filter_map(|pair| match pair {
+        (Change::Grant(lease), Outcome::Granted { id, renewed: true, .. }) => {
+            Some((lease.id.to_string(), id.to_string()))
+        }
+        _ => None,
+    });
+    moved.collect()
+}
+
+const APPEND: &str = "INSERT INTO audit (seq, at, line) VALUES (?1, ?2, ?3)";
+const PUT_TILE: &str = "INSERT INTO tiles (level, place, hash) VALUES (?1, ?2, ?3)";
+const PUT_HEAD: &str = "INSERT INTO head (only, frontier, note) VALUES (0, ?1, ?2) \
+     ON CONFLICT (only) DO UPDATE SET frontier = excluded.frontier, note = excluded.note";
+const BEAT: &str = "INSERT INTO heartbeat (only, at, weight) VALUES (0, ?1, zeroblob(65536)) \
+     ON CONFLICT (only) DO UPDATE SET at = excluded.at, weight = excluded.weight";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+//! Questions about leases that one index answers.
+
+use bursar_core::backend::StoreHandle;
+use bursar_core::{BackendName, Lease, LeaseId, LeaseState};
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension};
+
+use super::codes::{at_most, holder_code, micros, read};
+use super::rows::{self, LEASE_COLUMNS};
+use crate::ledger::error::LedgerError;
+use crate::ledger::query::{HolderKind, MAX_PAGE, Revocable};
+
+pub(in crate::ledger) fn lease(connection: &Connection, id: LeaseId) -> Result<Option<Lease>, LedgerError> {
+    let mut select =
+        connection.prepare_cached(&format!("SELECT {LEASE_COLUMNS} FROM leases WHERE id = ?1"))?;
+    Ok(select.query_row([id.to_bytes()], |row| rows::lease(row, 0)).optional()?)
+}
+
+pub(in crate::ledger) fn handle(
+    connection: &Connection,
+    id: LeaseId,
+) -> Result<Option<StoreHandle>, LedgerError> {
+    let mut select = connection.prepare_cached("SELECT handle FROM leases WHERE id = ?1")?;
+    let handle: Option<Option<String>> = select.query_row([id.to_bytes()], |row| row.get(0)).optional()?;
+    Ok(handle.flatten().map(StoreHandle::new))
+}
+
+pub(in crate::ledger) fn of_handle(
+    connection: &Connection,
+    backend: &BackendName,
+    handle: &StoreHandle,
+) -> Result<Option<LeaseId>, LedgerError> {
+    let mut select = connection.prepare_cached(OF_HANDLE)?;
+    let id = select.query_row((backend.as_str(), handle.as_str()), |row| row.get(0).map(LeaseId::from_bytes));
+    Ok(id.optional()?)
+}
+
+pub(in crate::ledger) fn counts(connection: &Connection) -> Result<Vec<(LeaseState, u64)>, LedgerError> {
+    let mut select = connection.prepare_cached("SELECT state, leases FROM lease_counts ORDER BY state")?;
+    let counts = select.query_map([], |row| Ok((rows::state(row, 0)?, read(row.get(1)?))))?;
+    let counts: Vec<_> = counts.collect::<Result<_, _>>()?;
+    let of = |state| counts.iter().find(|(found, _)| *found == state).map_or(0, |(_, count)| *count);
+    Ok(LeaseState::ALL.into_iter().map(|state| (state, of(state))).collect())
+}
+
+pub(in crate::ledger) fn top_holders(
+    connection: &Connection,
+    kind: HolderKind,
+    limit: usize,
+) -> Result<Vec<(String, u64)>, LedgerError> {
+    let mut select = connection.prepare_cached(TOP_HOLDERS)?;
+    let top = select.query_map((holder_code(kind), at_most(limit.min(MAX_PAGE))), |row| {
+        Ok((row.get(0)?, read(row.get(1)?)))
+    })?;
+    Ok(top.collect::<Result<_, _>>()?)
+}
+
+pub(in crate::ledger) fn due(
+    connection: &Connection,
+    now: Timestamp,
+    limit: usize,
+) -> Result<Vec<LeaseId>, LedgerError> {
+    let mut select = connection.prepare_cached(&format!("SELECT id {DUE}"))?;
+    let due = select.query_map((micros(now), at_most(limit)), |row| row.get(0).map(LeaseId::from_bytes))?;
+    Ok(due.collect::<Result<_, _>>()?)
+}
+
+pub(in crate::ledger) fn to_revoke(
+    connection: &Connection,
+    now: Timestamp,
+    limit: usize,
+) -> Result<Vec<Revocable>, LedgerError> {
+    let mut select = connection.prepare_cached(&format!("SELECT handle, {LEASE_COLUMNS} {TO_REVOKE}"))?;
+    let found = select.query_map((micros(now), at_most(limit)), |row| {
+        let handle: Option<String> = row.get(0)?;
+        Ok(Revocable { lease: rows::lease(row, 1)?, handle: handle.map(StoreHandle::new) })
+    })?;
+    Ok(found.collect::<Result<_, _>>()?)
+}
+
+pub(in crate::ledger) fn intents(
+    connection: &Connection,
+    before: Timestamp,
+    limit: usize,
+) -> Result<Vec<Lease>, LedgerError> {
+    let mut select = connection.prepare_cached(&format!("SELECT {LEASE_COLUMNS} {INTENTS}"))?;
+    let found = select.query_map((micros(before), at_most(limit)), |row| rows::lease(row, 0))?;
+    Ok(found.collect::<Result<_, _>>()?)
+}
+
+/// What is asked all day, whether or not anything is to be done.
+#[cfg(test)]
+pub(in crate::ledger) const STANDING_QUERIES: [&str; 3] = [DUE, TO_REVOKE, INTENTS];
+
+const OF_HANDLE: &str = "SELECT id FROM leases WHERE backend = ?1 AND handle = ?2";
+
+const TOP_HOLDERS: &str = "SELECT name, live FROM holders WHERE kind = ?1 ORDER BY live DESC, name LIMIT ?2";
+
+/// The second condition is the first one to the minute, in the words of the index.
+const DUE: &str = "FROM leases WHERE state = 1 AND expires_at <= ?1 AND expires_at >> 26 <= ?1 >> 26 \
+     ORDER BY expires_at >> 26, id LIMIT ?2";
+
+const TO_REVOKE: &str = "FROM leases WHERE next_attempt_at IS NOT NULL AND next_attempt_at <= ?1 ORDER BY next_attempt_at LIMIT ?2";
+
+const INTENTS: &str = "FROM leases WHERE state = 0 AND issued_at <= ?1 ORDER BY issued_at LIMIT ?2";

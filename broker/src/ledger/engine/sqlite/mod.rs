@@ -1,0 +1,88 @@
+//! SQLite: one connection that writes, one that checkpoints, a few that read, over one file in WAL mode.
+//!
+//! `synchronous=FULL` makes each commit sync the write-ahead log before it returns, which is what "durable" means to
+//! every promise above. `wal_autocheckpoint=0` keeps the copying of that log into the database out of commits: see
+//! `wal.rs`. No memory map: a truncated file or a failing disk under one is a signal that ends the process, where a
+//! read is an error that can be answered.
+
+pub(in crate::ledger) mod audit;
+pub(in crate::ledger) mod batch;
+mod codes;
+mod condition;
+mod failure;
+pub(in crate::ledger) mod files;
+mod grant;
+pub(in crate::ledger) mod lease_list;
+pub(in crate::ledger) mod leases;
+pub(in crate::ledger) mod objects;
+mod revoke;
+mod rows;
+mod schema;
+mod slot;
+mod tally;
+mod transition;
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+pub(in crate::ledger) use files::Files;
+
+use crate::ledger::error::OpenError;
+
+/// Opens the connection that writes, and creates the tables in an empty file.
+pub(in crate::ledger) fn writer(path: &Path) -> Result<Connection, OpenError> {
+    let open = || {
+        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, WRITER_CACHE_KIB)?;
+        connection.pragma_update(None, "journal_mode", "wal")?;
+        connection.pragma_update(None, "synchronous", "full")?;
+        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        connection.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)?;
+        Ok(connection)
+    };
+    let connection = open().map_err(|error| failure::on_open(path, error))?;
+    schema::settle(&connection, path)?;
+    Ok(connection)
+}
+
+/// Opens a connection that copies the write-ahead log into the database.
+pub(in crate::ledger) fn checkpointer(path: &Path) -> Result<Connection, OpenError> {
+    let open = || {
+        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, READER_CACHE_KIB)?;
+        connection.pragma_update(None, "synchronous", "full")?;
+        connection.pragma_update(None, "wal_autocheckpoint", 0)?;
+        Ok(connection)
+    };
+    open().map_err(|error| failure::on_open(path, error))
+}
+
+/// Opens a connection that reads.
+pub(in crate::ledger) fn reader(path: &Path) -> Result<Connection, OpenError> {
+    let open = || connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, READER_CACHE_KIB);
+    open().map_err(|error| failure::on_open(path, error))
+}
+
+fn connect(path: &Path, access: OpenFlags, cache_kib: i64) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.pragma_update(None, "cache_size", -cache_kib)?;
+    connection.pragma_update(None, "mmap_size", 0)?;
+    connection.pragma_update(None, "temp_store", "memory")?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.pragma_update(None, "cell_size_check", true)?;
+    Ok(connection)
+}
+
+/// Only another program with the file open can make a connection wait.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// More than there are statements, so that none is compiled twice.
+const STATEMENTS: usize = 64;
+
+const WRITER_CACHE_KIB: i64 = 32 * 1024;
+const READER_CACHE_KIB: i64 = 2 * 1024;
+
+/// What the write-ahead log keeps of its file once it starts again from the front.
+const WAL_KEPT_BYTES: i64 = 128 * 1024 * 1024;

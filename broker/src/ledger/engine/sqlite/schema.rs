@@ -1,0 +1,142 @@
+//! The tables, and their version.
+//!
+//! What the hot path writes is small and mostly appended: a lease goes to the end of its table because ids sort by time,
+//! a record to the end of the log. An index in another order costs each new lease a page of its own, written to the log
+//! and copied to the database; with one each for path, principal, node and environment, a lease cost twice what it costs
+//! now. So:
+//!
+//! - `lease_slot` alone lies scattered (`slot.rs`): it finds a lease by whom it belongs to;
+//! - `lease_due` is in order of the minute (2^26 microseconds) in which leases end, and of ids within it: new leases that
+//!   end in one minute share a page, and of those that are due only the running minute's are looked through;
+//! - `lease_held` repeats in order of id what leases are listed and revoked by, and is walked for it: a million leases in
+//!   about a fifth of a second;
+//! - the others are empty but for dynamic leases. What is gone is in no index but that of ids.
+//!
+//! - Times are microseconds since 1970, UTC. Ids are their 16 bytes. Codes are those of `codes.rs`.
+//! - `audit.line` is the leaf of the transparency log, byte for byte; `audit.at` never decreases along `seq`.
+//! - `tiles` has the stored inner nodes of the Merkle tree, `head` the signed checkpoint over all of `audit` and the
+//!   tree's right edge. They change in the transaction of the records, so a log that lost its tail contradicts its head.
+//! - `lease_counts` and `holders` are sums over `leases`, kept in the transaction of each change.
+
+use std::path::Path;
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use super::failure;
+use crate::ledger::error::OpenError;
+
+/// Creates the tables in an empty database; else checks that they are those of a ledger that this broker knows.
+pub(super) fn settle(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let failed = |error| failure::on_open(path, error);
+    let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(failed);
+    if number("schema_version")? == 0 {
+        return create(connection).map_err(failed);
+    }
+    if number("application_id")? != APPLICATION_ID {
+        return Err(OpenError::NotALedger { path: path.to_owned() });
+    }
+    let found = number("user_version")?;
+    if found > VERSION {
+        return Err(OpenError::NewerSchema { path: path.to_owned(), found, supported: VERSION });
+    }
+    Ok(())
+}
+
+fn create(connection: &Connection) -> rusqlite::Result<()> {
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    transaction.execute_batch(TABLES)?;
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()
+}
+
+/// The schema that this broker writes.
+const VERSION: i64 = 1;
+
+/// `BRSR`: tells a ledger from any other database.
+const APPLICATION_ID: i64 = 0x4252_5352;
+
+const TABLES: &str = "
+CREATE TABLE leases (
+    id              BLOB    NOT NULL PRIMARY KEY,
+    state           INTEGER NOT NULL,
+    dynamic         INTEGER NOT NULL,
+    slot            BLOB,
+    issued_at       INTEGER NOT NULL,
+    renewed_at      INTEGER NOT NULL,
+    expires_at      INTEGER NOT NULL,
+    max_expires_at  INTEGER,
+    next_attempt_at INTEGER,
+    renewable       INTEGER NOT NULL,
+    ttl_bound       INTEGER NOT NULL,
+    attempts        INTEGER NOT NULL DEFAULT 0,
+    backend         TEXT    NOT NULL,
+    path            TEXT    NOT NULL,
+    version         TEXT,
+    principal       TEXT    NOT NULL,
+    node            TEXT,
+    instance        TEXT    NOT NULL,
+    environment     TEXT,
+    reason          TEXT,
+    last_error      TEXT,
+    handle          TEXT
+) STRICT, WITHOUT ROWID;
+CREATE UNIQUE INDEX lease_slot ON leases (slot) WHERE slot IS NOT NULL;
+CREATE INDEX lease_held ON leases (id, slot, backend, path, environment, node) WHERE slot IS NOT NULL;
+CREATE INDEX lease_due ON leases (expires_at >> 26, id, expires_at) WHERE state = 1;
+CREATE INDEX lease_to_revoke ON leases (next_attempt_at) WHERE next_attempt_at IS NOT NULL;
+CREATE INDEX lease_intents ON leases (issued_at) WHERE state = 0;
+CREATE INDEX lease_by_handle ON leases (backend, handle) WHERE handle IS NOT NULL;
+
+CREATE TABLE lease_counts (
+    state  INTEGER NOT NULL PRIMARY KEY,
+    leases INTEGER NOT NULL
+) STRICT;
+CREATE TABLE holders (
+    kind INTEGER NOT NULL,
+    name TEXT    NOT NULL,
+    live INTEGER NOT NULL,
+    UNIQUE (kind, name)
+) STRICT;
+
+CREATE TABLE objects (
+    kind       INTEGER NOT NULL,
+    name       TEXT    NOT NULL,
+    revision   INTEGER NOT NULL,
+    body       BLOB    NOT NULL,
+    updated_at INTEGER NOT NULL,
+    updated_by TEXT    NOT NULL,
+    PRIMARY KEY (kind, name)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE object_history (
+    kind       INTEGER NOT NULL,
+    name       TEXT    NOT NULL,
+    revision   INTEGER NOT NULL,
+    body       BLOB    NOT NULL,
+    updated_at INTEGER NOT NULL,
+    updated_by TEXT    NOT NULL,
+    PRIMARY KEY (kind, name, revision)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE audit (
+    seq  INTEGER NOT NULL PRIMARY KEY,
+    at   INTEGER NOT NULL,
+    line BLOB    NOT NULL
+) STRICT;
+CREATE TABLE tiles (
+    level INTEGER NOT NULL,
+    place INTEGER NOT NULL,
+    hash  BLOB    NOT NULL,
+    PRIMARY KEY (level, place)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE head (
+    only     INTEGER NOT NULL PRIMARY KEY CHECK (only = 0),
+    frontier BLOB    NOT NULL,
+    note     TEXT    NOT NULL
+) STRICT;
+CREATE TABLE heartbeat (
+    only   INTEGER NOT NULL PRIMARY KEY CHECK (only = 0),
+    at     INTEGER NOT NULL,
+    weight BLOB    NOT NULL
+) STRICT;
+";

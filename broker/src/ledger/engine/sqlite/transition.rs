@@ -1,0 +1,141 @@
+//! What happens to one lease after it was written.
+//!
+//! Every function here reads the row, refuses before it writes, and then writes once: an entry of one change needs no
+//! savepoint.
+
+use bursar_core::backend::StoreHandle;
+use bursar_core::lease::{LeaseEvent, LeaseState, TtlBound};
+use bursar_core::{LeaseId, Version};
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension, params};
+
+use super::batch::{Batch, Fault};
+use super::codes::{bound_code, micros, state_code};
+use super::rows;
+use super::tally::{Holders, Move};
+use crate::ledger::error::LedgerError;
+
+/// The store's answer to an intent.
+pub(super) struct Activation<'entry> {
+    pub(super) handle: &'entry StoreHandle,
+    pub(super) version: Option<&'entry Version>,
+    pub(super) expires_at: Timestamp,
+    pub(super) max_expires_at: Option<Timestamp>,
+    pub(super) renewable: bool,
+    pub(super) ttl_bound: TtlBound,
+    pub(super) at: Timestamp,
+}
+
+/// Something that happened.
+pub(super) struct Happening<'entry> {
+    pub(super) event: LeaseEvent,
+    pub(super) at: Timestamp,
+    pub(super) error: Option<&'entry str>,
+    pub(super) next_attempt_at: Option<Timestamp>,
+}
+
+impl Batch<'_> {
+    pub(super) fn activate(&mut self, id: LeaseId, activation: &Activation<'_>) -> Result<(), Fault> {
+        let held = self.held(id)?;
+        let to = held.after(id, LeaseEvent::Issued)?;
+        let mut update = self.connection.prepare_cached(ACTIVATE)?;
+        update.execute(params![
+            id.to_bytes(),
+            state_code(to),
+            activation.handle.as_str(),
+            activation.version.map(Version::as_str),
+            micros(activation.expires_at),
+            activation.max_expires_at.map(micros),
+            activation.renewable,
+            bound_code(activation.ttl_bound),
+            micros(activation.at),
+        ])?;
+        self.tally.add(Move { from: Some(held.state), to, count: 1, holders: held.holders });
+        Ok(())
+    }
+
+    pub(super) fn renew(
+        &mut self,
+        id: LeaseId,
+        expires_at: Timestamp,
+        ttl_bound: TtlBound,
+        at: Timestamp,
+    ) -> Result<(), Fault> {
+        let held = self.held(id)?;
+        if !held.state.is_live() {
+            return Err(Fault::Refused(LedgerError::NotActive { id, state: held.state }));
+        }
+        let mut update = self.connection.prepare_cached(RENEW)?;
+        update.execute(params![id.to_bytes(), micros(expires_at), bound_code(ttl_bound), micros(at)])?;
+        Ok(())
+    }
+
+    pub(super) fn happen(&mut self, id: LeaseId, happening: &Happening<'_>) -> Result<(), Fault> {
+        let held = self.held(id)?;
+        let mut to = held.after(id, happening.event)?;
+        let early = happening.event == LeaseEvent::Expire && held.expires_at > micros(happening.at);
+        // An issued credential has a handle to be kept: that is an activation.
+        if early || happening.event == LeaseEvent::Issued {
+            return Err(held.impossible(id, happening.event));
+        }
+        if !held.dynamic && matches!(to, LeaseState::Expired | LeaseState::Revoked) {
+            to = LeaseState::Gone;
+        }
+        let due = (to != LeaseState::Gone).then(|| micros(happening.next_attempt_at.unwrap_or(happening.at)));
+        let mut update = self.connection.prepare_cached(HAPPEN)?;
+        update.execute(params![
+            id.to_bytes(),
+            state_code(to),
+            due,
+            happening.event == LeaseEvent::Attempt,
+            happening.error,
+            to == LeaseState::Gone,
+        ])?;
+        self.tally.add(Move { from: Some(held.state), to, count: 1, holders: held.holders });
+        Ok(())
+    }
+
+    fn held(&self, id: LeaseId) -> Result<Held, Fault> {
+        let mut select = self.connection.prepare_cached(HELD)?;
+        let held = select.query_row([id.to_bytes()], |row| {
+            Ok(Held {
+                state: rows::state(row, 0)?,
+                dynamic: row.get(1)?,
+                expires_at: row.get(2)?,
+                holders: Holders { principal: row.get(3)?, backend: row.get(4)?, node: row.get(5)? },
+            })
+        });
+        held.optional()?.ok_or(Fault::Refused(LedgerError::LeaseMissing { id }))
+    }
+}
+
+/// What a transition needs to know of a lease.
+struct Held {
+    state: LeaseState,
+    dynamic: bool,
+    expires_at: i64,
+    holders: Holders,
+}
+
+impl Held {
+    fn after(&self, id: LeaseId, event: LeaseEvent) -> Result<LeaseState, Fault> {
+        self.state.after(event).ok_or_else(|| self.impossible(id, event))
+    }
+
+    fn impossible(&self, id: LeaseId, event: LeaseEvent) -> Fault {
+        Fault::Refused(LedgerError::IllegalTransition { id, state: self.state, event })
+    }
+}
+
+const HELD: &str = "SELECT state, dynamic, expires_at, principal, backend, node FROM leases WHERE id = ?1";
+
+const ACTIVATE: &str = "UPDATE leases SET state = ?2, handle = ?3, version = coalesce(?4, version), expires_at = ?5, \
+     max_expires_at = ?6, renewable = ?7, ttl_bound = ?8, renewed_at = ?9 WHERE id = ?1";
+
+const RENEW: &str =
+    "UPDATE leases SET expires_at = ?2, ttl_bound = ?3, renewed_at = max(renewed_at, ?4) WHERE id = ?1";
+
+/// What is gone has no handle, since nothing is left that it could name, and no slot: the next read gets a lease anew.
+const HAPPEN: &str = "UPDATE leases SET state = ?2, next_attempt_at = ?3, attempts = attempts + ?4, \
+     last_error = coalesce(?5, last_error), handle = CASE WHEN ?6 THEN NULL ELSE handle END, \
+     slot = CASE WHEN ?6 THEN NULL ELSE slot END WHERE id = ?1";

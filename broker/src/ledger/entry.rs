@@ -1,0 +1,209 @@
+//! What a commit carries, and what comes back from it.
+
+use std::fmt;
+
+use bursar_core::audit::AuditRecord;
+use bursar_core::backend::StoreHandle;
+use bursar_core::lease::{Lease, LeaseEvent, TtlBound};
+use bursar_core::{BackendName, LeaseId, SecretPath, SpiffeId, Version};
+use jiff::Timestamp;
+
+/// Changes of state and the audit records about them: all of it becomes durable, or none.
+///
+/// Changes are applied in order, each seeing those before it. Records follow in order, and their `seq` is given by the
+/// ledger. A record whose `lease_id` is that of a [`Change::Grant`] in the same entry is written with the id of the
+/// lease that the grant led to.
+#[derive(Debug, Default)]
+pub struct Entry {
+    pub changes: Vec<Change>,
+    pub records: Vec<AuditRecord>,
+}
+
+/// One change of state. Times are kept to the microsecond.
+pub enum Change {
+    /// A static secret was read. A live lease of the same principal, instance, secret, version and environment is
+    /// extended, never shortened; else `lease` is written, as active whatever its state says.
+    Grant(Lease),
+    /// A store is about to be asked for a credential. Written as an intent whatever its state says.
+    Intent(Lease),
+    /// The store created the credential. Refused once the intent was revoked: whoever holds the handle then takes the
+    /// credential back.
+    Activate {
+        id: LeaseId,
+        handle: StoreHandle,
+        version: Option<Version>,
+        expires_at: Timestamp,
+        max_expires_at: Option<Timestamp>,
+        renewable: bool,
+        ttl_bound: TtlBound,
+        at: Timestamp,
+    },
+    /// An active lease gets a new end: later, or earlier where its store says so.
+    Renew { id: LeaseId, expires_at: Timestamp, ttl_bound: TtlBound, at: Timestamp },
+    /// Something happened to a lease: [`bursar_core::LeaseState::after`] says what becomes of it.
+    ///
+    /// - A static lease has nothing to take back: what would leave it expired or revoked leaves it gone.
+    /// - `Expire` is refused while the lease has not ended at `at`, so a lease that was extended since
+    ///   [`super::Ledger::due`] named it stays.
+    /// - `Attempt` counts one attempt, so a revoker commits it once for each: before it calls the store, or after, with
+    ///   the `error` met.
+    /// - Without `next_attempt_at`, a lease that waits to be taken back is due at once.
+    Apply {
+        id: LeaseId,
+        event: LeaseEvent,
+        at: Timestamp,
+        /// Why the attempt failed; kept until the next failure.
+        error: Option<String>,
+        next_attempt_at: Option<Timestamp>,
+    },
+    /// Every intent, active and expired lease that the selector names is taken back: static ones are gone, dynamic ones
+    /// revoked and due at once. None at all is no fault.
+    RevokeMany { selector: RevokeSelector, at: Timestamp },
+    /// Writes an object. `expected` is the revision it must have now; 0: there must be none; absent: any.
+    PutObject {
+        kind: ObjectKind,
+        name: String,
+        body: Vec<u8>,
+        expected: Option<u64>,
+        by: SpiffeId,
+        at: Timestamp,
+    },
+    /// Removes an object, which must exist.
+    RemoveObject { kind: ObjectKind, name: String, expected: Option<u64> },
+}
+
+/// Which leases a bulk revocation takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RevokeSelector {
+    /// The secret at `path` and all below it: `a/b` takes `a/b` and `a/b/c`, never `a/bc`. Without a path, the whole
+    /// backend.
+    PathPrefix {
+        backend: BackendName,
+        path: Option<SecretPath>,
+    },
+    Principal(SpiffeId),
+    Node(SpiffeId),
+    Environment(String),
+}
+
+/// A durable entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// The `seq` of the entry's first record; without records, the size of the log.
+    pub first_seq: u64,
+    /// One for each change.
+    pub outcomes: Vec<Outcome>,
+}
+
+impl Committed {
+    /// How many leases its bulk revocations took.
+    pub fn revoked(&self) -> u64 {
+        let count = |outcome: &Outcome| match outcome {
+            Outcome::Revoked { count, .. } => *count,
+            _ => 0,
+        };
+        self.outcomes.iter().map(count).sum()
+    }
+
+    /// The revisions of the objects that it wrote, in order.
+    pub fn revisions(&self) -> impl Iterator<Item = u64> {
+        self.outcomes.iter().filter_map(|outcome| match outcome {
+            Outcome::Put { revision } => Some(*revision),
+            _ => None,
+        })
+    }
+}
+
+/// What became of one change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// `id` is the proposed one, or with `renewed` that of the lease that was live already.
+    Granted {
+        id: LeaseId,
+        issued_at: Timestamp,
+        expires_at: Timestamp,
+        renewed: bool,
+    },
+    /// `ids` names the newest of them, at most [`REVOKED_IDS`].
+    Revoked {
+        count: u64,
+        ids: Vec<LeaseId>,
+    },
+    Put {
+        revision: u64,
+    },
+    Done,
+}
+
+/// How many ids a bulk revocation names.
+pub const REVOKED_IDS: usize = 1024;
+
+/// The kinds of named bytes that the ledger keeps beside the leases.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ObjectKind {
+    Environment,
+    Policy,
+    Node,
+    JoinToken,
+    /// Sealed by the caller: the ledger is no key store.
+    Key,
+}
+
+impl ObjectKind {
+    /// Every kind.
+    pub const ALL: [Self; 5] = [Self::Environment, Self::Policy, Self::Node, Self::JoinToken, Self::Key];
+
+    /// The name in messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Environment => "environment",
+            Self::Policy => "policy",
+            Self::Node => "node",
+            Self::JoinToken => "join token",
+            Self::Key => "key",
+        }
+    }
+
+    /// Whether replaced and removed revisions are kept: of what people write and review.
+    pub(super) fn has_history(self) -> bool {
+        matches!(self, Self::Environment | Self::Policy)
+    }
+}
+
+/// One revision of an object.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Object {
+    pub name: String,
+    /// From 1. Continues over a removal for the kinds that have a history.
+    pub revision: u64,
+    pub body: Vec<u8>,
+    pub updated_at: Timestamp,
+    pub updated_by: SpiffeId,
+}
+
+/// Bodies may be sealed keys or token hashes: how long they are is all that a log may learn.
+impl fmt::Debug for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Object");
+        shown.field("name", &self.name).field("revision", &self.revision).field("bytes", &self.body.len());
+        shown.finish_non_exhaustive()
+    }
+}
+
+/// What is changed, by name; neither bodies nor handles.
+impl fmt::Debug for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Grant(lease) => f.debug_tuple("Grant").field(&lease.id).finish(),
+            Self::Intent(lease) => f.debug_tuple("Intent").field(&lease.id).finish(),
+            Self::Activate { id, .. } => f.debug_tuple("Activate").field(id).finish(),
+            Self::Renew { id, .. } => f.debug_tuple("Renew").field(id).finish(),
+            Self::Apply { id, event, .. } => f.debug_tuple("Apply").field(id).field(event).finish(),
+            Self::RevokeMany { selector, .. } => f.debug_tuple("RevokeMany").field(selector).finish(),
+            Self::PutObject { kind, name, .. } => f.debug_tuple("PutObject").field(kind).field(name).finish(),
+            Self::RemoveObject { kind, name, .. } => {
+                f.debug_tuple("RemoveObject").field(kind).field(name).finish()
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! How opening the ledger, and asking it, can fail.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bursar_core::lease::LeaseEvent;
+use bursar_core::tlog::{CheckpointError, NoteError, Verifier};
+use bursar_core::{LeaseId, LeaseState};
+
+use super::entry::ObjectKind;
+
+/// Why the ledger was not opened. Each is for an operator to act on before the broker can start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("cannot prepare the ledger's file `{}`; the broker must own it and its folder", path.display())]
+    File {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the ledger `{}` is open in another process; one broker keeps one ledger: stop the other one", path.display())]
+    InUse { path: PathBuf },
+    #[error("`{}` is no ledger of a broker; check the configured path", path.display())]
+    NotALedger { path: PathBuf },
+    #[error(
+        "the ledger `{}` has schema {found}, and this broker knows {supported} and older; start the newer broker that wrote it",
+        path.display()
+    )]
+    NewerSchema { path: PathBuf, found: i64, supported: i64 },
+    #[error(
+        "the ledger `{}` is damaged: {what}; restore it from a backup, and keep the damaged file to find out what happened",
+        path.display()
+    )]
+    Corrupt { path: PathBuf, what: String },
+    #[error(
+        "the ledger belongs to `{found}`, and this broker is `{configured}`; check the configured path and trust domain"
+    )]
+    OtherOrigin { found: String, configured: String },
+    #[error(
+        "the ledger was signed by another key than `{signer}`; restore the key that signed it, or the ledger of this key"
+    )]
+    OtherSigner { signer: String },
+    #[error("the ledger is signing already")]
+    SigningAlready,
+    #[error("the ledger `{}` cannot be read", path.display())]
+    Unreadable {
+        path: PathBuf,
+        #[source]
+        source: LedgerError,
+    },
+    #[error("cannot start a thread for the ledger")]
+    Thread(#[source] io::Error),
+}
+
+impl OpenError {
+    /// What reading the end of the log met.
+    pub(super) fn of_head(path: &Path, error: LedgerError) -> Self {
+        let path = path.to_owned();
+        match error {
+            LedgerError::Corrupt { what } => Self::Corrupt { path, what },
+            source => Self::Unreadable { path, source },
+        }
+    }
+
+    /// What is wrong with the signature of the stored head, checked with the key of `verifier`.
+    pub(super) fn of_note(path: &Path, verifier: &Verifier, error: CheckpointError) -> Self {
+        match error {
+            CheckpointError::Note(NoteError::UnknownSigner { .. }) | CheckpointError::Foreign { .. } => {
+                Self::OtherSigner { signer: verifier.to_string() }
+            }
+            other => Self::Corrupt { path: path.to_owned(), what: other.to_string() },
+        }
+    }
+}
+
+/// Why the ledger did not do what was asked. Nothing of the entry happened, except under [`LedgerError::Closed`], where
+/// the answer was lost.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LedgerError {
+    #[error("the ledger's disk is full; nothing is issued until there is space again")]
+    Full,
+    #[error("the ledger cannot be reached ({})", kind.as_str())]
+    Unavailable {
+        kind: FailureKind,
+        #[source]
+        source: Arc<rusqlite::Error>,
+    },
+    #[error("the ledger is closed")]
+    Closed,
+    #[error("the ledger has more waiting than it takes; try again")]
+    Busy,
+    #[error("the ledger does not sign yet, so it takes nothing")]
+    NotSigning,
+    #[error("there is no lease `{id}`")]
+    LeaseMissing { id: LeaseId },
+    #[error("there is a lease `{id}` already")]
+    LeaseExists { id: LeaseId },
+    #[error("the lease `{id}` is {} and not active", state.as_str())]
+    NotActive { id: LeaseId, state: LeaseState },
+    #[error("the lease `{id}` is {}, where `{event:?}` cannot happen", state.as_str())]
+    IllegalTransition { id: LeaseId, state: LeaseState, event: LeaseEvent },
+    #[error("there is no {} `{name}`", kind.as_str())]
+    ObjectMissing { kind: ObjectKind, name: String },
+    #[error("revision {expected} was expected, and {found} is there; read it again (0: none)")]
+    RevisionConflict { expected: u64, found: u64 },
+    #[error("the page token is none that this list gave; start again without one")]
+    PageToken,
+    #[error("no proof from {old} to {new} records: the log has {size}")]
+    ProofRange { old: u64, new: u64, size: u64 },
+    #[error("the ledger is damaged: {what}; restore it from a backup")]
+    Corrupt { what: String },
+}
+
+/// What the last commit met: whether the ledger takes entries now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    Ready,
+    /// The disk is full. [`super::Ledger::probe`] finds out when it no longer is.
+    Full,
+    Failed(FailureKind),
+}
+
+/// How the disk or the engine failed. Low in cardinality: a metric label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FailureKind {
+    /// A read, write or sync failed.
+    Io,
+    /// Somebody else holds the database's locks.
+    Locked,
+    /// The file may not be written.
+    ReadOnly,
+    /// What was read is not what was written.
+    Damaged,
+    /// Anything else; the log of the broker has the cause.
+    Engine,
+}
+
+impl FailureKind {
+    /// The name in metrics and messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Io => "i/o error",
+            Self::Locked => "locked",
+            Self::ReadOnly => "read-only",
+            Self::Damaged => "damaged",
+            Self::Engine => "engine error",
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! The ledger: the durable record of every disclosure and every lease, and the state of the leases itself.
+//!
+//! **Durable before disclosed.** [`Ledger::commit`] takes changes of leases and the audit records about them as one
+//! entry, and returns when all of it is synced to disk, or nothing of it happened. A secret goes out only after that.
+//!
+//! **State lives on disk.** No lease is held in memory: what is due, whom a lease belongs to and who holds the most are
+//! questions to an index, so a broker with a million leases starts as fast as one with none.
+//!
+//! **History cannot be rewritten unseen.** Audit records are the leaves of a Merkle tree ([`bursar_core::tlog`]). The
+//! signed head over all of them changes in the same transaction, so a log that lost or gained a record contradicts its
+//! own head, and one that was rewritten contradicts the heads that others remember.
+//!
+//! One thread owns the only connection that writes (`writer.rs`), another copies its log into the database (`wal.rs`),
+//! and a few connections answer questions (`readers.rs`). Rejected: a lock around one connection, where every question
+//! would wait for a sync; and a store of our own, which would have to be trusted as SQLite is.
+
+mod board;
+mod engine;
+mod entry;
+mod error;
+mod query;
+mod readers;
+#[cfg(test)]
+mod tests;
+mod wal;
+mod writer;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use bursar_core::audit::AuditRecord;
+use bursar_core::backend::StoreHandle;
+use bursar_core::tlog::{Checkpoint, Hash, Signer};
+use bursar_core::{BackendName, Clock, Lease, LeaseId, LeaseState};
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use board::{LedgerStats, SignedHead};
+pub use entry::{Change, Committed, Entry, Object, ObjectKind, Outcome, REVOKED_IDS, RevokeSelector};
+pub use error::{FailureKind, Health, LedgerError, OpenError};
+pub use query::{AuditQuery, HolderKind, LeaseFilter, MAX_PAGE, Page, Paged, Revocable};
+
+use board::Board;
+use engine::sqlite::audit::{self, StoredHead};
+use engine::sqlite::{self, Files, leases, objects};
+use readers::Readers;
+use writer::{Order, Work, Writer};
+
+/// Where the ledger is and how it is named.
+#[derive(Debug, Clone)]
+pub struct LedgerConfig {
+    /// The database. Its write-ahead log and its lock lie beside it.
+    pub path: PathBuf,
+    /// The log's origin, under which its checkpoints are signed: no two brokers have the same.
+    pub origin: String,
+    /// How many entries may wait for the next transaction before [`LedgerError::Busy`].
+    pub queue: usize,
+}
+
+/// A handle to the ledger. Cheap to clone. When the last one is dropped, what is queued is still written.
+#[derive(Clone)]
+pub struct Ledger {
+    inner: Arc<Inner>,
+}
+
+impl Ledger {
+    /// Opens the ledger, or creates it where there is none: the file 0600, its folder 0700. Checks that the end of the
+    /// log is the one that its head describes, and starts the ledger's threads.
+    ///
+    /// # Errors
+    /// [`OpenError`], which says what an operator has to do.
+    pub fn open(config: LedgerConfig, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let files = Arc::new(Files::open(&config.path)?);
+        let connection = sqlite::writer(&config.path)?;
+        let stored = audit::head(&connection).map_err(|error| OpenError::of_head(&config.path, error))?;
+        let readers = Readers::open(&config.path, &files)?;
+        let (wal, checkpointer) = wal::pair(sqlite::checkpointer(&config.path)?, Arc::clone(&files));
+
+        let board = Arc::new(Board::new(stored.tail.frontier.size()));
+        let (queue, queued) = mpsc::channel(config.queue.max(1));
+        let writer = Writer {
+            queue: queued,
+            connection,
+            tail: stored.tail.clone(),
+            wal,
+            board: Arc::clone(&board),
+            clock,
+            _files: files,
+        };
+        let threads = vec![
+            spawn("ledger-copier", move || checkpointer.run())?,
+            spawn("ledger-writer", move || writer.run())?,
+        ];
+        let inner = Inner { config, stored, board, queue, readers, threads: Mutex::new(threads) };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Sets the key that signs the log's heads. The ledger takes no entry before: keys are kept in the ledger, sealed,
+    /// so it has to be open for its own key to be found.
+    ///
+    /// # Errors
+    /// [`OpenError`] when the log was signed by another key or under another name, when its head is not the one that
+    /// was signed, or when it has a key already.
+    pub fn start_signing(&self, signer: Signer) -> Result<(), OpenError> {
+        let Inner { config, stored, board, .. } = &*self.inner;
+        if board.signer.get().is_some() {
+            return Err(OpenError::SigningAlready);
+        }
+        let verifier = signer.verifier();
+        if verifier.name() != config.origin {
+            let found = verifier.name().to_owned();
+            return Err(OpenError::OtherOrigin { found, configured: config.origin.clone() });
+        }
+        let head = match &stored.note {
+            Some(note) => {
+                let signed = Checkpoint::open(note, verifier)
+                    .map_err(|error| OpenError::of_note(&config.path, verifier, error))?;
+                if signed.head() != stored.tail.frontier.head() {
+                    let what = "its head is not the one that was signed".to_owned();
+                    return Err(OpenError::Corrupt { path: config.path.clone(), what });
+                }
+                SignedHead { size: signed.head().size, root: signed.head().root, note: note.clone() }
+            }
+            None => stored.tail.sign(&signer),
+        };
+        board.head.send_replace(Some(head));
+        board.signer.set(signer).map_err(|_| OpenError::SigningAlready)
+    }
+
+    /// Commits an entry. Returns only when it is durable, or nothing of it happened.
+    ///
+    /// Once begun, dropping the future takes nothing back: the entry is written all the same.
+    ///
+    /// # Errors
+    /// [`LedgerError`]. With [`LedgerError::Closed`] alone, the entry may be durable.
+    pub async fn commit(&self, entry: Entry) -> Result<Committed, LedgerError> {
+        self.ready()?;
+        let (reply, answer) = oneshot::channel();
+        self.inner.queue.try_send(Order::Do(Work::Commit(entry), reply)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => LedgerError::Busy,
+            mpsc::error::TrySendError::Closed(_) => LedgerError::Closed,
+        })?;
+        answer.await.unwrap_or(Err(LedgerError::Closed))
+    }
+
+    /// Writes something without meaning, so that [`Ledger::health`] learns whether a disk that was full has space again.
+    /// Waits for its place in the queue: a ledger with much to do is not unhealthy.
+    ///
+    /// # Errors
+    /// [`LedgerError`], as a commit would meet it now.
+    pub async fn probe(&self) -> Result<(), LedgerError> {
+        self.ready()?;
+        let (reply, answer) = oneshot::channel();
+        let sent = self.inner.queue.send(Order::Do(Work::Beat, reply)).await;
+        sent.map_err(|_| LedgerError::Closed)?;
+        answer.await.unwrap_or(Err(LedgerError::Closed)).map(drop)
+    }
+
+    /// One lease.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the ledger cannot be read.
+    pub async fn lease(&self, id: LeaseId) -> Result<Option<Lease>, LedgerError> {
+        self.inner.readers.ask(move |connection| leases::lease(connection, id)).await
+    }
+
+    /// Leases, newest first.
+    ///
+    /// # Errors
+    /// [`LedgerError::PageToken`], or when the ledger cannot be read.
+    pub async fn leases(&self, filter: LeaseFilter, page: Page) -> Result<Paged<Lease>, LedgerError> {
+        self.inner.readers.ask(move |connection| sqlite::lease_list::leases(connection, &filter, &page)).await
+    }
+
+    /// How many leases are in each state, all states, in the order of a life.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the ledger cannot be read.
+    pub async fn lease_counts(&self) -> Result<Vec<(LeaseState, u64)>, LedgerError> {
+        self.inner.readers.ask(leases::counts).await
+    }
+
+    /// Who holds the most live leases, at most [`MAX_PAGE`] of them.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the ledger cannot be read.
+    pub async fn top_holders(&self, by: HolderKind, limit: usize) -> Result<Vec<(String, u64)>, LedgerError> {
+        self.inner.readers.ask(move |connection| leases::top_holders(connection, by, limit)).await
+    }
+
+    /// Active leases that have ended, the longest ended first, in order to about a minute.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the ledger cannot be read.
+    pub async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<LeaseId>, LedgerError> {
+        self.inner.readers.ask(move |connection| leases::due(connection, now, limit)).await
+    }
+
+    /// Dynamic leases that wait to be taken back at the store and whose next attempt is due, the longest due first.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the ledger cannot be read.
+    pub async fn to_revoke(&self, now: Timestamp, limit: usize) -> Result<Vec<Revocable>, LedgerError> {
+        self.inner.readers.ask(move |connection| leases::to_revoke(connection, now, limit)).await
+    }
+
+    /// Intents written at `before` or earlier that have no outcome, oldest first: what a broker that stopped left behind.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the ledger cannot be read.
+    pub async fn intents(&self, before: Timestamp, limit: usize) -> Result<Vec<Lease>, LedgerError> {
+        self.inner.readers.ask(move |connection| leases::intents(connection, before, limit)).await
+    }
+
+    /// The store's name for the credential of a lease that is not gone.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the ledger cannot be read.
+    pub async fn handle(&self, id: LeaseId) -> Result<Option<StoreHandle>, LedgerError> {
+        self.inner.readers.ask(move |connection| leases::handle(connection, id)).await
+    }
+
+    /// The lease that holds a credential of a store; none makes it an orphan.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the ledger cannot be read.
+    pub async fn lease_of_handle(
+        &self,
+        backend: BackendName,
+        handle: StoreHandle,
+    ) -> Result<Option<LeaseId>, LedgerError> {
+        self.inner.readers.ask(move |connection| leases::of_handle(connection, &backend, &handle)).await
+    }
+
+    /// An object as it is now.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the ledger cannot be read.
+    pub async fn object(&self, kind: ObjectKind, name: &str) -> Result<Option<Object>, LedgerError> {
+        let name = name.to_owned();
+        self.inner.readers.ask(move |connection| objects::object(connection, kind, &name)).await
+    }
+
+    /// The objects of a kind, by name.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the ledger cannot be read.
+    pub async fn objects(&self, kind: ObjectKind, page: Page) -> Result<Paged<Object>, LedgerError> {
+        self.inner.readers.ask(move |connection| objects::objects(connection, kind, &page)).await
+    }
+
+    /// The revisions of an environment or a policy that were replaced or removed, newest first.
+    ///
+    /// # Errors
+    /// [`LedgerError::PageToken`], or when the ledger cannot be read.
+    pub async fn object_history(
+        &self,
+        kind: ObjectKind,
+        name: &str,
+        page: Page,
+    ) -> Result<Paged<Object>, LedgerError> {
+        let name = name.to_owned();
+        self.inner
+            .readers
+            .ask(move |connection| objects::object_history(connection, kind, &name, &page))
+            .await
+    }
+
+    /// Audit records, newest first.
+    ///
+    /// # Errors
+    /// [`LedgerError::PageToken`], or when the ledger cannot be read.
+    pub async fn audit(&self, query: AuditQuery, page: Page) -> Result<Paged<AuditRecord>, LedgerError> {
+        self.inner.readers.ask(move |connection| audit::audit(connection, &query, &page)).await
+    }
+
+    /// The exact bytes of the records from `from` on, in order: the leaves of the log and the lines of an export. At
+    /// most 10,000 at once.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the ledger cannot be read.
+    pub async fn audit_lines(&self, from: u64, limit: usize) -> Result<Vec<Vec<u8>>, LedgerError> {
+        self.inner.readers.ask(move |connection| audit::lines(connection, from, limit)).await
+    }
+
+    /// The latest durable head, from memory.
+    ///
+    /// # Errors
+    /// [`LedgerError::NotSigning`] before [`Ledger::start_signing`].
+    pub fn checkpoint(&self) -> Result<SignedHead, LedgerError> {
+        self.inner.board.head.borrow().clone().ok_or(LedgerError::NotSigning)
+    }
+
+    /// Proves that the log of `old` records is the beginning of that of `new`.
+    ///
+    /// # Errors
+    /// [`LedgerError::ProofRange`] when `old` is larger than `new` or `new` than the log.
+    pub async fn consistency_proof(&self, old: u64, new: u64) -> Result<Vec<Hash>, LedgerError> {
+        self.inner.readers.ask(move |connection| audit::consistency(connection, old, new)).await
+    }
+
+    /// The number of durable records, as it grows.
+    pub fn appended(&self) -> watch::Receiver<u64> {
+        self.inner.board.appended.subscribe()
+    }
+
+    /// Figures for metrics.
+    pub fn stats(&self) -> LedgerStats {
+        let Inner { config, board, queue, .. } = &*self.inner;
+        let queued = queue.max_capacity() - queue.capacity();
+        let mut wal = config.path.as_os_str().to_owned();
+        wal.push("-wal");
+        board.stats(queued as u64, sqlite::files::size(wal.as_ref()), sqlite::files::size(&config.path))
+    }
+
+    /// What the last commit met.
+    pub fn health(&self) -> Health {
+        *self.inner.board.health.borrow()
+    }
+
+    /// Returns when the ledger takes nothing more: it was closed, or its writer failed.
+    pub async fn closed(&self) {
+        self.inner.queue.closed().await;
+    }
+
+    /// Writes what is queued, leaves an empty write-ahead log behind, ends the threads and lets go of the files. Every
+    /// other handle meets [`LedgerError::Closed`] from then on, for questions too.
+    pub async fn close(self) {
+        // The connections first: one that reads an old state would keep the log from being emptied.
+        self.inner.readers.close();
+        // An error means that the writer has ended before.
+        let _ended = self.inner.queue.send(Order::Stop).await;
+        let threads = std::mem::take(&mut *self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        let joined = tokio::task::spawn_blocking(|| {
+            threads.into_iter().map(JoinHandle::join).filter(Result::is_err).count()
+        });
+        if joined.await.unwrap_or_default() > 0 {
+            tracing::error!("a thread of the ledger had panicked");
+        }
+    }
+
+    fn ready(&self) -> Result<(), LedgerError> {
+        self.inner.board.signer.get().map(|_| ()).ok_or(LedgerError::NotSigning)
+    }
+}
+
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ledger").field("path", &self.inner.config.path).finish_non_exhaustive()
+    }
+}
+
+struct Inner {
+    config: LedgerConfig,
+    /// As it was when the ledger was opened.
+    stored: StoredHead,
+    board: Arc<Board>,
+    queue: mpsc::Sender<Order>,
+    readers: Arc<Readers>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
+    thread::Builder::new().name(name.to_owned()).spawn(run).map_err(OpenError::Thread)
+}

@@ -1,0 +1,84 @@
+use std::fs;
+use std::path::PathBuf;
+
+use bursar_core::LeaseState;
+use bursar_core::audit::Action;
+
+use super::super::{Change, Entry};
+use super::{Fixture, open, signer, within};
+
+#[tokio::test]
+async fn what_was_committed_is_in_the_files_at_that_moment() {
+    let fixture = Fixture::new();
+    let lease = fixture.lease("vault/shop/db");
+    let id = lease.id;
+    let records = vec![fixture.record(Action::Read, Some(id))];
+    within(fixture.ledger.commit(Entry { changes: vec![Change::Grant(lease)], records }))
+        .await
+        .expect("entry");
+
+    let image = image(&fixture);
+    let after = open(&image, &fixture.clock).expect("ledger");
+    after.start_signing(signer(&fixture.key)).expect("signing");
+    assert_eq!(
+        within(after.lease(id)).await.expect("answer").map(|lease| lease.state),
+        Some(LeaseState::Active)
+    );
+    assert_eq!(within(after.audit_lines(0, 10)).await.expect("lines").len(), 1);
+    assert_eq!(after.checkpoint().expect("head"), fixture.ledger.checkpoint().expect("head"));
+}
+
+#[tokio::test]
+async fn a_log_goes_on_where_it_ended() {
+    let fixture = Fixture::new();
+    fixture.records((0..300).map(|_| fixture.record(Action::Read, None)).collect()).await;
+    let head = fixture.ledger.checkpoint().expect("head");
+    let fixture = fixture.reopen().await;
+    assert_eq!(fixture.ledger.checkpoint().expect("head"), head);
+    assert_eq!(fixture.records(vec![fixture.record(Action::Read, None)]).await.first_seq, 300);
+    let fixture = fixture.reopen().await;
+    assert_eq!(fixture.ledger.checkpoint().expect("head").size, 301);
+}
+
+#[tokio::test]
+async fn many_at_once_share_transactions_and_all_arrive() {
+    let fixture = Fixture::with_queue(1000);
+    let mut commits = tokio::task::JoinSet::new();
+    for number in 0..500 {
+        let (ledger, lease) = (fixture.ledger.clone(), fixture.lease(&format!("vault/s{number}")));
+        let records = vec![fixture.record(Action::Read, Some(lease.id))];
+        commits.spawn(
+            async move { ledger.commit(Entry { changes: vec![Change::Grant(lease)], records }).await },
+        );
+    }
+    for committed in within(commits.join_all()).await {
+        committed.expect("entry");
+    }
+    let stats = fixture.ledger.stats();
+    assert_eq!((stats.entries, stats.queued), (500, 0));
+    assert!(stats.batches < 500, "{stats:?}");
+    let counts = within(fixture.ledger.lease_counts()).await.expect("counts");
+    assert!(counts.contains(&(LeaseState::Active, 500)), "{counts:?}");
+    assert_eq!(fixture.ledger.checkpoint().expect("head").size, 500);
+}
+
+#[tokio::test]
+async fn the_write_ahead_log_is_empty_after_closing() {
+    let fixture = Fixture::new();
+    fixture.records(vec![fixture.record(Action::Read, None)]).await;
+    let mut wal = fixture.path().into_os_string();
+    wal.push("-wal");
+    assert!(fs::metadata(&wal).expect("log").len() > 0);
+    within(fixture.ledger.clone().close()).await;
+    assert!(fs::metadata(&wal).map_or(0, |metadata| metadata.len()) == 0);
+}
+
+/// The files as a machine that lost power would find them: copied while the ledger is open.
+fn image(fixture: &Fixture) -> PathBuf {
+    let folder = fixture.folder.path().join("image");
+    fs::create_dir(&folder).expect("folder");
+    for name in ["ledger.db", "ledger.db-wal"] {
+        fs::copy(fixture.folder.path().join(name), folder.join(name)).expect("copy");
+    }
+    folder.join("ledger.db")
+}

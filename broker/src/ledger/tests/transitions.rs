@@ -1,0 +1,231 @@
+use bursar_core::backend::{ErrorKind, StoreHandle};
+use bursar_core::lease::{LeaseEvent, TtlBound};
+use bursar_core::{BackendName, Lease, LeaseId, LeaseState, Version};
+
+use super::super::{Change, LedgerError};
+use super::{Fixture, new_id, within};
+
+#[tokio::test]
+async fn an_intent_becomes_active_with_what_the_store_granted() {
+    let fixture = Fixture::new();
+    let lease = fixture.lease("vault/database/creds/app");
+    fixture.change(Change::Intent(lease.clone())).await.expect("intent");
+    let intents = within(fixture.ledger.intents(fixture.now(), 10)).await.expect("intents");
+    assert_eq!(
+        intents.iter().map(|intent| (intent.id, intent.dynamic)).collect::<Vec<_>>(),
+        [(lease.id, true)]
+    );
+
+    let activation = Change::Activate {
+        id: lease.id,
+        handle: StoreHandle::new("database/creds/app/h1".to_owned()),
+        version: Some(Version::number(7)),
+        expires_at: fixture.after(60),
+        max_expires_at: Some(fixture.after(600)),
+        renewable: false,
+        ttl_bound: TtlBound::Backend,
+        at: fixture.now(),
+    };
+    fixture.change(activation).await.expect("activation");
+    let active = fixture.get(lease.id).await;
+    assert_eq!(active.state, LeaseState::Active);
+    assert_eq!((active.expires_at, active.max_expires_at), (fixture.after(60), Some(fixture.after(600))));
+    assert_eq!((active.renewable, active.ttl_bound), (false, TtlBound::Backend));
+    assert_eq!(active.reference.version, Some(Version::number(7)));
+    assert!(within(fixture.ledger.intents(fixture.now(), 10)).await.expect("intents").is_empty());
+}
+
+#[tokio::test]
+async fn a_handle_is_kept_until_the_credential_is_gone() {
+    let fixture = Fixture::new();
+    let id = fixture.issue(fixture.lease("vault/database/creds/app"), "h1").await;
+    let handle = || StoreHandle::new("h1".to_owned());
+    let vault = || BackendName::parse("vault").expect("name");
+    let holder = || within(fixture.ledger.lease_of_handle(vault(), handle()));
+    assert_eq!(within(fixture.ledger.handle(id)).await.expect("answer"), Some(handle()));
+    assert_eq!(holder().await.expect("answer"), Some(id));
+
+    fixture.apply(id, LeaseEvent::Revoke).await.expect("revocation");
+    assert_eq!(holder().await.expect("answer"), Some(id));
+    fixture
+        .changes(vec![fixture.event(id, LeaseEvent::Attempt), fixture.event(id, LeaseEvent::Removed)])
+        .await
+        .expect("removal");
+    assert_eq!(within(fixture.ledger.handle(id)).await.expect("answer"), None);
+    assert_eq!(holder().await.expect("answer"), None);
+    assert_eq!(fixture.state(id).await, LeaseState::Gone);
+}
+
+#[tokio::test]
+async fn two_dynamic_leases_of_one_secret_stay_two() {
+    let fixture = Fixture::new();
+    let first = fixture.issue(fixture.lease("vault/database/creds/app"), "h1").await;
+    let second = fixture.issue(fixture.lease("vault/database/creds/app"), "h2").await;
+    assert_ne!(first, second);
+    assert_eq!(
+        (fixture.state(first).await, fixture.state(second).await),
+        (LeaseState::Active, LeaseState::Active)
+    );
+}
+
+#[tokio::test]
+async fn a_revoked_intent_is_not_activated() {
+    let fixture = Fixture::new();
+    let lease = fixture.lease("vault/database/creds/app");
+    let id = lease.id;
+    fixture.change(Change::Intent(lease)).await.expect("intent");
+    fixture.apply(id, LeaseEvent::Revoke).await.expect("revocation");
+    let refused = fixture.change(fixture.activation(id, "h1", fixture.after(60))).await;
+    assert!(
+        matches!(refused, Err(LedgerError::IllegalTransition { state: LeaseState::Revoked, .. })),
+        "{refused:?}"
+    );
+    let waiting = within(fixture.ledger.to_revoke(fixture.now(), 10)).await.expect("waiting");
+    assert_eq!(
+        waiting.iter().map(|item| (item.lease.id, item.handle.clone())).collect::<Vec<_>>(),
+        [(id, None)]
+    );
+}
+
+#[tokio::test]
+async fn a_renewal_moves_the_end_and_only_of_what_is_active() {
+    let fixture = Fixture::new();
+    let id = fixture.grant(fixture.lease("vault/shop/db")).await;
+    let renew = |id| Change::Renew {
+        id,
+        expires_at: fixture.after(10_000),
+        ttl_bound: TtlBound::Credential,
+        at: fixture.now(),
+    };
+    fixture.change(renew(id)).await.expect("renewal");
+    let lease = fixture.get(id).await;
+    assert_eq!((lease.expires_at, lease.ttl_bound), (fixture.after(10_000), TtlBound::Credential));
+
+    fixture.apply(id, LeaseEvent::Revoke).await.expect("revocation");
+    let refused = fixture.change(renew(id)).await;
+    assert!(matches!(refused, Err(LedgerError::NotActive { state: LeaseState::Gone, .. })), "{refused:?}");
+    let missing = fixture.change(renew(new_id(fixture.now()))).await;
+    assert!(matches!(missing, Err(LedgerError::LeaseMissing { .. })), "{missing:?}");
+}
+
+#[tokio::test]
+async fn an_event_that_cannot_happen_is_refused_by_name() {
+    let fixture = Fixture::new();
+    let id = fixture.grant(fixture.lease("vault/shop/db")).await;
+    for event in [LeaseEvent::Issued, LeaseEvent::Attempt, LeaseEvent::GaveUp] {
+        let refused = fixture.apply(id, event).await;
+        let named = matches!(
+            refused,
+            Err(LedgerError::IllegalTransition { id: found, state: LeaseState::Active, event: met })
+                if found == id && met == event
+        );
+        assert!(named, "{event:?}: {refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_intent_is_issued_by_activation_alone() {
+    let fixture = Fixture::new();
+    let lease = fixture.lease("vault/database/creds/app");
+    let id = lease.id;
+    fixture.change(Change::Intent(lease)).await.expect("intent");
+    let refused = fixture.apply(id, LeaseEvent::Issued).await;
+    assert!(matches!(refused, Err(LedgerError::IllegalTransition { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn what_was_extended_since_it_was_due_does_not_expire() {
+    let fixture = Fixture::new();
+    let lease = Lease { expires_at: fixture.after(10), ..fixture.lease("vault/shop/db") };
+    let id = fixture.grant(lease).await;
+    fixture.clock.advance(std::time::Duration::from_secs(11));
+    assert_eq!(within(fixture.ledger.due(fixture.now(), 10)).await.expect("due"), [id]);
+    fixture.grant(fixture.lease("vault/shop/db")).await;
+    let refused = fixture.apply(id, LeaseEvent::Expire).await;
+    assert!(matches!(refused, Err(LedgerError::IllegalTransition { .. })), "{refused:?}");
+    assert_eq!(fixture.state(id).await, LeaseState::Active);
+}
+
+#[tokio::test]
+async fn a_static_lease_that_ends_is_gone_and_a_dynamic_one_waits() {
+    let fixture = Fixture::new();
+    let held = fixture.grant(fixture.lease("vault/shop/db")).await;
+    let issued = fixture.issue(fixture.lease("vault/database/creds/app"), "h1").await;
+    fixture.clock.advance(std::time::Duration::from_secs(3600));
+    let due = within(fixture.ledger.due(fixture.now(), 10)).await.expect("due");
+    assert_eq!(due.len(), 2);
+    for id in due {
+        fixture.apply(id, LeaseEvent::Expire).await.expect("expiry");
+    }
+    assert_eq!(fixture.state(held).await, LeaseState::Gone);
+    assert_eq!(fixture.state(issued).await, LeaseState::Expired);
+    assert_eq!(waiting(&fixture).await, [issued]);
+}
+
+#[tokio::test]
+async fn only_what_has_ended_is_due_the_earliest_minute_first() {
+    let fixture = Fixture::new();
+    let mut ids = Vec::new();
+    for (path, seconds) in [("vault/a", 600), ("vault/b", 1200), ("vault/c", 30), ("vault/d", 599)] {
+        let lease = Lease { expires_at: fixture.after(seconds), ..fixture.lease(path) };
+        ids.push(fixture.grant(lease).await);
+    }
+    fixture.clock.advance(std::time::Duration::from_secs(600));
+    let due = within(fixture.ledger.due(fixture.now(), 10)).await.expect("due");
+    assert_eq!(due.first(), Some(&ids[2]));
+    assert_eq!(due.len(), 3, "the one that ends later is not due");
+    assert_eq!(within(fixture.ledger.due(fixture.now(), 1)).await.expect("due"), [ids[2]]);
+}
+
+#[tokio::test]
+async fn attempts_are_counted_and_the_next_one_waits_for_its_time() {
+    let fixture = Fixture::new();
+    let id = fixture.issue(fixture.lease("vault/database/creds/app"), "h1").await;
+    fixture.apply(id, LeaseEvent::Revoke).await.expect("revocation");
+    let failed = |event| Change::Apply {
+        id,
+        event,
+        at: fixture.now(),
+        error: Some(ErrorKind::Timeout.as_str().to_owned()),
+        next_attempt_at: Some(fixture.after(30)),
+    };
+    fixture.change(failed(LeaseEvent::Attempt)).await.expect("attempt");
+    fixture.change(failed(LeaseEvent::Attempt)).await.expect("attempt");
+    let lease = fixture.get(id).await;
+    assert_eq!((lease.state, lease.attempts), (LeaseState::Revoking, 2));
+    assert_eq!(lease.last_error.as_deref(), Some("timeout"));
+    assert!(waiting(&fixture).await.is_empty());
+
+    fixture.change(failed(LeaseEvent::GaveUp)).await.expect("giving up");
+    assert_eq!(fixture.state(id).await, LeaseState::Stuck);
+    fixture.clock.advance(std::time::Duration::from_secs(30));
+    assert_eq!(waiting(&fixture).await, [id]);
+}
+
+#[tokio::test]
+async fn a_lease_is_written_once() {
+    let fixture = Fixture::new();
+    let lease = fixture.lease("vault/shop/db");
+    let other = Lease { instance: "pod-2".to_owned(), ..lease.clone() };
+    fixture.grant(lease.clone()).await;
+    let refused = fixture.change(Change::Grant(other)).await;
+    assert!(matches!(refused, Err(LedgerError::LeaseExists { id }) if id == lease.id), "{refused:?}");
+}
+
+#[tokio::test]
+async fn an_entry_that_is_refused_midway_leaves_nothing() {
+    let fixture = Fixture::new();
+    let lease = fixture.lease("vault/shop/db");
+    let id = lease.id;
+    let missing = fixture.event(new_id(fixture.now()), LeaseEvent::Revoke);
+    let refused = fixture.changes(vec![Change::Grant(lease), missing]).await;
+    assert!(matches!(refused, Err(LedgerError::LeaseMissing { .. })), "{refused:?}");
+    assert_eq!(within(fixture.ledger.lease(id)).await.expect("answer"), None);
+    let counts = within(fixture.ledger.lease_counts()).await.expect("counts");
+    assert!(counts.iter().all(|(_, count)| *count == 0), "{counts:?}");
+}
+
+async fn waiting(fixture: &Fixture) -> Vec<LeaseId> {
+    let waiting = within(fixture.ledger.to_revoke(fixture.now(), 10)).await.expect("waiting");
+    waiting.into_iter().map(|item| item.lease.id).collect()
+}

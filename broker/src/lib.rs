@@ -1,0 +1,34 @@
+//! The Bursar broker. `main.rs` parses arguments; everything else is here, so that tests can reach it.
+//!
+//! Floors, each knowing only those below: start -> api -> broker (with catalog, rulebook, membership, store, journal,
+//! oversight, check) -> lease -> mounts, identity -> backends, ledger, policy, environment, config.
+
+pub mod api;
+pub mod backends;
+pub mod broker;
+pub mod call;
+pub mod catalog;
+pub mod check;
+pub mod config;
+pub mod environment;
+pub mod failure;
+pub mod hardening;
+pub mod health;
+pub mod http;
+pub mod identity;
+pub mod init;
+pub mod journal;
+pub mod keys;
+pub mod lease;
+pub mod ledger;
+pub mod membership;
+pub mod mounts;
+pub mod oversight;
+pub mod policy;
+pub mod rulebook;
+pub mod seal;
+pub mod server;
+pub mod source;
+pub mod start;
+pub mod store;
+pub mod telemetry;

@@ -1,0 +1,114 @@
+//! Arguments, configuration, run, exit code.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use bursar_broker::config::Config;
+use bursar_broker::{hardening, init, start, telemetry};
+use bursar_core::SystemClock;
+use bursar_core::tasks::{Stop, Tasks};
+use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Leases secrets, decides by policy, keeps the ledger.
+#[derive(Debug, Parser)]
+#[command(name = "bursar-broker", version)]
+struct Arguments {
+    /// The configuration file.
+    #[arg(long, env = "BURSAR_BROKER_CONFIG", default_value = "/etc/bursar/broker.toml", global = true)]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve until told to stop (the default).
+    Serve,
+    /// Make what a new data directory needs: keys, ledger, first policies, the administrator's certificate.
+    Init,
+    /// Check the configuration and say every fault in it.
+    CheckConfig,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let config = match Config::load(&arguments.config) {
+        Ok(config) => config,
+        Err(error) => return fail(EX_CONFIG, &error.into()),
+    };
+    if let Some(Command::CheckConfig) = arguments.command {
+        return say(&format!("{}: no faults", arguments.config.display()));
+    }
+    match run(arguments.command, config) {
+        Ok(code) => code,
+        Err(error) => fail(EX_FAILED, &error),
+    }
+}
+
+fn run(command: Option<Command>, config: Config) -> anyhow::Result<ExitCode> {
+    hardening::keep_out_of_dumps().context("core dumps cannot be switched off")?;
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .map_err(|_| anyhow::anyhow!("another TLS provider is installed already"))?;
+    telemetry::start_logging(config.log.format, &config.log.filter)
+        .context("the configuration's `log.filter` is not in the form of RUST_LOG")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    match command {
+        Some(Command::Init) => {
+            let made = runtime.block_on(init::init(&config, Arc::new(SystemClock)))?;
+            let state =
+                if made.fresh { "initialised" } else { "was initialised before; nothing was replaced" };
+            let mut text =
+                format!("{}: {state}\n  authority: {}", config.data_dir.display(), made.ca.display());
+            text.push_str(&format!("\n  audit log key: {}", made.verifier.display()));
+            if let Some((certificate, key)) = made.administrator {
+                text.push_str(&format!("\n  administrator: {} and {}", certificate.display(), key.display()));
+            }
+            Ok(say(&text))
+        }
+        _ => {
+            let stop = runtime.block_on(async {
+                let tasks = Tasks::new();
+                stop_on_signal(&tasks)?;
+                anyhow::Ok(start::serve(config, Arc::new(SystemClock), tasks).await?)
+            })?;
+            Ok(match stop {
+                Stop::TaskEnded { .. } => ExitCode::from(EX_FAILED),
+                Stop::Asked | Stop::No => ExitCode::SUCCESS,
+            })
+        }
+    }
+}
+
+fn stop_on_signal(tasks: &Tasks) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let (stop, stopping) = (tasks.clone(), tasks.clone());
+    tasks.run("signals", async move {
+        tokio::select! {
+            _ = terminate.recv() => stop.stop(),
+            _ = interrupt.recv() => stop.stop(),
+            _ = stopping.stopping() => {}
+        }
+    });
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "what a command was asked for goes to standard output")]
+fn say(text: &str) -> ExitCode {
+    println!("{text}");
+    ExitCode::SUCCESS
+}
+
+#[expect(clippy::print_stderr, reason = "logging may not have started when this is needed")]
+fn fail(code: u8, error: &anyhow::Error) -> ExitCode {
+    eprintln!("bursar-broker: {error:#}");
+    ExitCode::from(code)
+}
+
+/// The command line or configuration is wrong: nothing was started.
+const EX_CONFIG: u8 = 64;
+const EX_FAILED: u8 = 1;

@@ -1,0 +1,203 @@
+//! From files to what decides: parse, name, check against the schema, sort by action. Every fault is found, not the
+//! first.
+
+use std::collections::{HashMap, HashSet};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use bursar_core::SpiffeId;
+use bursar_core::audit::Action;
+use bursar_core::spiffe::TrustDomain;
+use cedar_policy::{Policy, PolicyId, PolicySet, ValidationError, ValidationMode, Validator};
+
+use super::diagnostic::{Diagnostic, Source, in_order};
+use super::nesting;
+use super::policies::PolicyFile;
+use super::registrations::{self, Registrations};
+use super::slices::Slices;
+use super::vocabulary::Vocabulary;
+
+/// The parts of a [`Policies`](super::Policies) that the files give.
+pub(super) struct Compiled {
+    pub(super) vocabulary: Vocabulary,
+    pub(super) slices: Slices,
+    pub(super) names: HashMap<PolicyId, Arc<str>>,
+    pub(super) registrations: Registrations,
+    pub(super) warnings: Vec<Diagnostic>,
+}
+
+/// As [`Policies::compile`](super::Policies::compile).
+pub(super) fn compile(
+    files: &[PolicyFile],
+    domain: &TrustDomain,
+    administrator: &SpiffeId,
+) -> Result<Compiled, Vec<Diagnostic>> {
+    let vocabulary = Vocabulary::new().map_err(|fault| vec![fault])?;
+    let mut reader = Reader::new(&vocabulary);
+    reader.cedar(&Source::new(GUARD_FILE, GUARD));
+    let mut registrations = Vec::new();
+    let mut seen = HashSet::new();
+    for file in files {
+        let source = Source::new(&file.name, &file.text);
+        if !seen.insert(source.name) {
+            reader.faults.push(Diagnostic::whole(source.name, "the file is given twice"));
+        } else if source.name == registrations::FILE {
+            let (faults, warnings) = (&mut reader.faults, &mut reader.warnings);
+            registrations = registrations::read(&source, domain, administrator, faults, warnings);
+        } else if is_policy_file(source.name) {
+            reader.cedar(&source);
+        } else {
+            let shown = source.name.chars().take(EXCERPT).flat_map(char::escape_default).collect::<String>();
+            reader
+                .faults
+                .push(Diagnostic::whole(&shown, "no file of a set has such a name").advise(FILE_NAMES));
+        }
+    }
+    let Reader { policies, faults, warnings, .. } = reader;
+    if !faults.is_empty() {
+        return Err(in_order(faults));
+    }
+    let slices = Slices::new(&policies, &vocabulary)
+        .map_err(|error| vec![Diagnostic::whole("", error.to_string())])?;
+    let names =
+        policies.iter().map(|policy| (policy.id().clone(), Arc::from(policy.id().to_string()))).collect();
+    let registrations = Registrations::new(domain.clone(), registrations);
+    Ok(Compiled { vocabulary, slices, names, registrations, warnings: in_order(warnings) })
+}
+
+struct Reader {
+    validator: Validator,
+    /// The actions there are, as advice.
+    actions: String,
+    policies: Vec<Policy>,
+    /// Where each id was given.
+    ids: HashMap<String, Diagnostic>,
+    faults: Vec<Diagnostic>,
+    warnings: Vec<Diagnostic>,
+}
+
+impl Reader {
+    fn new(vocabulary: &Vocabulary) -> Self {
+        let actions: Vec<&str> = vocabulary.actions().map(Action::as_str).collect();
+        Self {
+            validator: Validator::new(vocabulary.schema.clone()),
+            actions: format!(
+                "the actions are `use`, `administer` and `govern`, and `{}`",
+                actions.join("`, `")
+            ),
+            policies: Vec::new(),
+            ids: HashMap::new(),
+            faults: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Takes up the policies of one file. They are checked file by file, since positions are those of one text.
+    fn cedar(&mut self, source: &Source<'_>) {
+        if let Some(at) = nesting::too_deep(source.text) {
+            return self.faults.push(source.at(at, "the policy nests too deeply").advise(nesting::ADVICE));
+        }
+        let parsed = match PolicySet::from_str(source.text) {
+            Ok(parsed) => parsed,
+            Err(errors) => return self.faults.extend(errors.iter().map(|error| source.cedar(error.into()))),
+        };
+        for template in parsed.templates() {
+            let at = source.text.find(&template.to_string()).unwrap_or_default();
+            let fault = source.at(at, "templates cannot be used here");
+            self.faults.push(
+                fault.advise("write the principal or resource in place of `?principal` or `?resource`"),
+            );
+        }
+        let mut checked = PolicySet::new();
+        for statement in statements(source, &parsed) {
+            let policy = statement.policy.new_id(PolicyId::new(&statement.id));
+            if let Err(fault) = self.take_id(source, statement) {
+                self.faults.push(fault);
+                continue;
+            }
+            if let Err(error) = checked.add(policy.clone()) {
+                self.faults.push(source.cedar((&error).into()));
+            }
+            self.policies.push(policy);
+        }
+        let result = self.validator.validate(&checked, ValidationMode::Strict);
+        for error in result.validation_errors() {
+            let fault = source.cedar(error.into());
+            self.faults.push(match error {
+                // What Cedar suggests here is not the name nearest to what was written.
+                ValidationError::UnrecognizedActionId(_) => fault.advise(&self.actions),
+                _ => fault,
+            });
+        }
+        self.warnings.extend(result.validation_warnings().map(|warning| source.cedar(warning.into())));
+    }
+
+    fn take_id(&mut self, source: &Source<'_>, statement: Statement<'_>) -> Result<(), Diagnostic> {
+        let Statement { id, given, at, .. } = statement;
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'/');
+        if given && (id.is_empty() || id.len() > MAX_ID || !id.bytes().all(allowed)) {
+            let shown = id.chars().take(EXCERPT).flat_map(char::escape_default).collect::<String>();
+            return Err(source.at(at, format!("`{shown}` is no id of a policy")).advise(IDS));
+        }
+        if id.starts_with(RESERVED) && source.name != GUARD_FILE {
+            return Err(source.at(at, format!("ids that begin with `{RESERVED}` are the broker's own")));
+        }
+        let here = source.at(at, "");
+        match self.ids.get(&id) {
+            Some(first) => {
+                let place = format!("{} line {}", first.file, first.line);
+                Err(source.at(at, format!("the id `{id}` is given twice; the first is in {place}")))
+            }
+            None => {
+                self.ids.insert(id, here);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// A policy where it stands in its file.
+struct Statement<'a> {
+    policy: &'a Policy,
+    /// `@id` where it is given, else the file's name and the policy's number in it.
+    id: String,
+    given: bool,
+    /// Where it begins, in bytes.
+    at: usize,
+}
+
+/// The policies of `parsed` in the order of the text. Cedar numbers them in that order and keeps the text of each.
+fn statements<'a>(source: &Source<'_>, parsed: &'a PolicySet) -> Vec<Statement<'a>> {
+    let number = |policy: &Policy| policy.id().to_string().strip_prefix("policy")?.parse::<usize>().ok();
+    let mut numbered: Vec<(usize, &Policy)> =
+        parsed.policies().map(|policy| (number(policy).unwrap_or(usize::MAX), policy)).collect();
+    numbered.sort_unstable_by_key(|(number, _)| *number);
+    let mut end = 0;
+    let mut statements = Vec::with_capacity(numbered.len());
+    for (number, policy) in numbered {
+        let text = policy.to_string();
+        let at = source.text.get(end..).and_then(|rest| rest.find(&text)).map_or(end, |at| end + at);
+        end = source.text.len().min(at + text.len());
+        let given = policy.annotation("id");
+        let id = given.map_or_else(|| format!("{}#{}", source.name, number.saturating_add(1)), str::to_owned);
+        statements.push(Statement { policy, id, given: given.is_some(), at });
+    }
+    statements
+}
+
+fn is_policy_file(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    let segment = |text: &str| !matches!(text, "" | "." | ".." | ".cedar") && text.bytes().all(allowed);
+    name.len() <= MAX_NAME && name.ends_with(".cedar") && name.split('/').all(segment)
+}
+
+/// In force in every set. No file can have this name.
+const GUARD_FILE: &str = "(built in)";
+const GUARD: &str = include_str!("guard.cedar");
+const RESERVED: &str = "bursar.";
+const MAX_ID: usize = 128;
+const MAX_NAME: usize = 255;
+const EXCERPT: usize = 64;
+const IDS: &str = "write 1 to 128 of letters, digits, `.`, `_`, `-` and `/`";
+const FILE_NAMES: &str = "the names are `registrations.toml`, and for policies `NAME.cedar` or `FOLDER/NAME.cedar`, of \
+                          letters, digits, `.`, `_` and `-`";

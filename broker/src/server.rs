@@ -1,0 +1,153 @@
+//! The gRPC port: connections in, calls out.
+//!
+//! A connection costs a place among `limits.connections` from its first byte; the handshake has a deadline, so one that
+//! says nothing gives its place back. What the handshake established travels with every call of the connection.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bursar_core::spiffe::TrustDomain;
+use bursar_core::tasks::Tasks;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tonic::transport::server::Connected;
+
+use crate::identity::peer::{CertificateFault, Peer, Presented};
+
+/// Accepts connections and shakes hands with them.
+#[derive(Debug)]
+pub struct Listener {
+    pub tcp: TcpListener,
+    pub tls: Arc<rustls::ServerConfig>,
+    pub domain: TrustDomain,
+    pub connections: usize,
+}
+
+/// What the handshake established, for every call of the connection.
+#[derive(Debug, Clone)]
+pub struct Handshake {
+    pub address: SocketAddr,
+    /// Nobody, when no certificate was presented.
+    pub peer: Option<Result<Arc<Presented>, CertificateFault>>,
+}
+
+impl Listener {
+    /// Accepts until the process stops. Connections that shook hands come out of the receiver.
+    pub fn accept(self, tasks: &Tasks) -> mpsc::Receiver<io::Result<Connection>> {
+        let (ready, connections) = mpsc::channel(ACCEPT_BACKLOG);
+        let (stop, spawner) = (tasks.clone(), tasks.clone());
+        tasks.run("accept", async move {
+            tokio::select! {
+                () = self.accept_all(&spawner, ready) => {}
+                _ = stop.stopping() => {}
+            }
+        });
+        connections
+    }
+
+    async fn accept_all(self, tasks: &Tasks, ready: mpsc::Sender<io::Result<Connection>>) {
+        let places = Arc::new(Semaphore::new(self.connections));
+        let acceptor = TlsAcceptor::from(self.tls);
+        loop {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            let (stream, address) = match self.tcp.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of file descriptors, most likely: go on once some connection has ended.
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let (acceptor, ready, domain) = (acceptor.clone(), ready.clone(), self.domain.clone());
+            drop(tasks.finish(async move {
+                match tokio::time::timeout(HANDSHAKE, shake_hands(&acceptor, stream, address, &domain)).await
+                {
+                    Ok(Ok((stream, handshake))) => {
+                        let connection = Connection { stream, handshake, _place: place };
+                        // The server is gone only when the process stops.
+                        drop(ready.send(Ok(connection)).await);
+                    }
+                    Ok(Err(error)) => tracing::info!(peer = %address, %error, "a TLS handshake failed"),
+                    Err(_) => tracing::info!(peer = %address, "a TLS handshake took too long"),
+                }
+            }));
+        }
+    }
+}
+
+async fn shake_hands(
+    acceptor: &TlsAcceptor,
+    stream: TcpStream,
+    address: SocketAddr,
+    domain: &TrustDomain,
+) -> io::Result<(TlsStream<TcpStream>, Handshake)> {
+    stream.set_nodelay(true)?;
+    let stream = acceptor.accept(stream).await?;
+    let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let peer = leaf.map(|leaf| Peer::from_leaf(leaf, domain).map(|peer| Arc::new(peer.presented(address))));
+    Ok((stream, Handshake { address, peer }))
+}
+
+/// A connection whose handshake is done. It gives its place back when it ends.
+#[derive(Debug)]
+pub struct Connection {
+    stream: TlsStream<TcpStream>,
+    handshake: Handshake,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Connected for Connection {
+    type ConnectInfo = Handshake;
+
+    fn connect_info(&self) -> Handshake {
+        self.handshake.clone()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+const ACCEPT_BACKLOG: usize = 64;
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+const HANDSHAKE: Duration = Duration::from_secs(5);

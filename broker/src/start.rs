@@ -1,0 +1,355 @@
+//! From a configuration to a broker that serves, and back down again.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bursar_core::tasks::{Stop, Tasks};
+use bursar_core::{BackendName, Clock, SpiffeId};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Server;
+
+use crate::api::{Api, Identify};
+use crate::backends;
+use crate::broker::Broker;
+use crate::catalog::Catalog;
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::health::Health;
+use crate::http::{self, Gauges, Shown};
+use crate::identity::Authority;
+use crate::identity::tls::{ServerCertificate, TlsError, server_config};
+use crate::keys::{Keys, KeysError};
+use crate::lease::Leases;
+use crate::ledger::{Ledger, LedgerConfig, LedgerError, OpenError};
+use crate::membership::Membership;
+use crate::mounts::{Mount, Mounts};
+use crate::rulebook::Rulebook;
+use crate::seal::{Seal, SealError};
+use crate::server::Listener;
+use crate::source::{self, SourceError};
+use crate::telemetry::Metrics;
+
+/// Serves until `tasks` stop; answers why they did.
+///
+/// # Errors
+/// [`StartError`] when serving could not begin.
+pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Result<Stop, StartError> {
+    let seal = Seal::from_key(&source::fetch(&config.seal_key)?)?;
+    let ledger_config =
+        LedgerConfig { path: config.ledger_path(), origin: origin(&config), queue: LEDGER_QUEUE };
+    if !ledger_config.path.exists() {
+        return Err(StartError::NotInitialised);
+    }
+    let ledger = Ledger::open(ledger_config, Arc::clone(&clock))?;
+    let keys = Keys::open(&ledger, &seal, &config.trust_domain, &origin(&config), &clock).await?;
+    let Keys { authority, signer } = keys.ok_or(StartError::NotInitialised)?;
+    let verifier_key = signer.verifier().to_string();
+    ledger.start_signing(signer)?;
+
+    let mut registry = prometheus_client::registry::Registry::default();
+    let metrics = Metrics::register(&mut registry);
+    let gauges = Gauges::register(&mut registry);
+
+    let stores = config.backends.iter().map(|backend| mount(backend, &config, &seal, &clock, &tasks));
+    let stores = stores.collect::<Result<Vec<_>, _>>()?;
+    let mounts = Arc::new(Mounts::new(stores, CACHE_BYTES, metrics.clone()));
+    let leases = Arc::new(Leases::new(
+        ledger.clone(),
+        Arc::clone(&mounts),
+        config.leases,
+        Arc::clone(&clock),
+        tasks.clone(),
+        metrics.clone(),
+    ));
+    let rulebook =
+        Rulebook::load(ledger.clone(), config.trust_domain.clone(), config.administrator()).await?;
+    let health = Arc::new(Health::new(ledger.clone(), Arc::clone(&mounts)));
+    let broker = Arc::new(Broker {
+        ledger: ledger.clone(),
+        mounts,
+        leases: Arc::clone(&leases),
+        rulebook,
+        catalog: Catalog::new(ledger.clone()),
+        clock: Arc::clone(&clock),
+    });
+
+    let authority = Arc::new(authority);
+    let certificate = Arc::new(server_certificate(&config, &authority)?);
+    let tls = server_config(Arc::clone(&certificate), client_roots(&config, &authority)?)?;
+    let membership = Membership::load(Arc::clone(&authority), ledger.clone(), Arc::clone(&clock)).await?;
+    let membership = Arc::new(membership);
+
+    let grpc = bind(config.listen.grpc).await?;
+    let http = bind(config.listen.http).await?;
+    tracing::info!(
+        grpc = %grpc.local_addr().map_err(StartError::Listener)?,
+        http = %http.local_addr().map_err(StartError::Listener)?,
+        trust_domain = %config.trust_domain,
+        "serving"
+    );
+
+    tasks.run("reaper", Arc::clone(&leases).reap());
+    tasks.run("revoker", Arc::clone(&leases).revoke_due());
+    tasks.run("health", Arc::clone(&health).watch(tasks.clone()));
+    tasks.run("ledger", watch_ledger(ledger.clone(), tasks.clone()));
+    tasks.run(
+        "certificate",
+        renew_certificate(config_names(&config), authority, Arc::clone(&certificate), tasks.clone()),
+    );
+    let shown = Shown { registry, health: Arc::clone(&health), gauges, ledger: ledger.clone() };
+    tasks.run("http", serve_http(http, Arc::new(shown), tasks.clone()));
+
+    let api = Api {
+        broker: Arc::clone(&broker),
+        membership: Arc::clone(&membership),
+        health: Arc::clone(&health),
+        tasks: tasks.clone(),
+        certificate,
+        verifier_key,
+        message_bytes: config.limits.message_bytes,
+        started: Instant::now(),
+    };
+    let identify = Identify {
+        broker,
+        membership,
+        metrics,
+        deadline: config.limits.deadline,
+        message_bytes: config.limits.message_bytes,
+    };
+    let listener = Listener {
+        tcp: grpc,
+        tls: Arc::new(tls),
+        domain: config.trust_domain.clone(),
+        connections: config.limits.connections,
+    };
+    let connections = listener.accept(&tasks);
+    tasks.run("grpc", serve_grpc(api, identify, config.limits.streams, connections, tasks.clone()));
+
+    let stop = tasks.stopping().await;
+    // Not ready first, so that whoever sends traffic here sends it elsewhere; then what is under way is let finish.
+    health.stop();
+    tracing::info!(cause = ?stop, "stopping");
+    if !tasks.drain(GRACE).await {
+        tracing::warn!("some calls did not end within the grace and are cut off");
+    }
+    ledger.close().await;
+    Ok(stop)
+}
+
+/// The name under which a broker signs its log.
+pub fn origin(config: &Config) -> String {
+    format!("bursar.dev/{}/{}", config.trust_domain, config.name)
+}
+
+fn mount(
+    backend: &crate::config::BackendConfig,
+    config: &Config,
+    seal: &Seal,
+    clock: &Arc<dyn Clock>,
+    tasks: &Tasks,
+) -> Result<(BackendName, Mount), StartError> {
+    let opened = backends::open(backend, &config.data_dir, seal, clock)?;
+    if let Some(upkeep) = opened.upkeep {
+        let stop = tasks.clone();
+        tasks.run("store upkeep", async move {
+            tokio::select! {
+                () = upkeep => {}
+                _ = stop.stopping() => {}
+            }
+        });
+    }
+    Ok((backend.name.clone(), Mount { backend: opened.backend, contract: backend.cache }))
+}
+
+fn server_certificate(config: &Config, authority: &Authority) -> Result<ServerCertificate, StartError> {
+    let (id, names) = config_names(config);
+    let identity = authority.server(&id, &names).map_err(KeysError::from)?;
+    Ok(ServerCertificate::new(&identity, authority.root())?)
+}
+
+fn config_names(config: &Config) -> (SpiffeId, Vec<String>) {
+    (config.identity(), config.tls.names.clone())
+}
+
+fn client_roots(config: &Config, authority: &Authority) -> Result<Vec<CertificateDer<'static>>, StartError> {
+    let mut roots = vec![authority.root().clone()];
+    for path in &config.tls.client_ca {
+        let fault = || StartError::Roots { path: path.clone() };
+        let read = CertificateDer::pem_file_iter(path).map_err(|_| fault())?;
+        let before = roots.len();
+        for root in read {
+            roots.push(root.map_err(|_| fault())?);
+        }
+        if roots.len() == before {
+            return Err(fault());
+        }
+    }
+    Ok(roots)
+}
+
+async fn bind(address: std::net::SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Bind { address, source })
+}
+
+async fn serve_grpc(
+    api: Api,
+    identify: Identify,
+    streams: u32,
+    connections: tokio::sync::mpsc::Receiver<io::Result<crate::server::Connection>>,
+    tasks: Tasks,
+) {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(bursar_proto::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1();
+    let reflection = match reflection {
+        Ok(reflection) => reflection,
+        Err(error) => {
+            tracing::error!(%error, "the descriptors of the interface cannot be served");
+            return;
+        }
+    };
+    let rounds = api.health.rounds();
+    let truth = Arc::clone(&api.health);
+    drop(tasks.finish(report_health(reporter, truth, rounds, tasks.clone())));
+    let routes = api.routes().add_service(health).add_service(reflection);
+    let served = Server::builder()
+        .layer(identify)
+        .max_concurrent_streams(streams)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .http2_max_header_list_size(HEADER_BYTES)
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(ReceiverStream::new(connections), async move {
+            tasks.stopping().await;
+        })
+        .await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the gRPC server failed");
+    }
+}
+
+/// Passes readiness on to those who ask by the gRPC health protocol.
+async fn report_health(
+    reporter: tonic_health::server::HealthReporter,
+    health: Arc<Health>,
+    mut rounds: tokio::sync::watch::Receiver<crate::health::Findings>,
+    tasks: Tasks,
+) {
+    loop {
+        let status = match health.ready() {
+            true => tonic_health::ServingStatus::Serving,
+            false => tonic_health::ServingStatus::NotServing,
+        };
+        reporter.set_service_status("", status).await;
+        tokio::select! {
+            changed = rounds.changed() => if changed.is_err() { return },
+            _ = tasks.stopping() => break,
+        }
+    }
+    reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+}
+
+async fn serve_http(listener: TcpListener, shown: Arc<Shown>, tasks: Tasks) {
+    let stop = async move {
+        tasks.stopping().await;
+    };
+    if let Err(error) = axum::serve(listener, http::router(shown)).with_graceful_shutdown(stop).await {
+        tracing::error!(%error, "the HTTP server failed");
+    }
+}
+
+/// Ends, and with it the process, when the ledger takes nothing more.
+async fn watch_ledger(ledger: Ledger, tasks: Tasks) {
+    tokio::select! {
+        () = ledger.closed() => {}
+        _ = tasks.stopping() => {}
+    }
+}
+
+/// The server certificate is renewed long before its end; nobody notices.
+async fn renew_certificate(
+    (id, names): (SpiffeId, Vec<String>),
+    authority: Arc<Authority>,
+    certificate: Arc<ServerCertificate>,
+    tasks: Tasks,
+) {
+    let mut tick = tokio::time::interval(CERTIFICATE_RENEWAL);
+    tick.tick().await;
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            _ = tasks.stopping() => return,
+        }
+        let renewed = authority.server(&id, &names).map_err(StartError::from);
+        let served = renewed.and_then(|identity| Ok(certificate.replace(&identity, authority.root())?));
+        match served {
+            Ok(()) => tracing::info!("the server certificate was renewed"),
+            Err(error) => {
+                tracing::error!(%error, "the server certificate was not renewed; it is tried again")
+            }
+        }
+    }
+}
+
+/// Why the broker does not serve.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(
+        "the data directory was not initialised; run `bursar-broker init` with the same configuration first"
+    )]
+    NotInitialised,
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error(transparent)]
+    Seal(#[from] SealError),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    Policies(#[from] Failure),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("backend `{name}` cannot be opened: {message}")]
+    Backend { name: BackendName, message: String },
+    #[error("`{}` has no certificate in PEM that can be read", path.display())]
+    Roots { path: PathBuf },
+    #[error("cannot listen on {address}; is another process there?")]
+    Bind {
+        address: std::net::SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot listen")]
+    Listener(#[source] io::Error),
+    #[error("cannot write `{}`", path.display())]
+    File {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl From<crate::identity::authority::AuthorityError> for StartError {
+    fn from(error: crate::identity::authority::AuthorityError) -> Self {
+        Self::Keys(error.into())
+    }
+}
+
+const LEDGER_QUEUE: usize = 4096;
+const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+const GRACE: Duration = Duration::from_secs(20);
+const KEEPALIVE: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+const HEADER_BYTES: u32 = 32 * 1024;
+const CERTIFICATE_RENEWAL: Duration = Duration::from_secs(20 * 24 * 3600);

@@ -1,0 +1,126 @@
+//! Writing secrets, in stores that Bursar may write.
+//!
+//! The store and the ledger are two books: the write is recorded as asked for before it is done, so a crash between
+//! the two leaves a record of an attempt and never a change without one.
+
+use bursar_core::backend::{BackendError, ErrorKind, Operation, VersionInfo, Writing};
+use bursar_core::secret::SecretData;
+use bursar_core::{BackendName, Reference, SecretPath, Version};
+
+use crate::broker::Broker;
+use crate::call::Draft;
+use crate::failure::Failure;
+use crate::ledger::Entry;
+use crate::mounts::Mount;
+
+impl Broker {
+    /// Writes a new version.
+    ///
+    /// # Errors
+    /// That of the store, [`ErrorKind::Conflict`] when the newest version is not `expected`.
+    pub async fn put(
+        &self,
+        reference: &Reference,
+        data: SecretData,
+        expected: Option<u64>,
+        draft: Draft,
+    ) -> Result<Version, Failure> {
+        let written = async {
+            let writing = self.writing(reference, Operation::Put, &draft).await?;
+            self.written(reference, Operation::Put, writing.put(&reference.path, data, expected).await)
+        };
+        let version = self.settle(draft.clone(), written).await?;
+        self.note(draft.version(Some(&version))).await?;
+        Ok(version)
+    }
+
+    /// Marks versions deleted; the newest when none is named.
+    ///
+    /// # Errors
+    /// That of the store.
+    pub async fn delete(
+        &self,
+        reference: &Reference,
+        versions: &[Version],
+        draft: Draft,
+    ) -> Result<(), Failure> {
+        let written = async {
+            let writing = self.writing(reference, Operation::Delete, &draft).await?;
+            self.written(reference, Operation::Delete, writing.delete(&reference.path, versions).await)
+        };
+        self.observe(draft.clone(), written).await
+    }
+
+    /// Takes deletions back.
+    ///
+    /// # Errors
+    /// That of the store.
+    pub async fn undelete(
+        &self,
+        reference: &Reference,
+        versions: &[Version],
+        draft: Draft,
+    ) -> Result<(), Failure> {
+        let written = async {
+            let writing = self.writing(reference, Operation::Undelete, &draft).await?;
+            self.written(reference, Operation::Undelete, writing.undelete(&reference.path, versions).await)
+        };
+        self.observe(draft.clone(), written).await
+    }
+
+    /// The versions of a secret, newest first.
+    ///
+    /// # Errors
+    /// That of the store.
+    pub async fn versions(&self, reference: &Reference) -> Result<Vec<VersionInfo>, Failure> {
+        let mount = self.mounted(&reference.backend)?;
+        let versions = mount.backend.versions(&reference.path).await;
+        self.mounts.observe(&reference.backend, Operation::Versions, &versions);
+        versions.map_err(|error| Failure::of_store(reference, error))
+    }
+
+    /// The entries right below a folder.
+    ///
+    /// # Errors
+    /// That of the store.
+    pub async fn list_secrets(
+        &self,
+        backend: &BackendName,
+        folder: Option<&SecretPath>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>, Failure> {
+        let listed = self.mounted(backend)?.backend.list(folder, after, limit).await;
+        self.mounts.observe(backend, Operation::List, &listed);
+        Ok(listed?)
+    }
+
+    fn mounted(&self, backend: &BackendName) -> Result<&Mount, Failure> {
+        self.mounts.mount(backend).ok_or_else(|| Failure::BackendUnknown(backend.clone()))
+    }
+
+    /// The power to write, with the record of what it is about to be used for.
+    async fn writing(
+        &self,
+        reference: &Reference,
+        operation: Operation,
+        draft: &Draft,
+    ) -> Result<&dyn Writing, Failure> {
+        let refused = BackendError::new(ErrorKind::Misconfigured, &reference.backend, operation);
+        let writing = self.mounted(&reference.backend)?.backend.writing().ok_or(refused)?;
+        let records = vec![draft.clone().asked()];
+        self.ledger.commit(Entry { changes: Vec::new(), records }).await?;
+        Ok(writing)
+    }
+
+    fn written<T>(
+        &self,
+        reference: &Reference,
+        operation: Operation,
+        written: Result<T, BackendError>,
+    ) -> Result<T, Failure> {
+        self.mounts.observe(&reference.backend, operation, &written);
+        self.mounts.forget(&reference.backend, &reference.path);
+        written.map_err(|error| Failure::of_store(reference, error))
+    }
+}

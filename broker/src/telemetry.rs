@@ -1,0 +1,155 @@
+//! Logs and metrics: how they look, and every name in them. Labels stay low in cardinality: never a path or principal.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Human,
+}
+
+impl std::str::FromStr for LogFormat {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "json" => Ok(Self::Json),
+            "human" => Ok(Self::Human),
+            other => Err(format!("is `json` or `human`, not `{other}`")),
+        }
+    }
+}
+
+/// Starts logging to standard error.
+///
+/// Crates that log what they send and receive are held at `warn`, whatever the filter says: a debug line of an HTTP
+/// client may hold a body.
+///
+/// # Errors
+/// When `filter` is not in the form of `RUST_LOG`.
+pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), tracing_subscriber::filter::ParseError> {
+    let mut filter = EnvFilter::builder().parse(filter)?;
+    for loud in LOUD_CRATES {
+        filter = filter.add_directive(loud.parse()?);
+    }
+    let registry = tracing_subscriber::registry().with(filter);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    match format {
+        LogFormat::Json => registry.with(lines.json().flatten_event(true)).init(),
+        LogFormat::Human => registry.with(lines.with_ansi(std::io::stderr().is_terminal())).init(),
+    }
+    Ok(())
+}
+
+/// The broker's counters. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Metrics {
+    requests: Family<RequestLabels, Counter>,
+    request_seconds: Family<MethodLabels, Histogram, fn() -> Histogram>,
+    backend_calls: Family<BackendLabels, Counter>,
+    cache: Family<CacheLabels, Counter>,
+    disclosures: Family<BackendNameLabels, Counter>,
+}
+
+impl Metrics {
+    /// New counters, known to `registry`.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            requests: Family::default(),
+            request_seconds: Family::new_with_constructor(|| {
+                Histogram::new(exponential_buckets(0.000_25, 2.0, 16))
+            }),
+            backend_calls: Family::default(),
+            cache: Family::default(),
+            disclosures: Family::default(),
+        };
+        registry.register(REQUESTS, "Calls by gRPC method and status code", metrics.requests.clone());
+        registry.register(REQUEST_SECONDS, "Time that calls took", metrics.request_seconds.clone());
+        registry.register(BACKEND_CALLS, "Calls to stores", metrics.backend_calls.clone());
+        registry.register(CACHE, "Reads by what the cache did", metrics.cache.clone());
+        registry.register(DISCLOSURES, "Secrets handed out", metrics.disclosures.clone());
+        metrics
+    }
+
+    /// A call that ended.
+    pub fn request(&self, method: &'static str, code: &'static str, took: Duration) {
+        self.requests.get_or_create(&RequestLabels { method, code }).inc();
+        self.request_seconds.get_or_create(&MethodLabels { method }).observe(took.as_secs_f64());
+    }
+
+    /// A call to a store that ended.
+    pub fn backend_call(&self, backend: &str, operation: &'static str, outcome: &'static str) {
+        let labels = BackendLabels { backend: backend.to_owned(), operation, outcome };
+        self.backend_calls.get_or_create(&labels).inc();
+    }
+
+    /// A read that the cache answered, or did not.
+    pub fn cache(&self, outcome: &'static str) {
+        self.cache.get_or_create(&CacheLabels { outcome }).inc();
+    }
+
+    /// A secret that was handed out.
+    pub fn disclosure(&self, backend: &str) {
+        self.disclosures.get_or_create(&BackendNameLabels { backend: backend.to_owned() }).inc();
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    method: &'static str,
+    code: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MethodLabels {
+    method: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BackendLabels {
+    backend: String,
+    operation: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CacheLabels {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BackendNameLabels {
+    backend: String,
+}
+
+const LOUD_CRATES: [&str; 7] = [
+    "rustify=warn",
+    "vaultrs=warn",
+    "reqwest=warn",
+    "hyper=warn",
+    "hyper_util=warn",
+    "h2=warn",
+    "rustls=warn",
+];
+
+const REQUESTS: &str = "bursar_requests";
+const REQUEST_SECONDS: &str = "bursar_request_seconds";
+const BACKEND_CALLS: &str = "bursar_backend_calls";
+const CACHE: &str = "bursar_cache_reads";
+const DISCLOSURES: &str = "bursar_disclosures";
+/// Leases by state, collected when somebody asks.
+pub const LEASES: &str = "bursar_leases";
+/// Figures of the ledger, collected when somebody asks.
+pub const LEDGER: &str = "bursar_ledger";

@@ -1,0 +1,126 @@
+//! Calls: each has a deadline, and each says how often it may be sent.
+
+use std::future::Future;
+use std::time::Duration;
+
+use bursar_core::retry::{Retry, Transient};
+use tonic::{Request, Response, Status};
+
+use crate::client::Client;
+use crate::error::Error;
+
+impl Client {
+    /// Makes a call that may be repeated without harm, and repeats it while that may help.
+    ///
+    /// ```no_run
+    /// # use bursar_proto::v1::LeasesTopRequest;
+    /// # async fn example(client: bursar_sdk::Client) -> Result<(), bursar_sdk::Error> {
+    /// let message = LeasesTopRequest { group_by: 1, limit: 10 };
+    /// let top = client.repeatable(message, |client, request| async move { client.leases().top(request).await });
+    /// # top.await?; Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of the last attempt, or [`Error::Deadline`].
+    pub async fn repeatable<M, R, F>(
+        &self,
+        message: M,
+        call: impl Fn(Self, Request<M>) -> F,
+    ) -> Result<R, Error>
+    where
+        M: Clone,
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        self.run(Error::may_pass, || call(self.clone(), self.request(message.clone()))).await
+    }
+
+    /// Makes a call that is sent at most once. The message is not copied, so it may carry a secret.
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn once<M, R, F>(
+        &self,
+        message: M,
+        call: impl FnOnce(Self, Request<M>) -> F,
+    ) -> Result<R, Error>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        self.within_deadline(self.answer(call(self.clone(), self.request(message)))).await
+    }
+
+    /// Opens a stream, which has no deadline. What goes wrong on it later is for [`Client::error`].
+    ///
+    /// # Errors
+    /// [`Error`].
+    pub async fn stream<M, R, F>(&self, message: M, call: impl Fn(Self, Request<M>) -> F) -> Result<R, Error>
+    where
+        M: Clone,
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        self.run(Error::may_pass, || call(self.clone(), Request::new(message.clone()))).await
+    }
+
+    /// Reads the status that ended a stream.
+    pub fn error(&self, status: Status) -> Error {
+        Error::of(status, self.address(), self.deadline())
+    }
+
+    /// Makes a call that may have created something when its answer is lost: it is repeated only where it had no effect.
+    pub(crate) async fn guarded<M, R, F>(
+        &self,
+        message: M,
+        call: impl Fn(Self, Request<M>) -> F,
+    ) -> Result<R, Error>
+    where
+        M: Clone,
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        self.run(Error::had_no_effect_and_may_pass, || call(self.clone(), self.request(message.clone())))
+            .await
+    }
+
+    async fn run<R, F>(&self, again: fn(&Error) -> bool, attempt: impl Fn() -> F) -> Result<R, Error>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        let attempts = Retry::INTERACTIVE.run(|| async {
+            self.answer(attempt()).await.map_err(|error| Attempt { again: again(&error), error })
+        });
+        self.within_deadline(async { attempts.await.map_err(|attempt| attempt.error) }).await
+    }
+
+    async fn answer<R>(&self, call: impl Future<Output = Result<Response<R>, Status>>) -> Result<R, Error> {
+        call.await.map(Response::into_inner).map_err(|status| self.error(status))
+    }
+
+    async fn within_deadline<R>(&self, call: impl Future<Output = Result<R, Error>>) -> Result<R, Error> {
+        let limit = self.deadline();
+        let answered = tokio::time::timeout(limit, call).await;
+        answered.unwrap_or_else(|_| Err(Error::Deadline { address: self.address().clone(), limit }))
+    }
+
+    /// The server is told how long anybody waits, so that it does not work for nobody.
+    fn request<M>(&self, message: M) -> Request<M> {
+        let mut request = Request::new(message);
+        request.set_timeout(self.deadline());
+        request
+    }
+}
+
+/// A failed attempt, with what the kind of call says about another one.
+struct Attempt {
+    error: Error,
+    again: bool,
+}
+
+impl Transient for Attempt {
+    fn is_transient(&self) -> bool {
+        self.again
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        self.error.refusal().and_then(|refusal| refusal.retry_after)
+    }
+}

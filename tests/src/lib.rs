@@ -1,0 +1,37 @@
+//! The test harness: real servers, real processes, and the search for leaked secrets.
+//!
+//! Everything here is started for one test, in a temporary directory of its own, on loopback ports that were free,
+//! and ended when its value is dropped: by the handle of the child, never by name. Servers are real ones because a
+//! fake agrees with whoever wrote it. One that cannot be found is an error that says how to get it; a test that is
+//! skipped for want of a server proves nothing and says so to nobody.
+//!
+//! Nothing waits by sleeping for a guessed time. [`wait_until`] and [`wait_for`] poll a condition and give up, with a
+//! message, at a limit. They block, as all of the harness does: an async test calls it from outside its runtime or
+//! from `spawn_blocking`.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "polls real servers in real time, and is told of them by the environment"
+)]
+
+pub use rustix::process::Signal;
+
+pub use crate::broker::Broker;
+pub use crate::canary::{Canary, Finding, scan, scan_bytes};
+pub use crate::openbao::{AppRole, OpenBao};
+pub use crate::place::binary;
+pub use crate::port::free_port;
+pub use crate::postgres::Postgres;
+pub use crate::process::Process;
+pub use crate::wait::{wait_for, wait_until};
+
+pub mod http;
+
+mod broker;
+mod canary;
+mod certificate;
+mod openbao;
+mod place;
+mod port;
+mod postgres;
+mod process;
+mod wait;

@@ -1,0 +1,252 @@
+//! An OpenBao server of its own: a real configuration, a real seal, an audit file.
+//!
+//! Not `-dev`: that keeps everything in memory, unseals itself and has a token known beforehand, so nothing about a
+//! restart, a seal or an audit device could be tested. Storage is raft with one node, the one of OpenBao's own that
+//! survives a restart. It listens twice on loopback: in plain text, for the harness, and by TLS, for what is tested.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::canary::Canary;
+use crate::certificate::ServerFiles;
+use crate::port::free_port;
+use crate::process::Process;
+use crate::wait::wait_until;
+use crate::{http, place};
+
+pub use engines::AppRole;
+
+mod engines;
+
+/// A running server, initialised and unsealed. Stopped, and its data removed, on drop.
+#[derive(Debug)]
+pub struct OpenBao {
+    // Dropped first, so that the server ends before its directory goes.
+    process: Process,
+    directory: TempDir,
+    plain: SocketAddr,
+    tls: SocketAddr,
+    files: ServerFiles,
+    root_token: Canary,
+    unseal_key: Canary,
+}
+
+impl OpenBao {
+    /// Starts a server, initialises and unseals it.
+    ///
+    /// # Errors
+    /// There is no `bao`, or it does not come up; with the last lines it wrote.
+    pub fn start() -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("bursar-bao-").tempdir()?;
+        let here = directory.path();
+        let files = ServerFiles::make(here)?;
+        let (plain, tls) = (free_port()?, free_port()?);
+        fs::create_dir(here.join("data"))?;
+        fs::write(here.join(CONFIG), config(here, &files, plain, tls)?)?;
+        let mut process = launch(here)?;
+        wait_for_listener(&mut process, plain)?;
+
+        let request = json!({ "secret_shares": 1, "secret_threshold": 1 });
+        let keys = call(plain, None, "PUT", "sys/init", &request)?;
+        let key = |pointer: &str, name: &str| {
+            let value = keys.pointer(pointer).and_then(Value::as_str);
+            Canary::known(name, value.with_context(|| format!("OpenBao gave no {name}"))?)
+        };
+        let root_token = key("/root_token", "OpenBao root token")?;
+        let unseal_key = key("/keys_base64/0", "OpenBao unseal key")?;
+        let bao = Self { process, directory, plain, tls, files, root_token, unseal_key };
+        bao.unseal()?;
+        Ok(bao)
+    }
+
+    /// Base URL in plain text.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.plain)
+    }
+
+    /// Base URL by TLS, with a certificate for 127.0.0.1 by the authority of [`authority`](Self::authority).
+    pub fn tls_url(&self) -> String {
+        format!("https://{}", self.tls)
+    }
+
+    /// PEM file of the authority that clients are to trust.
+    pub fn authority(&self) -> &Path {
+        &self.files.authority
+    }
+
+    /// The root token.
+    pub fn root_token(&self) -> &Canary {
+        &self.root_token
+    }
+
+    /// The directory of everything it writes: storage, audit file, logs.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The file of the audit device, JSON Lines.
+    pub fn audit_file(&self) -> PathBuf {
+        self.directory.path().join(AUDIT)
+    }
+
+    /// The `bao` command of a client that reaches this server by TLS and trusts its authority. It has no token.
+    ///
+    /// # Errors
+    /// There is no `bao`.
+    pub fn client(&self) -> Result<Command> {
+        let mut client = clean(self.directory.path())?;
+        client.env("BAO_ADDR", self.tls_url()).env("BAO_CACERT", self.authority());
+        Ok(client)
+    }
+
+    /// Calls the API as root: `path` is what follows `/v1/`, `body` is [`Value::Null`] for none. An answer without a
+    /// body is [`Value::Null`].
+    ///
+    /// # Errors
+    /// No answer, or one that is not a success; with what OpenBao said.
+    pub fn api(&self, method: &str, path: &str, body: &Value) -> Result<Value> {
+        self.api_as(self.root_token.value(), method, path, body)
+    }
+
+    /// As [`api`](Self::api), with another token.
+    ///
+    /// # Errors
+    /// As [`api`](Self::api).
+    pub fn api_as(&self, token: &str, method: &str, path: &str, body: &Value) -> Result<Value> {
+        call(self.plain, Some(token), method, path, body)
+    }
+
+    /// Seals it, and waits until it says so: every call but unsealing now fails with status 503.
+    ///
+    /// # Errors
+    /// It refuses, or does not get there.
+    pub fn seal(&self) -> Result<()> {
+        self.api("PUT", "sys/seal", &Value::Null)?;
+        self.wait_for_health(SEALED)
+    }
+
+    /// Unseals it, and waits until it serves.
+    ///
+    /// # Errors
+    /// It refuses, or does not get there.
+    pub fn unseal(&self) -> Result<()> {
+        call(self.plain, None, "PUT", "sys/unseal", &json!({ "key": self.unseal_key.value() }))?;
+        self.wait_for_health(ACTIVE)
+    }
+
+    /// Stops the server; its data stays.
+    ///
+    /// # Errors
+    /// It did not end by itself.
+    pub fn stop(&mut self) -> Result<()> {
+        self.process.stop().map(drop)
+    }
+
+    /// Starts it after [`stop`](Self::stop), at the same addresses, and unseals it.
+    ///
+    /// # Errors
+    /// It does not come up; with the last lines it wrote.
+    pub fn start_again(&mut self) -> Result<()> {
+        self.process = launch(self.directory.path())?;
+        wait_for_listener(&mut self.process, self.plain)?;
+        self.unseal()
+    }
+
+    fn wait_for_health(&self, status: u16) -> Result<()> {
+        wait_until(LIMIT, &format!("OpenBao to answer {status} about its health"), || {
+            http::request(self.plain, "GET", "/v1/sys/health", &[], &[])
+                .is_ok_and(|reply| reply.status == status)
+        })
+    }
+}
+
+fn launch(directory: &Path) -> Result<Process> {
+    let mut bao = clean(directory)?;
+    bao.args(["server", "-config", CONFIG]).current_dir(directory);
+    Process::start("bao", bao, directory)
+}
+
+/// The `bao` program in a clean environment: it would obey the `BAO_*` and `VAULT_*` of whoever runs the tests.
+fn clean(home: &Path) -> Result<Command> {
+    let mut bao = Command::new(place::bao()?);
+    bao.env_clear().env("HOME", home);
+    Ok(bao)
+}
+
+fn wait_for_listener(process: &mut Process, address: SocketAddr) -> Result<()> {
+    process.wait_for(LIMIT, &format!("an answer on {address}"), |_| {
+        Ok(http::request(address, "GET", "/v1/sys/seal-status", &[], &[]).ok().map(drop))
+    })
+}
+
+fn call(address: SocketAddr, token: Option<&str>, method: &str, path: &str, body: &Value) -> Result<Value> {
+    let header = token.map(|token| ("X-Vault-Token", token));
+    let body = if body.is_null() { Vec::new() } else { serde_json::to_vec(body)? };
+    let reply = http::request(address, method, &format!("/v1/{path}"), header.as_slice(), &body)?;
+    let answer: Value = if reply.body.is_empty() {
+        Value::Null
+    } else {
+        serde_json::from_slice(&reply.body).with_context(|| format!("`{method} {path}` got no JSON"))?
+    };
+    let said = answer.get("errors").unwrap_or(&Value::Null);
+    ensure!(
+        (200..300).contains(&reply.status),
+        "OpenBao answered {} to `{method} {path}`: {said}",
+        reply.status
+    );
+    Ok(answer)
+}
+
+/// The server's configuration. Audit devices can be declared here only: its API no longer makes them.
+fn config(directory: &Path, files: &ServerFiles, plain: SocketAddr, tls: SocketAddr) -> Result<String> {
+    let data = directory.join("data");
+    let audit = directory.join(AUDIT);
+    let (cluster, tls_cluster) = (free_port()?, free_port()?);
+    Ok(format!(
+        r#"
+api_addr     = "http://{plain}"
+cluster_addr = "https://{cluster}"
+
+storage "raft" {{
+  path                   = {data:?}
+  node_id                = "test"
+  performance_multiplier = "1"
+}}
+
+listener "tcp" {{
+  address         = "{plain}"
+  cluster_address = "{cluster}"
+  tls_disable     = true
+}}
+
+listener "tcp" {{
+  address         = "{tls}"
+  cluster_address = "{tls_cluster}"
+  tls_cert_file   = {:?}
+  tls_key_file    = {:?}
+}}
+
+audit "file" "file" {{
+  options {{
+    file_path = {audit:?}
+  }}
+}}
+"#,
+        files.certificate, files.key
+    ))
+}
+
+/// Statuses of `sys/health`.
+const ACTIVE: u16 = 200;
+const SEALED: u16 = 503;
+
+const LIMIT: Duration = Duration::from_secs(60);
+const CONFIG: &str = "bao.hcl";
+const AUDIT: &str = "audit.jsonl";

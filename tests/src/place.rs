@@ -1,0 +1,41 @@
+//! Where the programs under test and the servers they need are.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+/// The workspace's own program `name`, as built for the profile of the test that asks.
+///
+/// # Errors
+/// It was not built.
+pub fn binary(name: &str) -> Result<PathBuf> {
+    let test = std::env::current_exe().context("a test cannot tell its own path")?;
+    // A test is TARGET/PROFILE/deps/NAME-HASH, a program TARGET/PROFILE/NAME.
+    let profile = test.parent().and_then(Path::parent).context("a test lies outside a target directory")?;
+    let path = profile.join(name);
+    ensure!(
+        path.is_file(),
+        "`{}` is not there: run `cargo xtask test`, or `cargo build` first",
+        path.display()
+    );
+    Ok(path)
+}
+
+/// The `bao` program, server and client in one.
+pub(crate) fn bao() -> Result<PathBuf> {
+    told("BURSAR_TEST_BAO")
+}
+
+/// A program of the PostgreSQL server's directory.
+pub(crate) fn postgres(program: &str) -> Result<PathBuf> {
+    Ok(told("BURSAR_TEST_PG_BIN")?.join(program))
+}
+
+fn told(variable: &str) -> Result<PathBuf> {
+    let path = std::env::var_os(variable).map(PathBuf::from);
+    let path = path.with_context(|| format!("`{variable}` is not set: {ADVICE}"))?;
+    ensure!(path.exists(), "`{}`, named by `{variable}`, is not there: {ADVICE}", path.display());
+    Ok(path)
+}
+
+const ADVICE: &str = "run the tests by `cargo xtask test`, which sets up the servers they need";

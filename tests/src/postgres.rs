@@ -1,0 +1,211 @@
+//! A PostgreSQL server of its own, made by `initdb` for one test.
+//!
+//! Every login is by password (SCRAM), as in production: `trust` would let a test pass with a wrong one. PostgreSQL
+//! refuses to run as root; then it and its directory belong to an ordinary user of the system.
+
+use std::fs;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::canary::Canary;
+use crate::place;
+use crate::port::free_port;
+use crate::process::Process;
+
+/// A running server. Stopped, and its data removed, on drop.
+#[derive(Debug)]
+pub struct Postgres {
+    // Held for its drop, which comes first: the server ends before its directory goes.
+    _process: Process,
+    directory: TempDir,
+    address: SocketAddr,
+    password: Canary,
+}
+
+impl Postgres {
+    /// Name of the superuser.
+    pub const SUPERUSER: &str = "postgres";
+    /// The one database.
+    pub const DATABASE: &str = "postgres";
+
+    /// Makes a cluster, starts it and waits until it answers.
+    ///
+    /// # Errors
+    /// There is no PostgreSQL, or it does not come up; with the last lines it wrote.
+    pub fn start() -> Result<Self> {
+        let owner = Owner::of_servers()?;
+        let directory = tempfile::Builder::new().prefix("bursar-pg-").tempdir()?;
+        if let Some(owner) = &owner {
+            owner.take(directory.path())?;
+        }
+        let password = Canary::alphanumeric("PostgreSQL superuser password");
+        let here = directory.path();
+        initdb(here, owner.as_ref(), &password)?;
+        let address = free_port()?;
+        let mut server = command("postgres", here, owner.as_ref())?;
+        server.arg("-D").arg(here.join("data"));
+        server.arg("-c").arg(format!("port={}", address.port()));
+        server.arg("-c").arg(format!("unix_socket_directories={}", here.display()));
+        for setting in SETTINGS {
+            server.args(["-c", setting]);
+        }
+        // SIGINT ends its sessions; SIGTERM would wait for them.
+        let mut process = Process::start("postgres", server, here)?.stopped_by(Signal::INT);
+        process.wait_for_line(LIMIT, "ready to accept connections")?;
+        Ok(Self { _process: process, directory, address, password })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The password of [`SUPERUSER`](Self::SUPERUSER).
+    pub fn password(&self) -> &Canary {
+        &self.password
+    }
+
+    /// The directory of everything it writes: data and logs.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Runs `sql` as superuser and returns its rows, one a line, columns parted by `|`.
+    ///
+    /// # Errors
+    /// What the server answered.
+    pub fn psql(&self, sql: &str) -> Result<String> {
+        self.psql_as(Self::SUPERUSER, self.password.value(), sql)
+    }
+
+    /// As [`psql`](Self::psql), logged in as `user`.
+    ///
+    /// # Errors
+    /// The login is refused, or what the server answered.
+    pub fn psql_as(&self, user: &str, password: &str, sql: &str) -> Result<String> {
+        let mut psql = command("psql", self.directory.path(), None)?;
+        psql.args(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--set=ON_ERROR_STOP=1"]);
+        psql.args(["--no-password", "--host", &self.address.ip().to_string()]);
+        psql.args(["--port", &self.address.port().to_string(), "--username", user, Self::DATABASE]);
+        psql.env("PGPASSWORD", password).env("PGCONNECT_TIMEOUT", "10");
+        psql.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = psql.spawn().context("`psql` cannot be started")?;
+        // Not as an argument: statements hold passwords, and arguments are there for every process to read.
+        let written = child.stdin.take().context("`psql` has no standard input")?.write_all(sql.as_bytes());
+        let output = child.wait_with_output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "PostgreSQL refused `{user}`: {}", said.trim());
+        // After what it said: one that cannot log in ends without reading, and that is not the error to report.
+        written.context("`psql` did not read the whole of its input")?;
+        Ok(String::from_utf8(output.stdout)?.trim_end().to_owned())
+    }
+}
+
+/// Makes the data directory. The superuser's password passes by a file that is gone afterwards.
+fn initdb(directory: &Path, owner: Option<&Owner>, password: &Canary) -> Result<()> {
+    let file = directory.join("password");
+    fs::write(&file, password.value())?;
+    if let Some(owner) = owner {
+        owner.take(&file)?;
+    }
+    let mut initdb = command("initdb", directory, owner)?;
+    initdb.arg("-D").arg(directory.join("data")).arg("--pwfile").arg(&file);
+    initdb.args(["--auth=scram-sha-256", "--no-sync", "--encoding=UTF8", "--locale=C"]);
+    initdb.args(["--username", Postgres::SUPERUSER]);
+    let mut process = Process::start("initdb", initdb, directory)?;
+    let status = process.wait(LIMIT)?;
+    ensure!(
+        status.success(),
+        "`initdb` failed ({status}) in `{}`; if it may not enter there, set TMPDIR to a directory that every user may \
+         enter:\n{}",
+        directory.display(),
+        process.stderr()?
+    );
+    fs::remove_file(&file)?;
+    Ok(())
+}
+
+/// A command of PostgreSQL's in a clean environment, run by `owner`.
+fn command(program: &str, directory: &Path, owner: Option<&Owner>) -> Result<Command> {
+    let mut command = Command::new(place::postgres(program)?);
+    command.env_clear().env("LC_ALL", "C").env("TZ", "UTC").current_dir(directory);
+    if let Some(owner) = owner {
+        command.uid(owner.uid).gid(owner.gid);
+    }
+    Ok(command)
+}
+
+/// The ordinary user that PostgreSQL runs as when the tests run as root.
+struct Owner {
+    uid: u32,
+    gid: u32,
+}
+
+impl Owner {
+    /// `None` when the tests do not run as root: then the server runs as they do.
+    fn of_servers() -> Result<Option<Self>> {
+        if !rustix::process::geteuid().is_root() {
+            return Ok(None);
+        }
+        let users = fs::read_to_string(USERS).with_context(|| format!("`{USERS}` cannot be read"))?;
+        let owner = ORDINARY.iter().find_map(|name| Self::named(&users, name));
+        let owner = owner.with_context(|| {
+            format!("PostgreSQL does not run as root, and `{USERS}` has none of {ORDINARY:?}: add one by `useradd`")
+        })?;
+        Ok(Some(owner))
+    }
+
+    /// Finds a user in the text of a file as passwd(5) describes it.
+    fn named(users: &str, name: &str) -> Option<Self> {
+        let mut fields = users
+            .lines()
+            .map(|line| line.split(':'))
+            .find_map(|mut fields| (fields.next()? == name).then_some(fields))?;
+        fields.next()?;
+        Some(Self { uid: fields.next()?.parse().ok()?, gid: fields.next()?.parse().ok()? })
+    }
+
+    fn take(&self, path: &Path) -> Result<()> {
+        chown(path, Some(self.uid), Some(self.gid))
+            .with_context(|| format!("`{}` cannot be given to user {}", path.display(), self.uid))
+    }
+}
+
+const LIMIT: Duration = Duration::from_secs(60);
+const USERS: &str = "/etc/passwd";
+const ORDINARY: [&str; 2] = ["postgres", "nobody"];
+const SETTINGS: [&str; 5] = [
+    "listen_addresses=127.0.0.1",
+    // Its data ends with the test.
+    "fsync=off",
+    "full_page_writes=off",
+    // A statement that fails stays out of the log: it may hold the password of a role.
+    "log_min_error_statement=panic",
+    "max_connections=50",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_found_by_the_whole_name() {
+        let users = "postgresql:x:7:7::/:/bin/sh\npostgres:x:101:104:,,,:/var/lib:/bin/sh\n";
+        let owner = Owner::named(users, "postgres").unwrap();
+        assert_eq!((owner.uid, owner.gid), (101, 104));
+    }
+
+    #[test]
+    fn a_broken_line_names_no_user() {
+        assert!(Owner::named("postgres:x:one:two\n", "postgres").is_none());
+    }
+}

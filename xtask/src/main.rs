@@ -1,0 +1,46 @@
+//! Developer commands, run as `cargo xtask COMMAND`: one module each, nothing that `cargo` alone already does well.
+#![expect(clippy::print_stderr, reason = "a developer command tells its user what it is doing")]
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use crate::workspace::Workspace;
+
+mod apt;
+mod command;
+mod lint;
+mod postgres;
+mod test;
+mod venv;
+mod workspace;
+
+fn main() -> ExitCode {
+    match run(&Task::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Not `main`'s own way of printing an error: with RUST_BACKTRACE set, that buries it under a backtrace.
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: &Task) -> Result<()> {
+    let workspace = Workspace::locate()?;
+    match task {
+        Task::Lint => lint::run(&workspace),
+        Task::Test(options) => test::run(&workspace, options),
+    }
+}
+
+/// Bursar's developer commands.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+enum Task {
+    /// Check formatting, lints and the protobuf API
+    Lint,
+    /// Set up the servers that the tests need, build the programs, run the tests
+    Test(test::Options),
+}

@@ -1,0 +1,49 @@
+//! `cargo xtask test`: servers, programs, tests. There is no way to leave the servers out: a test that passes because
+//! its server is absent proves nothing.
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::venv::Venv;
+use crate::workspace::Workspace;
+use crate::{command, postgres};
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Run only the tests whose names contain FILTER
+    #[arg(long, value_name = "FILTER")]
+    only: Option<String>,
+    /// Run only the tests of this package, not of the whole workspace (may be repeated)
+    #[arg(long = "package", short, value_name = "NAME")]
+    packages: Vec<String>,
+}
+
+pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+    let venv = Venv::prepare(workspace)?;
+    let bao = venv.program("bao")?;
+    let postgres = postgres::binaries()?;
+    eprintln!("xtask: OpenBao is `{}`, PostgreSQL is in `{}`", bao.display(), postgres.display());
+
+    let packages: Vec<String> = match options.packages.as_slice() {
+        [] => vec!["--workspace".to_owned()],
+        names => names.iter().map(|name| package(name)).collect(),
+    };
+    // The integration tests start the programs that lie beside them. `--tests` is there for its features, not its
+    // targets: with it cargo resolves them as `cargo test` will, and compiles each dependency once instead of twice.
+    let programs = PROGRAMS.map(package);
+    command::run(workspace.cargo().args(["build", "--bins", "--tests"]).args(&packages).args(programs))?;
+
+    let mut test = workspace.cargo();
+    test.args(["test", "--no-fail-fast"]).args(&packages);
+    if let Some(filter) = &options.only {
+        test.args(["--", filter]);
+    }
+    test.env("BURSAR_TEST_BAO", bao).env("BURSAR_TEST_PG_BIN", postgres).env("BURSAR_TEST_VENV", &venv.path);
+    command::run(&mut test)
+}
+
+fn package(name: &str) -> String {
+    format!("--package={name}")
+}
+
+const PROGRAMS: [&str; 3] = ["bursar-broker", "bursar-agent", "bursar"];

@@ -1,0 +1,40 @@
+//! Where the workspace is, and the `cargo` that built this program.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::command;
+
+/// The workspace that the current directory belongs to.
+pub(crate) struct Workspace {
+    /// The directory of the top `Cargo.toml`.
+    pub(crate) root: PathBuf,
+    /// The target directory, wherever configuration or environment put it.
+    pub(crate) target: PathBuf,
+}
+
+impl Workspace {
+    pub(crate) fn locate() -> Result<Self> {
+        let described =
+            command::output(Command::new(CARGO).args(["metadata", "--no-deps", "--format-version=1"]))?;
+        let described: Value = serde_json::from_str(&described).context("`cargo metadata` wrote no JSON")?;
+        let directory = |key: &str| {
+            let path = described.get(key).and_then(Value::as_str).map(PathBuf::from);
+            path.with_context(|| format!("`cargo metadata` names no `{key}`"))
+        };
+        Ok(Self { root: directory("workspace_root")?, target: directory("target_directory")? })
+    }
+
+    /// A `cargo` command at the root of the workspace.
+    pub(crate) fn cargo(&self) -> Command {
+        let mut cargo = Command::new(CARGO);
+        cargo.current_dir(&self.root);
+        cargo
+    }
+}
+
+/// The same toolchain that built this program, whatever `PATH` says.
+const CARGO: &str = env!("CARGO");
