@@ -10,6 +10,7 @@ use crate::workspace::Workspace;
 
 mod apt;
 mod command;
+mod demo;
 mod lint;
 mod postgres;
 mod test;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
 fn run(task: &Task) -> Result<()> {
     let workspace = Workspace::locate()?;
     match task {
+        Task::Demo => demo::run(&workspace),
         Task::Lint => lint::run(&workspace),
         Task::Test(options) => test::run(&workspace, options),
     }
@@ -39,6 +41,8 @@ fn run(task: &Task) -> Result<()> {
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Task {
+    /// Show the main job on this machine, with nothing but what is built here; takes under a minute once built
+    Demo,
     /// Check formatting, lints and the protobuf API
     Lint,
     /// Set up the servers that the tests need, build the programs, run the tests

@@ -31,7 +31,7 @@ fn the_wrong_seal_key_and_a_missing_one_are_named() -> Result<()> {
     let seal = broker.directory().join("seal.key");
     std::fs::write(&seal, data_encoding::BASE64.encode(&[7; 32]))?;
     let error = broker.start_again().err().context("started with another key")?.to_string();
-    ensure!(format!("{error}").contains("does not open"), "{error}");
+    ensure!(error.contains("does not open"), "{error}");
     std::fs::remove_file(&seal)?;
     let error = broker.start_again().err().context("started without a key")?.to_string();
     ensure!(error.contains("seal.key"), "{error}");
