@@ -201,12 +201,32 @@ impl Catalog {
         draft: Draft,
     ) -> Result<u64, Failure> {
         self.kept(name, None).await?;
+        if let Some(child) = self.child_of(name).await? {
+            let message = format!("is extended by `{child}`; change that first");
+            return Err(Failure::Invalid { field: "name", message });
+        }
         let remove = Change::RemoveObject { kind: ObjectKind::Environment, name: name.to_owned(), expected };
         let revoke = Change::RevokeMany { selector: RevokeSelector::Environment(name.to_owned()), at };
         let entry = Entry { changes: vec![remove, revoke], records: vec![draft.ok()] };
         let committed = self.ledger.commit(entry).await?;
         self.flat.clear();
         Ok(committed.revoked())
+    }
+
+    /// An environment that extends `name`, if there is one.
+    async fn child_of(&self, name: &str) -> Result<Option<EnvironmentName>, Failure> {
+        let mut token = None;
+        loop {
+            let page = self.list(Page { size: LIST_PAGE, token }).await?;
+            let mut kept = page.items.into_iter().map(|kept| kept.definition);
+            let child =
+                kept.find(|definition| definition.extends.iter().any(|parent| parent.as_str() == name));
+            match (child, page.next) {
+                (Some(child), _) => return Ok(Some(child.name.clone())),
+                (None, None) => return Ok(None),
+                (None, next) => token = next,
+            }
+        }
     }
 }
 
@@ -231,6 +251,7 @@ fn shown(name: &str) -> String {
 }
 
 const FLAT_CACHE: usize = 1024;
+const LIST_PAGE: usize = 500;
 const HISTORY_PAGE: usize = 50;
 /// Definitions that one flattening reads at most; the environment module limits depth, this limits breadth.
 const MAX_LINEAGE: usize = 512;

@@ -271,7 +271,8 @@ fn backend(name: &str, section: &mut Section<'_>) -> Option<BackendConfig> {
         }
         "vault" => vault(section).map(BackendKind::Vault),
         "" => None,
-        other => section.fault("kind", format!("there is no kind of backend `{other}`; there are `local` and `vault`")),
+        other => section
+            .fault("kind", format!("there is no kind of backend `{other}`; there are `local` and `vault`")),
     };
     Some(BackendConfig { name: name?, cache, kind: kind? })
 }

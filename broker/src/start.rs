@@ -293,7 +293,7 @@ async fn renew_certificate(
         match served {
             Ok(()) => tracing::info!("the server certificate was renewed"),
             Err(error) => {
-                tracing::error!(%error, "the server certificate was not renewed; it is tried again")
+                tracing::error!(%error, "the server certificate was not renewed; it is tried again");
             }
         }
     }

@@ -5,6 +5,24 @@
 //! that holds one cannot derive them either: forgetting is a compile error, not a leak. Share it by `Arc<Secret>`.
 //!
 //! `secrecy::SecretString` was refused: it is `Clone`, and growing the `String` inside it leaves copies behind.
+//!
+//! None of these compiles:
+//!
+//! ```compile_fail,E0277
+//! println!("{:?}", bursar_core::Secret::from(String::new()));
+//! ```
+//! ```compile_fail,E0277
+//! println!("{}", bursar_core::Secret::from(String::new()));
+//! ```
+//! ```compile_fail,E0599
+//! let copy = bursar_core::Secret::from(String::new()).clone();
+//! ```
+//! ```compile_fail,E0277
+//! serde_json::to_string(&bursar_core::Secret::from(String::new()));
+//! ```
+//! ```compile_fail,E0369
+//! bursar_core::Secret::from(String::new()) == bursar_core::Secret::from(String::new());
+//! ```
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

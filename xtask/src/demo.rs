@@ -51,7 +51,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let run = ["run", "--env", "demo/app", "--reason", "the demo", "--", "sh", "-c", PROGRAM];
     let said = stage.bursar_as_workload(&run)?;
     ensure!(
-        said.contains("DATABASE_URL has 61 characters"),
+        said.contains("DATABASE_URL has 62 characters"),
         "the program did not get its environment:\n{said}"
     );
 

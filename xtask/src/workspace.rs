@@ -32,6 +32,14 @@ impl Workspace {
     pub(crate) fn cargo(&self) -> Command {
         let mut cargo = Command::new(CARGO);
         cargo.current_dir(&self.root);
+        // `cargo run` describes this program to it by variables. Build scripts watch some of them (ring's does), and
+        // would be run again, and all that stands on them compiled again, each time xtask and a shell take turns.
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") || text == "CARGO_BIN_NAME" {
+                cargo.env_remove(name);
+            }
+        }
         cargo
     }
 }

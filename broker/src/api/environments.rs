@@ -92,8 +92,8 @@ impl Environments for Api {
                 .permit(&call, Action::ViewEnvironment, Resource::System, "environments", "")
                 .await?;
             let listed = self.broker.observe(draft, self.broker.catalog.list(page)).await?;
-            let kept =
-                listed.items.into_iter().filter(|kept| kept.definition.name.as_str().starts_with(&prefix));
+            let under = |kept: &Kept| is_under(kept.definition.name.as_str(), &prefix);
+            let kept = listed.items.into_iter().filter(under);
             Ok(EnvironmentsListResponse {
                 environments: kept.map(summary).collect(),
                 next_page_token: listed.next.unwrap_or_default(),
@@ -194,6 +194,12 @@ impl Environments for Api {
         })
         .await
     }
+}
+
+/// Whether `name` is `prefix` or below it, by whole segments.
+fn is_under(name: &str, prefix: &str) -> bool {
+    let rest = name.strip_prefix(prefix.trim_end_matches('/'));
+    prefix.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 fn parse(document: &str) -> Result<Vec<Definition>, Failure> {

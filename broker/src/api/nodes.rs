@@ -171,8 +171,8 @@ fn token_request(
     message: NodesCreateJoinTokenRequest,
 ) -> Result<(String, Duration, Option<IpAddr>), Failure> {
     let life = duration_from_wire("ttl", message.ttl)?.unwrap_or(TOKEN_LIFE);
-    if life.is_zero() || life > TOKEN_MAX_LIFE {
-        let message = "is more than nothing and at most 24 hours".to_owned();
+    if !(TOKEN_MIN_LIFE..=TOKEN_MAX_LIFE).contains(&life) {
+        let message = "is 1 minute to 24 hours".to_owned();
         return Err(Failure::Invalid { field: "ttl", message });
     }
     let address = match message.address.as_str() {
@@ -206,4 +206,5 @@ fn wire_node(name: String, spiffe_id: String, node: Node) -> v1::Node {
 }
 
 const TOKEN_LIFE: Duration = Duration::from_secs(600);
+const TOKEN_MIN_LIFE: Duration = Duration::from_secs(60);
 const TOKEN_MAX_LIFE: Duration = Duration::from_secs(24 * 3600);

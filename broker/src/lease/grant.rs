@@ -160,7 +160,7 @@ impl Leases {
         match issued {
             Ok(issued) => {
                 let (ttl, bound) = self.effective(caller, terms.ttl, Some(issued.ttl), now);
-                Ok(Obtained::Created { intent, issued, ttl, bound })
+                Ok(Obtained::Created { intent: Box::new(intent), issued, ttl, bound })
             }
             Err(error) => {
                 if nothing_was_created(&error) {
@@ -297,7 +297,7 @@ impl Leases {
 
 enum Obtained {
     Read(Arc<Cached>),
-    Created { intent: Lease, issued: Issued, ttl: Duration, bound: TtlBound },
+    Created { intent: Box<Lease>, issued: Issued, ttl: Duration, bound: TtlBound },
 }
 
 impl Obtained {

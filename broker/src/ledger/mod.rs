@@ -44,7 +44,7 @@ pub use query::{AuditQuery, HolderKind, LeaseFilter, MAX_PAGE, Page, Paged, Revo
 
 use board::Board;
 use engine::sqlite::audit::{self, StoredHead};
-use engine::sqlite::{self, Files, leases, objects};
+use engine::sqlite::{self, Files, holders, leases, objects};
 use readers::Readers;
 use writer::{Order, Work, Writer};
 
@@ -182,12 +182,12 @@ impl Ledger {
         self.inner.readers.ask(leases::counts).await
     }
 
-    /// Who holds the most live leases, at most [`MAX_PAGE`] of them.
+    /// Who holds the most leases that are not gone, at most [`MAX_PAGE`] of them.
     ///
     /// # Errors
     /// [`LedgerError`] when the ledger cannot be read.
     pub async fn top_holders(&self, by: HolderKind, limit: usize) -> Result<Vec<(String, u64)>, LedgerError> {
-        self.inner.readers.ask(move |connection| leases::top_holders(connection, by, limit)).await
+        self.inner.readers.ask(move |connection| holders::top(connection, by, limit)).await
     }
 
     /// Active leases that have ended, the longest ended first, in order to about a minute.

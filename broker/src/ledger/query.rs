@@ -69,7 +69,7 @@ impl LeaseFilter {
     }
 }
 
-/// Whose live leases are counted.
+/// Whose leases are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum HolderKind {
     Principal,

@@ -14,7 +14,7 @@
 //! therefore kept ([`decisions`]), and each action has a set of its own that leaves out the policies whose scope excludes
 //! it ([`slices`]). Slicing by principal and resource as well would be another key there.
 //!
-//! Compiling takes up to a second for the largest set that the API takes: do it off the async threads.
+//! Compiling takes seconds for the largest set that the API takes: do it off the async threads.
 
 mod bootstrap;
 mod compile;

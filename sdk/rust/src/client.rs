@@ -73,7 +73,7 @@ impl Client {
         self.deadline
     }
 
-    /// Extends a lease by `ttl` from now, or for as long as policy allows. A renewal that fails changes nothing.
+    /// Extends a lease by `ttl` from now, or by what the broker grants by default. A renewal that fails changes nothing.
     ///
     /// # Errors
     /// [`Error`].

@@ -13,7 +13,7 @@ use crate::{Lease, LeaseId, Secret};
 /// What resolving asks for besides the environment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ResolveOptions {
-    /// How long the leases should last; the longest that policy allows when absent.
+    /// How long the leases should last; what the broker grants by default when absent.
     pub ttl: Option<Duration>,
     /// Why, for the audit record. At most 1,024 bytes.
     pub reason: String,

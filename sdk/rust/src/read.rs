@@ -14,7 +14,7 @@ use crate::{Lease, Reference, Secret};
 /// What a read asks for besides the secret.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReadOptions {
-    /// How long the lease should last; the longest that policy allows when absent.
+    /// How long the lease should last; what the broker grants by default when absent.
     pub ttl: Option<Duration>,
     /// Why, for the audit record. At most 1,024 bytes; may be empty where policy does not ask for one.
     pub reason: String,

@@ -3,5 +3,6 @@
 
 mod denials;
 mod harness;
+mod house;
 mod main_job;
 mod vault_backend;

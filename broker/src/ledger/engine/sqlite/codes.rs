@@ -52,6 +52,7 @@ pub(super) fn kind_code(kind: ObjectKind) -> i64 {
     }
 }
 
+/// Principals have a code and no rows.
 pub(super) fn holder_code(kind: HolderKind) -> i64 {
     match kind {
         HolderKind::Principal => 0,

@@ -5,10 +5,10 @@ use bursar_core::{BackendName, Lease, LeaseId, LeaseState};
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::codes::{at_most, holder_code, micros, read};
+use super::codes::{at_most, micros, read};
 use super::rows::{self, LEASE_COLUMNS};
 use crate::ledger::error::LedgerError;
-use crate::ledger::query::{HolderKind, MAX_PAGE, Revocable};
+use crate::ledger::query::Revocable;
 
 pub(in crate::ledger) fn lease(connection: &Connection, id: LeaseId) -> Result<Option<Lease>, LedgerError> {
     let mut select =
@@ -41,18 +41,6 @@ pub(in crate::ledger) fn counts(connection: &Connection) -> Result<Vec<(LeaseSta
     let counts: Vec<_> = counts.collect::<Result<_, _>>()?;
     let of = |state| counts.iter().find(|(found, _)| *found == state).map_or(0, |(_, count)| *count);
     Ok(LeaseState::ALL.into_iter().map(|state| (state, of(state))).collect())
-}
-
-pub(in crate::ledger) fn top_holders(
-    connection: &Connection,
-    kind: HolderKind,
-    limit: usize,
-) -> Result<Vec<(String, u64)>, LedgerError> {
-    let mut select = connection.prepare_cached(TOP_HOLDERS)?;
-    let top = select.query_map((holder_code(kind), at_most(limit.min(MAX_PAGE))), |row| {
-        Ok((row.get(0)?, read(row.get(1)?)))
-    })?;
-    Ok(top.collect::<Result<_, _>>()?)
 }
 
 pub(in crate::ledger) fn due(
@@ -93,8 +81,6 @@ pub(in crate::ledger) fn intents(
 pub(in crate::ledger) const STANDING_QUERIES: [&str; 3] = [DUE, TO_REVOKE, INTENTS];
 
 const OF_HANDLE: &str = "SELECT id FROM leases WHERE backend = ?1 AND handle = ?2";
-
-const TOP_HOLDERS: &str = "SELECT name, live FROM holders WHERE kind = ?1 ORDER BY live DESC, name LIMIT ?2";
 
 /// The second condition is the first one to the minute, in the words of the index.
 const DUE: &str = "FROM leases WHERE state = 1 AND expires_at <= ?1 AND expires_at >> 26 <= ?1 >> 26 \

@@ -12,6 +12,7 @@ mod condition;
 mod failure;
 pub(in crate::ledger) mod files;
 mod grant;
+pub(in crate::ledger) mod holders;
 pub(in crate::ledger) mod lease_list;
 pub(in crate::ledger) mod leases;
 pub(in crate::ledger) mod objects;

@@ -17,7 +17,7 @@ impl Batch<'_> {
         let (taken, values) = taken(selector);
 
         let mut select =
-            self.connection.prepare_cached(&format!("{SUMS} WHERE {taken} GROUP BY 1, 2, 3, 4, 5"))?;
+            self.connection.prepare_cached(&format!("{SUMS} WHERE {taken} GROUP BY 1, 2, 3, 4"))?;
         let moves = select.query_map(params_from_iter(&values), made)?;
         let moves: Vec<Move> = moves.collect::<Result<_, _>>()?;
         if moves.is_empty() {
@@ -61,12 +61,12 @@ fn made(row: &Row<'_>) -> rusqlite::Result<Move> {
     Ok(Move {
         from: Some(rows::state(row, 0)?),
         to,
-        count: read(row.get(5)?),
-        holders: Holders { principal: row.get(2)?, backend: row.get(3)?, node: row.get(4)? },
+        count: read(row.get(4)?),
+        holders: Holders { backend: row.get(2)?, node: row.get(3)? },
     })
 }
 
-const SUMS: &str = "SELECT state, dynamic, principal, backend, node, count(*) FROM leases";
+const SUMS: &str = "SELECT state, dynamic, backend, node, count(*) FROM leases";
 
 /// What [`LeaseState::after`] makes of a revocation, and gone where nothing is to be taken back.
 const REVOKE: &str = "UPDATE leases SET state = CASE WHEN dynamic THEN 3 ELSE 6 END, \

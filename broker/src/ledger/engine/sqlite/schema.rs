@@ -93,9 +93,9 @@ CREATE TABLE lease_counts (
     leases INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE holders (
-    kind INTEGER NOT NULL,
-    name TEXT    NOT NULL,
-    live INTEGER NOT NULL,
+    kind   INTEGER NOT NULL,
+    name   TEXT    NOT NULL,
+    leases INTEGER NOT NULL,
     UNIQUE (kind, name)
 ) STRICT;
 

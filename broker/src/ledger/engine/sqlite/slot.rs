@@ -43,6 +43,11 @@ pub(super) fn range(principal: &SpiffeId) -> [Vec<u8>; 2] {
     [first, above]
 }
 
+/// Whether two slots are of one principal; of two that share the beginning of their hashes, now and then.
+pub(super) fn same_principal(one: &[u8], other: &[u8]) -> bool {
+    one.iter().take(PRINCIPAL).eq(other.iter().take(PRINCIPAL))
+}
+
 fn slot(lease: &Lease, apart: &[u8]) -> Vec<u8> {
     let mut slot = hash(lease.principal.as_str(), PRINCIPAL);
     slot.extend(hash(&lease.instance, INSTANCE));

@@ -1,8 +1,8 @@
-//! Sums over the leases, kept as they change: how many stand in each state, and how many live ones each principal,
-//! backend and node holds. Counting a million rows for each question would be the other way.
+//! Sums over the leases, kept as they change: how many are in each state, and how many each backend and node holds.
 //!
-//! A batch collects moves and writes their sum once at its end, so a principal that reads a thousand times in a batch
-//! costs one row. An entry that is refused midway takes its moves back by [`Tally::undo`].
+//! A batch collects moves and writes their sums once at its end, a few rows for all its entries. An entry that is refused
+//! midway takes its moves back by [`Tally::undo`]. Principals have no sums: they are many, so each new lease would cost a
+//! scattered row, and the order of slots counts them when somebody asks (`holders.rs`).
 
 use std::collections::HashMap;
 
@@ -32,7 +32,6 @@ pub(super) struct Move {
 /// Whom a lease counts for.
 #[derive(Debug)]
 pub(super) struct Holders {
-    pub(super) principal: String,
     pub(super) backend: String,
     pub(super) node: Option<String>,
 }
@@ -40,7 +39,6 @@ pub(super) struct Holders {
 impl Holders {
     pub(super) fn of(lease: &Lease) -> Self {
         Self {
-            principal: lease.principal.as_str().to_owned(),
             backend: lease.reference.backend.as_str().to_owned(),
             node: lease.node.as_ref().map(|node| node.as_str().to_owned()),
         }
@@ -85,15 +83,14 @@ impl Tally {
     fn write_holders(&self, connection: &Connection) -> rusqlite::Result<()> {
         let mut sums: HashMap<(HolderKind, &str), i64> = HashMap::new();
         for made in &self.moves {
-            let live = i64::from(made.to.is_live()) - i64::from(made.from.is_some_and(LeaseState::is_live));
+            let held = i64::from(is_held(made.to)) - i64::from(made.from.is_some_and(is_held));
             let names = [
-                (HolderKind::Principal, Some(made.holders.principal.as_str())),
                 (HolderKind::Backend, Some(made.holders.backend.as_str())),
                 (HolderKind::Node, made.holders.node.as_deref()),
             ];
             for (kind, name) in names {
                 if let Some(name) = name {
-                    *sums.entry((kind, name)).or_default() += live * stored(made.count);
+                    *sums.entry((kind, name)).or_default() += held * stored(made.count);
                 }
             }
         }
@@ -112,12 +109,17 @@ impl Tally {
     }
 }
 
+/// Whether there is still something to hold: a right, or a credential that is not taken back yet.
+fn is_held(state: LeaseState) -> bool {
+    state != LeaseState::Gone
+}
+
 const ADD_STATE: &str = "INSERT INTO lease_counts (state, leases) VALUES (?1, ?2) \
      ON CONFLICT (state) DO UPDATE SET leases = leases + excluded.leases";
 
-const ADD_HOLDER: &str = "UPDATE holders SET live = live + ?3 WHERE kind = ?1 AND name = ?2";
+const ADD_HOLDER: &str = "UPDATE holders SET leases = leases + ?3 WHERE kind = ?1 AND name = ?2";
 
-const BEGIN_HOLDER: &str = "INSERT INTO holders (kind, name, live) VALUES (?1, ?2, ?3)";
+const BEGIN_HOLDER: &str = "INSERT INTO holders (kind, name, leases) VALUES (?1, ?2, ?3)";
 
 /// Who holds nothing takes no row: the table is as large as the set of those who hold something.
-const FORGET_HOLDER: &str = "DELETE FROM holders WHERE kind = ?1 AND name = ?2 AND live = 0";
+const FORGET_HOLDER: &str = "DELETE FROM holders WHERE kind = ?1 AND name = ?2 AND leases = 0";

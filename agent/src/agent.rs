@@ -1,0 +1,206 @@
+//! The whole agent: what is started, in which order, and how it goes down.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bursar_core::Clock;
+use bursar_core::tasks::{Stop, Tasks};
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex, Notify, watch};
+
+use crate::answer::Answers;
+use crate::attest::{AttestError, Attestor};
+use crate::cache::Cache;
+use crate::config::Config;
+use crate::health::{Findings, Health};
+use crate::http::{self, Shown};
+use crate::journal::Journal;
+use crate::listen::Listener;
+use crate::node::{CertifyError, Keeper};
+use crate::socket::{self, Front, SocketError};
+use crate::telemetry::Metrics;
+use crate::tend::Tender;
+use crate::upstream::Upstream;
+use crate::witness::{Witness, WitnessError};
+
+/// Starts everything, runs until `tasks` stop, and goes down in order. Answers why it stopped.
+///
+/// # Errors
+/// [`StartError`]: what is wrong here and now, such as a socket in use. A broker that is away is no such thing.
+pub async fn run(config: Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result<Stop, StartError> {
+    prepare_data_dir(&config)?;
+    let mut registry = Registry::default();
+    let metrics = Metrics::register(&mut registry);
+    let attestor = Arc::new(Attestor::new()?);
+    let upstream = Arc::new(Upstream::new(config.limits.deadline, metrics.clone()));
+    let cache = Arc::new(Cache::new(config.cache, Arc::clone(&clock)));
+    let journal = Arc::new(Journal::new(Arc::clone(&clock)));
+    let witness = Arc::new(Witness::resume(&config.data_dir, Arc::clone(&upstream), metrics.clone())?);
+    let keeper = keeper(&config, &clock, &upstream, &metrics)?;
+    let health = Health {
+        credential: keeper.current.subscribe(),
+        upstream: Arc::clone(&upstream),
+        cache: Arc::clone(&cache),
+        witness: Arc::clone(&witness),
+        clock: Arc::clone(&clock),
+        metrics: metrics.clone(),
+        findings: watch::Sender::new(Findings::default()),
+    };
+    let (listener, bound) = socket::bind(&config.socket, config.socket_mode).await?;
+    if let Some(address) = config.http {
+        let shown = Shown { registry, findings: health.findings.subscribe() };
+        serve_http(address, shown, tasks).await?;
+    }
+
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+    let answers = Answers::new(
+        Arc::clone(&cache),
+        Arc::clone(&journal),
+        Arc::clone(&upstream),
+        metrics.clone(),
+        tasks.clone(),
+    );
+    let front = Front {
+        answers: Arc::new(answers),
+        upstream: Arc::clone(&upstream),
+        health: socket::health_routes(health_service),
+        deadline: config.limits.deadline,
+        metrics: metrics.clone(),
+    };
+    let signed = Arc::new(Notify::new());
+    let listening = Listener {
+        cache: Arc::clone(&cache),
+        upstream: Arc::clone(&upstream),
+        clock,
+        metrics: metrics.clone(),
+        signed: Arc::clone(&signed),
+    };
+    let tender = Tender::new(cache, Arc::clone(&upstream), metrics.clone());
+
+    until_stopping(tasks, "certificate", async move { keeper.keep().await });
+    until_stopping(tasks, "events", async move { listening.listen().await });
+    until_stopping(tasks, "witness", async move { witness.watch(&signed).await });
+    let stop = tasks.clone();
+    tasks.run("leases", async move { tender.tend(&stop).await });
+    let (stop, shipped) = (tasks.clone(), metrics.clone());
+    tasks.run("journal", async move { journal.ship(&upstream, &shipped, &stop).await });
+    let stop = tasks.clone();
+    tasks.run("health", async move { health.watch(reporter, &stop).await });
+    let (stop, limits) = (tasks.clone(), config.limits);
+    tasks.run("socket", async move {
+        if let Err(error) = socket::serve(listener, attestor, front, limits, metrics, stop).await {
+            tracing::error!(error = &error as &dyn std::error::Error, "the socket is no longer served");
+        }
+        drop(bound);
+    });
+    tracing::info!(socket = %config.socket.display(), node = config.node, "the agent runs");
+
+    let stop = tasks.stopping().await;
+    tracing::info!(?stop, "the agent goes down");
+    if !tasks.drain(GRACE).await {
+        tracing::warn!("some work did not end in time and is left behind");
+    }
+    Ok(stop)
+}
+
+/// Spawns a task that would never end by itself.
+fn until_stopping(tasks: &Tasks, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+    let stop = tasks.clone();
+    tasks.run(name, async move {
+        tokio::select! {
+            () = work => {}
+            _ = stop.stopping() => {}
+        }
+    });
+}
+
+fn prepare_data_dir(config: &Config) -> Result<(), StartError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(&config.data_dir);
+    made.map_err(|source| StartError::DataDir { path: config.data_dir.clone(), source })
+}
+
+fn keeper(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    upstream: &Arc<Upstream>,
+    metrics: &Metrics,
+) -> Result<Keeper, StartError> {
+    let ca = std::fs::read(&config.ca_file);
+    let keeper = Keeper {
+        broker: config.broker.clone(),
+        ca: ca.map_err(|source| StartError::CaFile { path: config.ca_file.clone(), source })?,
+        server_name: config.server_name.clone(),
+        node: config.node.clone(),
+        data_dir: config.data_dir.clone(),
+        join_token: config.join_token.clone(),
+        clock: Arc::clone(clock),
+        upstream: Arc::clone(upstream),
+        metrics: metrics.clone(),
+        current: watch::Sender::new(None),
+        spent: Mutex::new(None),
+    };
+    if !keeper.resume()? && config.join_token.is_none() {
+        return Err(StartError::NeverJoined { node: config.node.clone() });
+    }
+    Ok(keeper)
+}
+
+async fn serve_http(address: std::net::SocketAddr, shown: Shown, tasks: &Tasks) -> Result<(), StartError> {
+    let listener = TcpListener::bind(address).await.map_err(|source| StartError::Http { address, source })?;
+    let (router, stop) = (http::router(Arc::new(shown)), tasks.clone());
+    tasks.run("http", async move {
+        let stopping = async move {
+            stop.stopping().await;
+        };
+        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stopping).await {
+            tracing::error!(%error, "the HTTP port is no longer served");
+        }
+    });
+    Ok(())
+}
+
+/// Why the agent did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("cannot make the data directory `{}`", path.display())]
+    DataDir {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot read `ca_file` `{}`; copy the broker's root certificate there", path.display())]
+    CaFile {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error(
+        "node `{node}` has not joined yet and no `join_token` is configured; make one on the broker's side"
+    )]
+    NeverJoined { node: String },
+    #[error("the node's certificate cannot be taken up")]
+    Certificate(#[from] CertifyError),
+    #[error("processes cannot be attested on this machine")]
+    Attest(#[from] AttestError),
+    #[error("what the node has seen of the audit log cannot be taken up")]
+    Witness(#[from] WitnessError),
+    #[error("the socket cannot be served")]
+    Socket(#[from] SocketError),
+    #[error("cannot listen on `{address}` for HTTP; another process may")]
+    Http {
+        address: std::net::SocketAddr,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// For calls under way and the last batch of the journal.
+const GRACE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests;

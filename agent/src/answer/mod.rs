@@ -1,0 +1,187 @@
+//! How a local caller's question is answered: from the cache where that is allowed, by the broker otherwise.
+//!
+//! The order is the promise. What the cache has is looked up; what is missing is asked for, in one call, under the
+//! caller's attested identity; only where the broker cannot be reached does an older answer stand in. Then every answer
+//! that the broker did not just give for this very caller is written into the journal, and only then handed out. All of
+//! it is handed out, or nothing and one error.
+
+mod call;
+mod environments;
+mod leases;
+mod secrets;
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bursar_core::tasks::Tasks;
+use bursar_proto::Reason;
+use bursar_proto::convert::WireError;
+use bursar_proto::v1::Lease;
+use tonic::Status;
+use tonic_types::StatusExt;
+
+pub use call::Call;
+
+use crate::attest::Workload;
+use crate::cache::{Arrival, Cache, Entry, Flights, Found, Key, Payload, Question};
+use crate::journal::{Full, Journal};
+use crate::telemetry::Metrics;
+use crate::upstream::{Failure, Upstream};
+
+/// Answers local callers.
+#[derive(Debug)]
+pub struct Answers {
+    cache: Arc<Cache>,
+    flights: Flights<Result<Vec<Arc<Entry>>, Failure>>,
+    journal: Arc<Journal>,
+    upstream: Arc<Upstream>,
+    metrics: Metrics,
+}
+
+/// One secret or environment that is asked for.
+#[derive(Debug, Clone)]
+struct Wanted<Q> {
+    key: Key,
+    max_age: Option<Duration>,
+    ttl: Option<prost_types::Duration>,
+    question: Q,
+}
+
+impl Answers {
+    /// Answers from `cache` and `upstream`.
+    pub fn new(
+        cache: Arc<Cache>,
+        journal: Arc<Journal>,
+        upstream: Arc<Upstream>,
+        metrics: Metrics,
+        tasks: Tasks,
+    ) -> Self {
+        Self { cache, flights: Flights::new(tasks), journal, upstream, metrics }
+    }
+
+    /// Answers all of `wanted`, in order. `ask` asks the broker for some of them, all or none.
+    async fn answer<Q, A, F>(
+        &self,
+        call: &Call,
+        wanted: Vec<Wanted<Q>>,
+        ask: A,
+    ) -> Result<Vec<Arc<Entry>>, Status>
+    where
+        Q: Clone + Send + 'static,
+        A: FnOnce(Arc<Upstream>, Arc<Question>, Call, Vec<Q>) -> F + Send + 'static,
+        F: Future<Output = Result<Vec<Answered>, Failure>> + Send,
+    {
+        let mut found: Vec<_> =
+            wanted.iter().map(|wanted| self.cache.find(&wanted.key, wanted.max_age)).collect();
+        let lines = found.iter().map(|found| found.entry().map_or(0, |entry| entry.holdings().len())).sum();
+        if !self.journal.has_room(lines) {
+            // What cannot be accounted for is not served from the cache.
+            found.fill_with(|| Found::Nothing);
+        }
+        let missing: Vec<_> = wanted
+            .iter()
+            .zip(&found)
+            .filter(|(_, found)| !matches!(found, Found::Fresh(_)))
+            .map(|(wanted, _)| wanted.clone())
+            .collect();
+        let asked = if missing.is_empty() {
+            Ok(Arrival { outcome: Vec::new(), led: true })
+        } else {
+            self.ask(call, missing, ask).await
+        };
+        if asked.as_ref().is_err_and(Failure::is_final) {
+            let refused = wanted.iter().zip(&found).filter(|(_, found)| !matches!(found, Found::Fresh(_)));
+            refused.for_each(|(wanted, _)| self.cache.refused(&wanted.key));
+        }
+        let answers = self.combine(&call.caller, found, asked);
+        let answers = answers.inspect_err(|_| self.metrics.read("failed"))?;
+        for holding in answers.iter().flat_map(|entry| entry.holdings()) {
+            holding.read_by(&call.caller);
+        }
+        Ok(answers)
+    }
+
+    /// Puts together what was found and what was asked for, and writes down what the broker did not just account for.
+    fn combine(
+        &self,
+        caller: &Arc<Workload>,
+        found: Vec<Found>,
+        asked: Result<Arrival<Vec<Arc<Entry>>>, Failure>,
+    ) -> Result<Vec<Arc<Entry>>, Status> {
+        let mut asked = asked.map(|Arrival { outcome, led }| (outcome.into_iter(), led));
+        let mut answers = Vec::with_capacity(found.len());
+        let mut unaccounted = Vec::new();
+        for found in found {
+            let (entry, outcome, accounted) = match (found, &mut asked) {
+                (Found::Fresh(entry), _) => (entry, "fresh", false),
+                (_, Ok((entries, led))) => (entries.next().ok_or_else(unanswered)?, "asked", *led),
+                (Found::Lasting(entry), Err(Failure::Unreachable(_))) => (entry, "outage", false),
+                (_, Err(failure)) => return Err(failure.clone().into_status()),
+            };
+            self.metrics.read(outcome);
+            if !accounted {
+                unaccounted.push(Arc::clone(&entry));
+            }
+            answers.push(entry);
+        }
+        let leases = unaccounted.iter().flat_map(|entry| entry.holdings());
+        self.journal.write(caller, leases).map_err(|Full| journal_full())?;
+        Ok(answers)
+    }
+
+    /// Asks the broker, together with whoever asks the same at this moment.
+    async fn ask<Q, A, F>(
+        &self,
+        call: &Call,
+        missing: Vec<Wanted<Q>>,
+        ask: A,
+    ) -> Result<Arrival<Vec<Arc<Entry>>>, Failure>
+    where
+        Q: Send + 'static,
+        A: FnOnce(Arc<Upstream>, Arc<Question>, Call, Vec<Q>) -> F + Send + 'static,
+        F: Future<Output = Result<Vec<Answered>, Failure>> + Send,
+    {
+        let key = Key::of_call(missing.iter().map(|wanted| (wanted.key, wanted.max_age)));
+        let (cache, upstream, call) = (Arc::clone(&self.cache), Arc::clone(&self.upstream), call.clone());
+        let start = || async move {
+            let question = Arc::new(cache.question(&call.caller));
+            let (places, questions): (Vec<_>, Vec<_>) =
+                missing.into_iter().map(|wanted| ((wanted.key, wanted.ttl), wanted.question)).unzip();
+            let answers = ask(upstream, Arc::clone(&question), call.clone(), questions).await?;
+            if answers.len() != places.len() {
+                return Err(Failure::Answered(unanswered()));
+            }
+            let store = |((key, ttl), answered)| cache.store(&question, &call.caller, key, answered, ttl);
+            Ok(places.into_iter().zip(answers).map(store).collect())
+        };
+        let arrival = self.flights.join(key, start).await;
+        let Arrival { outcome, led } = arrival.ok_or_else(|| Failure::Answered(unanswered()))?;
+        outcome.map(|outcome| Arrival { outcome, led })
+    }
+}
+
+/// One answer of the broker: what it discloses, and under which leases.
+type Answered = (Payload, Vec<Lease>);
+
+fn unanswered() -> Status {
+    refuse(Reason::Internal, "the broker's answer does not fit the question")
+}
+
+fn journal_full() -> Status {
+    refuse(
+        Reason::LedgerUnavailable,
+        "the agent has no room to account for another read from its cache; it has until it reaches the broker again",
+    )
+}
+
+fn invalid(error: &WireError) -> Status {
+    refuse(Reason::RequestInvalid, &error.to_string())
+}
+
+/// An error of the agent's own.
+pub(crate) fn refuse(reason: Reason, message: &str) -> Status {
+    Status::with_error_details(reason.code(), message, reason.details(""))
+}

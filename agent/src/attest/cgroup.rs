@@ -1,0 +1,135 @@
+//! Control groups: which systemd unit or container a process is in.
+//!
+//! A control group's name can be believed as far as only root could have made it. systemd hands whole subtrees to users
+//! (`user@1000.service`) and to services that ask for them, whose owners may then name groups below as they like, such
+//! as `docker-….scope` or `payments.service`. So the path is walked from the root: slices, and the fixed groups under
+//! which container runtimes keep theirs, are stepped over, and the first other name decides. Nothing below it counts.
+
+/// What a control group says of a process.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) kind: &'static str,
+    pub(super) value: String,
+}
+
+/// Reads `/proc/PID/cgroup` (cgroups(7)).
+pub(super) fn selectors(lines: &str) -> Vec<Found> {
+    let mut found = Vec::new();
+    for name in path(lines).split('/').filter(|name| !name.is_empty()) {
+        if let Some(uid) = pod(name) {
+            found.push(Found { kind: "k8s:pod-uid", value: uid });
+            continue;
+        }
+        if name.ends_with(".slice") || RUNTIME_FOLDERS.contains(&name) {
+            continue;
+        }
+        if let Some(id) = container(name) {
+            found.push(Found { kind: "container:id", value: id.to_owned() });
+        } else if name.ends_with(".service") || name.ends_with(".scope") {
+            found.push(Found { kind: "systemd:unit", value: name.to_owned() });
+        }
+        break;
+    }
+    found.retain(|found| found.value.bytes().all(|byte| byte.is_ascii_graphic()));
+    found
+}
+
+/// The path in the unified hierarchy or, on a machine that still has the old ones, in that of systemd.
+fn path(lines: &str) -> &str {
+    let of = |controller: &str| {
+        lines.lines().find_map(|line| {
+            let (_, rest) = line.split_once(':')?;
+            rest.strip_prefix(controller)?.strip_prefix(':')
+        })
+    };
+    of("").filter(|path| *path != "/").or_else(|| of("name=systemd")).unwrap_or_default()
+}
+
+/// `kubepods-burstable-pod0f8e…_….slice` or `pod0f8e…-…`, as the two kinds of cgroup driver name a pod.
+fn pod(name: &str) -> Option<String> {
+    let uid = match name.strip_suffix(".slice") {
+        Some(slice) => slice.strip_prefix("kubepods")?.rsplit_once("-pod")?.1.replace('_', "-"),
+        None => name.strip_prefix("pod")?.to_owned(),
+    };
+    let is_uid = uid.len() == 36 && uid.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    is_uid.then_some(uid)
+}
+
+/// `docker-ID.scope`, `cri-containerd-ID.scope` and their like, or the id alone.
+fn container(name: &str) -> Option<&str> {
+    let id = name.strip_suffix(".scope").map_or(name, |scope| scope.rsplit('-').next().unwrap_or(scope));
+    let is_id = id.len() == 64 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    is_id.then_some(id)
+}
+
+/// Made by container runtimes and the kubelet, writable by root alone.
+const RUNTIME_FOLDERS: [&str; 5] = ["docker", "kubepods", "burstable", "besteffort", "machine"];
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ID: &str = "4c01db0b339c1f29b4a3d1e7c6d6f8b0d1a5f2c3b4a5968778695a4b3c2d1e0f";
+
+    fn of(lines: &str) -> Vec<String> {
+        selectors(lines).into_iter().map(|found| format!("{}={}", found.kind, found.value)).collect()
+    }
+
+    #[test]
+    fn a_system_service_is_its_unit_wherever_it_puts_its_processes() {
+        assert_eq!(of("0::/system.slice/payments.service"), ["systemd:unit=payments.service"]);
+        assert_eq!(of("0::/system.slice/a.service/b.service"), ["systemd:unit=a.service"]);
+    }
+
+    #[test]
+    fn a_name_that_a_user_chose_is_not_believed() {
+        let lines = format!("0::/user.slice/user-7.slice/user@7.service/app.slice/docker-{ID}.scope");
+        assert_eq!(of(&lines), ["systemd:unit=user@7.service"]);
+        assert_eq!(
+            of("0::/user.slice/user-7.slice/user@7.service/payments.service"),
+            ["systemd:unit=user@7.service"]
+        );
+    }
+
+    #[test]
+    fn containers_of_each_driver_are_recognised() {
+        let wanted = [format!("container:id={ID}")];
+        assert_eq!(of(&format!("0::/system.slice/docker-{ID}.scope")), wanted);
+        assert_eq!(of(&format!("0::/docker/{ID}")), wanted);
+        assert_eq!(of(&format!("0::/docker/{ID}/docker/{}", ID.replace('4', "5"))), wanted);
+    }
+
+    #[test]
+    fn pods_of_both_drivers_are_recognised() {
+        let pod = "0f8e6c1a-2b3d-4c5e-8f70-91a2b3c4d5e6";
+        let wanted = [format!("k8s:pod-uid={pod}"), format!("container:id={ID}")];
+        let slices = format!(
+            "0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{}.slice/cri-containerd-{ID}.scope",
+            pod.replace('-', "_")
+        );
+        assert_eq!(of(&slices), wanted);
+        assert_eq!(of(&format!("0::/kubepods/burstable/pod{pod}/{ID}")), wanted);
+    }
+
+    #[test]
+    fn a_machine_with_the_old_hierarchies_is_read_by_that_of_systemd() {
+        let lines = "9:memory:/x\n1:name=systemd:/system.slice/cron.service\n0::/\n";
+        assert_eq!(of(lines), ["systemd:unit=cron.service"]);
+    }
+
+    #[test]
+    fn what_says_nothing_gives_nothing() {
+        for lines in ["", "0::/", "0::/../../x", "nonsense", "0::/system.slice", "0::/a b.service"] {
+            assert_eq!(of(lines), Vec::<String>::new(), "{lines}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_breaks_it_and_at_most_pod_and_one_more_come_out(lines in "(.|\\n|/|:|-|\\.slice|pod|\\.scope){0,80}") {
+            prop_assert!(selectors(&lines).len() <= 1 + lines.matches("pod").count());
+        }
+    }
+}

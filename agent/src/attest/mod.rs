@@ -1,0 +1,225 @@
+//! Who is on the other end of a local connection.
+//!
+//! The kernel says which process connected (`SO_PEERCRED`); everything else is read from `/proc/PID`. A process id alone
+//! proves nothing: the process may end while it is looked at and its number go to another. So the folder `/proc/PID` is
+//! opened first, which ties every later read to one process; its start time and owner are read before the facts and
+//! compared after them; and a handle on the process (a pidfd) stays with the connection, so that a caller that ended is
+//! noticed at its next call. Whoever cannot be attested is refused.
+//!
+//! What is not believed, although `/proc` says it:
+//! - A path of an executable that means another file to the agent. A process in a mount namespace of its own can run
+//!   anything under any path, so the path is attested only where the agent finds the same file there.
+//! - Names of control groups below one that was handed to a user: their owner chooses them. See [`cgroup`].
+//!
+//! What this cannot tell apart: processes of one user may trace each other or pass an open connection on, so a selector
+//! of an executable is no border between programs of one user. The user id is. Give what must not meet two users.
+//!
+//! Only reads of `/proc` and of the executable happen here, and they may block: call it from a blocking thread.
+
+mod cgroup;
+mod exe;
+mod process;
+mod selector;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bursar_proto::v1::WorkloadContext;
+use sha2::{Digest, Sha256};
+
+use exe::Hashes;
+use process::{Alive, Process};
+use selector::Selectors;
+
+/// Attests local callers.
+#[derive(Debug)]
+pub struct Attestor {
+    proc: PathBuf,
+    /// The beginning of the kernel's boot id: process ids and start times begin anew with each boot.
+    boot: String,
+    hashes: Hashes,
+}
+
+impl Attestor {
+    /// Reads the boot id.
+    ///
+    /// # Errors
+    /// [`AttestError::Proc`] when `/proc` cannot be read.
+    pub fn new() -> Result<Self, AttestError> {
+        Self::with_proc(Path::new("/proc"))
+    }
+
+    fn with_proc(proc: &Path) -> Result<Self, AttestError> {
+        let boot =
+            std::fs::read_to_string(proc.join("sys/kernel/random/boot_id")).map_err(AttestError::Proc)?;
+        let boot = boot.trim().split('-').next().unwrap_or_default().to_owned();
+        Ok(Self { proc: proc.to_owned(), boot, hashes: Hashes::default() })
+    }
+
+    /// Attests the process that the kernel names. Blocks.
+    ///
+    /// # Errors
+    /// [`AttestError`]; the caller must be refused then.
+    pub fn attest(&self, peer: Peer) -> Result<Workload, AttestError> {
+        let process = Process::open(&self.proc, peer.pid)?;
+        let alive = Alive::watch(peer.pid)?;
+        let owner = process.owner()?;
+        if (owner.uid, owner.gid) != (peer.uid, peer.gid) {
+            return Err(AttestError::Changed { pid: peer.pid });
+        }
+        let mut selectors = Selectors::default();
+        selectors.add("unix:uid", peer.uid);
+        selectors.add("unix:gid", peer.gid);
+        for found in cgroup::selectors(&process.cgroups()?) {
+            selectors.add(found.kind, found.value);
+        }
+        let exe = exe::look(&process, &self.hashes);
+        selectors.add_bytes("unix:exe", exe.path.as_deref());
+        selectors.add_bytes("unix:exe-sha256", exe.sha256.as_deref());
+        // Last: a user may be in more groups than there is room for.
+        for group in owner.groups {
+            selectors.add("unix:group", group);
+        }
+        process.confirm()?;
+        Ok(Workload::new(selectors, process.instance(&self.boot), peer, alive))
+    }
+}
+
+/// What the kernel says of a peer when it connects.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    pub pid: u32,
+    /// Effective ids.
+    pub uid: u32,
+    pub gid: u32,
+}
+
+impl Peer {
+    /// Whoever connected.
+    ///
+    /// # Errors
+    /// [`AttestError::Invisible`] for a process of a namespace that the agent cannot see into.
+    pub fn of(stream: &tokio::net::UnixStream) -> Result<Self, AttestError> {
+        let peer = stream.peer_cred().map_err(AttestError::Proc)?;
+        let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0);
+        Ok(Self { pid: pid.ok_or(AttestError::Invisible)?, uid: peer.uid(), gid: peer.gid() })
+    }
+}
+
+/// An attested process.
+#[derive(Debug)]
+pub struct Workload {
+    context: Arc<WorkloadContext>,
+    identity: Identity,
+    uid: u32,
+    alive: Alive,
+}
+
+/// A digest of everything that was attested of a process but its number: processes of one identity are the same
+/// workload to every registration, whatever the registrations are.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Identity([u8; 32]);
+
+impl Workload {
+    fn new(selectors: Selectors, instance: String, peer: Peer, alive: Alive) -> Self {
+        let selectors = selectors.into_sorted();
+        let mut digest = Sha256::new();
+        for selector in &selectors {
+            digest.update(selector);
+            // No selector has a newline in it.
+            digest.update("\n");
+        }
+        let identity = Identity(digest.finalize().into());
+        let context = Arc::new(WorkloadContext { selectors, instance, pid: peer.pid });
+        Self { context, identity, uid: peer.uid, alive }
+    }
+
+    /// The process of the tests under another name, which makes it another workload.
+    #[cfg(test)]
+    pub(crate) fn named(name: &str) -> Self {
+        Self::named_instance(name, &format!("{name}:1@test"))
+    }
+
+    /// A process that ran when it was attested, and no longer does.
+    #[cfg(test)]
+    pub(crate) fn ended(name: &str) -> Self {
+        let mut child = std::process::Command::new("/bin/true").spawn().expect("child");
+        let alive = Alive::watch(child.id()).expect("alive");
+        child.wait().expect("ended");
+        Self { alive, ..Self::named(name) }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn named_instance(name: &str, instance: &str) -> Self {
+        let mut selectors = Selectors::default();
+        selectors.add("test:name", name);
+        let peer = Peer { pid: std::process::id(), uid: 0, gid: 0 };
+        let alive = Alive::watch(peer.pid).expect("alive");
+        Self::new(selectors, instance.to_owned(), peer, alive)
+    }
+
+    /// What the broker is told.
+    pub fn context(&self) -> &Arc<WorkloadContext> {
+        &self.context
+    }
+
+    /// Which process it is, on this machine and over all boots: `PID:START@BOOT`.
+    pub fn instance(&self) -> &str {
+        &self.context.instance
+    }
+
+    /// Which workload it is.
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// The user that it runs as.
+    pub fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    /// Whether the very process that was attested still runs.
+    pub fn is_alive(&self) -> bool {
+        self.alive.check()
+    }
+}
+
+impl Identity {
+    /// The digest.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let start: String = self.0.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        write!(f, "Identity({start}…)")
+    }
+}
+
+/// Why a caller could not be attested. Says nothing of it beyond its process id.
+#[derive(Debug, thiserror::Error)]
+pub enum AttestError {
+    #[error("the caller runs in a process namespace that the agent cannot see into")]
+    Invisible,
+    #[error("process {pid} ended while it was looked at")]
+    Gone { pid: u32 },
+    #[error("process {pid} is not, or no longer, what connected")]
+    Changed { pid: u32 },
+    #[error("`{file}` of process {pid} cannot be read; check that `/proc` is mounted without `hidepid`")]
+    Unreadable {
+        pid: u32,
+        file: &'static str,
+        #[source]
+        source: io::Error,
+    },
+    #[error("`{file}` of process {pid} does not look as the kernel writes it")]
+    Malformed { pid: u32, file: &'static str },
+    #[error("`/proc` cannot be read")]
+    Proc(#[source] io::Error),
+}

@@ -1,0 +1,228 @@
+//! One lease that the cache holds, under whatever number of cached answers.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bursar_core::retry::Retry;
+use bursar_proto::convert::{duration_from_wire, timestamp_from_wire};
+use bursar_proto::v1::{self, LeaseState, WorkloadContext};
+use tokio::time::Instant;
+
+use super::Key;
+use super::moment::Moment;
+use crate::attest::Workload;
+
+/// A lease that is in force, as far as the agent knows.
+#[derive(Debug)]
+pub struct Holding {
+    id: String,
+    /// `BACKEND/PATH`.
+    secret: String,
+    /// The instance that the lease stands under.
+    instance: String,
+    /// What was asked for at first, to be asked for again.
+    ttl: Option<prost_types::Duration>,
+    ended: AtomicBool,
+    /// The epoch of the broker's events in which the lease was last known to be in force.
+    validated: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    lease: v1::Lease,
+    until: Moment,
+    /// Nothing when the lease is not to be renewed.
+    renew_at: Option<Instant>,
+    failed: u32,
+    /// Processes that got the value; the ended ones are taken out as they are met.
+    readers: Vec<Arc<Workload>>,
+    /// Where the cache keeps answers that stand on this lease.
+    keys: Vec<Key>,
+}
+
+/// A lease that may be cached: active, with a known end.
+#[derive(Debug)]
+pub(super) struct Granted {
+    lease: v1::Lease,
+    until: Moment,
+}
+
+impl Granted {
+    /// Reads a lease that was granted or extended by a call that began at `asked`. The time granted is counted from
+    /// there, so the agent lets go no later than the broker, whatever the two clocks say.
+    pub(super) fn read(lease: v1::Lease, asked: &Moment) -> Option<Self> {
+        if lease.state() != LeaseState::Active {
+            return None;
+        }
+        let end = timestamp_from_wire("expires_at", lease.expires_at).ok()?;
+        let ttl = duration_from_wire("ttl", lease.ttl).ok()??;
+        let steady = asked.steady.checked_add(ttl)?;
+        Some(Self { lease, until: Moment { steady, wall: end } })
+    }
+
+    /// A lease that is answered as it is and used for nothing else.
+    pub(super) fn over(lease: v1::Lease, asked: Moment) -> Self {
+        Self { lease, until: asked }
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.lease.id
+    }
+
+    pub(super) fn until(&self) -> Moment {
+        self.until
+    }
+}
+
+impl Holding {
+    pub(super) fn new(
+        granted: Granted,
+        instance: String,
+        ttl: Option<prost_types::Duration>,
+        epoch: u64,
+    ) -> Self {
+        let Granted { lease, until } = granted;
+        let secret = lease.reference.split('@').next().unwrap_or_default().to_owned();
+        let renew_at = renewal(&lease, until.steady);
+        let state = State { lease, until, renew_at, failed: 0, readers: Vec::new(), keys: Vec::new() };
+        Self {
+            id: state.lease.id.clone(),
+            secret,
+            instance,
+            ttl,
+            ended: AtomicBool::new(false),
+            validated: AtomicU64::new(epoch),
+            state: Mutex::new(state),
+        }
+    }
+
+    /// The lease's id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What it is on, `BACKEND/PATH`.
+    pub fn secret(&self) -> &str {
+        &self.secret
+    }
+
+    /// For how long it was asked for.
+    pub fn ttl(&self) -> Option<prost_types::Duration> {
+        self.ttl
+    }
+
+    /// The lease, as the broker described it last.
+    pub fn lease(&self) -> v1::Lease {
+        self.state().lease.clone()
+    }
+
+    /// Whether the value may be used at `now`.
+    pub(super) fn is_in_force(&self, now: &Moment) -> bool {
+        !self.ended.load(Ordering::Acquire) && now.is_before(&self.state().until)
+    }
+
+    /// Whether the lease is known to have been in force since the broker's events were last without a gap.
+    pub(super) fn is_validated(&self, epoch: u64) -> bool {
+        self.validated.load(Ordering::Acquire) >= epoch
+    }
+
+    /// The lease is known to be in force in `epoch`.
+    pub fn validate(&self, epoch: u64) {
+        self.validated.fetch_max(epoch, Ordering::AcqRel);
+    }
+
+    /// The lease was extended.
+    pub(super) fn extend(&self, granted: Granted) {
+        let mut state = self.state();
+        state.renew_at = renewal(&granted.lease, granted.until.steady);
+        state.lease = granted.lease;
+        state.until = granted.until;
+        state.failed = 0;
+    }
+
+    /// The lease is over. Returns where answers have to be removed.
+    pub(super) fn end(&self) -> Vec<Key> {
+        self.ended.store(true, Ordering::Release);
+        self.keys()
+    }
+
+    pub(super) fn keys(&self) -> Vec<Key> {
+        self.state().keys.clone()
+    }
+
+    /// An answer under `key` stands on this lease.
+    pub(super) fn carries(&self, key: Key) {
+        let mut state = self.state();
+        if !state.keys.contains(&key) {
+            state.keys.push(key);
+        }
+    }
+
+    /// Forgets keys under which nothing stands on this lease any more.
+    pub(super) fn retain_keys(&self, stands: impl FnMut(&Key) -> bool) {
+        self.state().keys.retain(stands);
+    }
+
+    /// `workload` got the value.
+    pub fn read_by(&self, workload: &Arc<Workload>) {
+        let mut state = self.state();
+        if state.readers.iter().any(|reader| reader.instance() == workload.instance()) {
+            return;
+        }
+        if state.readers.len() == READERS {
+            state.readers.retain(|reader| reader.is_alive());
+        }
+        // The lease is renewed for any of them: one that finds no room is not needed for that.
+        if state.readers.len() < READERS {
+            state.readers.push(Arc::clone(workload));
+        }
+    }
+
+    /// On whose behalf the lease can be renewed: a process that got the value and still runs.
+    pub fn reader(&self) -> Option<WorkloadContext> {
+        let mut state = self.state();
+        state.readers.retain(|reader| reader.is_alive());
+        let context = WorkloadContext::clone(state.readers.first()?.context());
+        Some(WorkloadContext { instance: self.instance.clone(), ..context })
+    }
+
+    /// Whether it is time to renew. It is then not due again before the outcome is known.
+    pub(super) fn take_due(&self, now: Instant) -> bool {
+        let mut state = self.state();
+        let due = state.renew_at.is_some_and(|at| at <= now);
+        if due {
+            state.renew_at = None;
+        }
+        due
+    }
+
+    /// The broker could not be asked for a renewal: it is due again as soon as it can.
+    pub fn put_off(&self) {
+        self.state().renew_at = Some(Instant::now() + SHORTEST_WAIT);
+    }
+
+    /// A renewal failed. It is tried again later where that may help; the lease runs on to the end it had.
+    pub fn renewal_failed(&self, again: bool) {
+        let mut state = self.state();
+        state.failed = state.failed.saturating_add(1);
+        let wait = Retry::BACKGROUND.delay(state.failed);
+        state.renew_at = again.then(|| Instant::now() + wait);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Between 60 and 70 % of what is left, so that leases that were granted together are not renewed together.
+fn renewal(lease: &v1::Lease, end: Instant) -> Option<Instant> {
+    let left = end.saturating_duration_since(Instant::now());
+    let wait = left.mul_f64(0.6 + 0.1 * fastrand::f64()).max(SHORTEST_WAIT);
+    lease.renewable.then(|| Instant::now() + wait)
+}
+
+const READERS: usize = 8;
+/// However short the lease.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);

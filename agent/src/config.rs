@@ -1,0 +1,230 @@
+//! The agent's configuration: TOML in, typed values out, every fault at once.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bursar_core::settings::{self, Fault, SecretSource, Section};
+use bursar_sdk::Address;
+
+use crate::telemetry::LogFormat;
+
+/// Everything that a file can say.
+#[derive(Debug)]
+pub struct Config {
+    /// The broker, always by `https`.
+    pub broker: Address,
+    /// The certificate authorities that vouch for the broker, in PEM.
+    pub ca_file: PathBuf,
+    /// The name in the broker's certificate, where it is not the host of `broker`.
+    pub server_name: Option<String>,
+    /// The name that this machine joins under.
+    pub node: String,
+    /// Holds the certificate with its key, and the last checkpoint of the audit log.
+    pub data_dir: PathBuf,
+    /// Where local callers connect.
+    pub socket: PathBuf,
+    /// Permission bits of the socket. Everybody may connect unless told otherwise: who calls is attested.
+    pub socket_mode: u32,
+    /// Where the one-time token comes from; not needed once the machine has joined.
+    pub join_token: Option<SecretSource>,
+    /// Where health and metrics are served, without TLS; nowhere when not given.
+    pub http: Option<SocketAddr>,
+    pub cache: CacheLimits,
+    pub limits: Limits,
+    pub log: Log,
+}
+
+/// What is kept in memory, and for how long it is good.
+#[derive(Debug, Clone, Copy)]
+pub struct CacheLimits {
+    /// Bytes of values and of what is kept beside them.
+    pub bytes: u64,
+    pub entries: usize,
+    /// For so long a value is served without asking the broker.
+    pub fresh_for: Duration,
+    pub on_outage: OnOutage,
+}
+
+/// What a read gets while the broker cannot be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnOutage {
+    /// The cached value with its age, until its lease ends.
+    Serve,
+    /// An error.
+    Fail,
+}
+
+/// Bounds on what local callers can make the agent do.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Open connections.
+    pub connections: usize,
+    /// Of these, from processes of one user.
+    pub connections_per_user: usize,
+    /// Calls under way on one connection.
+    pub streams: u32,
+    /// The broker has so long to begin an answer.
+    pub deadline: Duration,
+}
+
+/// What is logged, and how.
+#[derive(Debug)]
+pub struct Log {
+    pub format: LogFormat,
+    /// In the form of `RUST_LOG`.
+    pub filter: String,
+}
+
+impl Config {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// [`ConfigError`], with every fault.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        Self::parse(&text).map_err(|faults| ConfigError::Faulty { path: path.to_owned(), faults })
+    }
+
+    /// Reads the text of a file.
+    ///
+    /// # Errors
+    /// Every fault in it.
+    pub fn parse(text: &str) -> Result<Self, Vec<Fault>> {
+        settings::read(text, root)
+    }
+}
+
+fn root(root: &mut Section<'_>) -> Option<Config> {
+    let broker = root.parsed("broker", broker_address);
+    let broker = root.required("broker", broker);
+    let ca_file = root.path("ca_file");
+    let ca_file = root.required("ca_file", ca_file);
+    let server_name = root.text("server_name");
+    let node = root.parsed("node", node_name);
+    let node = root.required("node", node);
+    let data_dir = root.path("data_dir");
+    let data_dir = root.required("data_dir", data_dir);
+    let socket = root.path("socket").unwrap_or_else(|| PathBuf::from("/run/bursar/agent.sock"));
+    let socket_mode = root.parsed("socket_mode", mode).unwrap_or(0o666);
+    let join_token = root.secret_source("join_token");
+    let http = root.section("http", |http| http.parsed("listen", address));
+    let cache = root.section("cache", cache);
+    let limits = root.section("limits", limits);
+    let log = root.section("log", |log| Log {
+        format: log.parsed("format", str::parse).unwrap_or(LogFormat::Json),
+        filter: log.text("filter").unwrap_or_else(|| "info".to_owned()),
+    });
+    Some(Config {
+        broker: broker?,
+        ca_file: ca_file?,
+        server_name,
+        node: node?,
+        data_dir: data_dir?,
+        socket,
+        socket_mode,
+        join_token,
+        http,
+        cache,
+        limits,
+        log,
+    })
+}
+
+fn cache(cache: &mut Section<'_>) -> CacheLimits {
+    let limits = CacheLimits {
+        bytes: cache.number("bytes", 1024 * 1024..=u64::from(u32::MAX)).unwrap_or(32 * 1024 * 1024),
+        entries: size(cache.number("entries", 1..=1_000_000), 10_000),
+        fresh_for: cache.duration("fresh_for").unwrap_or(Duration::from_secs(30)),
+        on_outage: cache.parsed("on_outage", on_outage).unwrap_or(OnOutage::Serve),
+    };
+    if limits.fresh_for > MAX_FRESH {
+        cache.fault::<()>("fresh_for", "must not be longer than 1h".to_owned());
+    }
+    limits
+}
+
+fn limits(limits: &mut Section<'_>) -> Limits {
+    let connections = size(limits.number("connections", 1..=100_000), 1024);
+    let read = Limits {
+        connections,
+        connections_per_user: size(limits.number("connections_per_user", 1..=100_000), connections.min(256)),
+        streams: u32::try_from(limits.number("streams", 1..=10_000).unwrap_or(128)).unwrap_or(128),
+        deadline: limits.duration("deadline").unwrap_or(Duration::from_secs(15)),
+    };
+    if read.connections_per_user > read.connections {
+        limits.fault::<()>("connections_per_user", "must not be more than `connections`".to_owned());
+    }
+    if read.deadline.is_zero() {
+        limits.fault::<()>("deadline", "must be longer than nothing".to_owned());
+    }
+    read
+}
+
+fn broker_address(text: &str) -> Result<Address, String> {
+    let address = Address::parse(text).map_err(|error| error.to_string())?;
+    match address.socket() {
+        Some(_) => Err("is the socket of an agent; write `https://HOST:PORT` for the broker".to_owned()),
+        None => Ok(address),
+    }
+}
+
+/// A name that can be a segment of a SPIFFE ID (SPIFFE-ID standard, section 2.2).
+fn node_name(text: &str) -> Result<String, String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if text.is_empty() || text.len() > 253 || !text.bytes().all(allowed) || matches!(text, "." | "..") {
+        return Err("is 1 to 253 letters, digits, `.`, `_` and `-`".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777 && mode & 0o600 == 0o600);
+    mode.ok_or_else(|| format!("`{}` is no mode; write one like \"0666\" or \"0660\"", text.escape_default()))
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let no_address =
+        |_| format!("`{}` is no address; write one like `127.0.0.1:8490`", text.escape_default());
+    text.parse().map_err(no_address)
+}
+
+fn on_outage(text: &str) -> Result<OnOutage, String> {
+    match text {
+        "serve" => Ok(OnOutage::Serve),
+        "fail" => Ok(OnOutage::Fail),
+        other => Err(format!("is `serve` or `fail`, not `{}`", other.escape_default())),
+    }
+}
+
+fn size(given: Option<u64>, default: usize) -> usize {
+    given.and_then(|given| usize::try_from(given).ok()).unwrap_or(default)
+}
+
+/// Why there is no configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read the configuration `{}`; give its path with `--config`", path.display())]
+    Unreadable {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("the configuration `{}` has {} fault{}:{}", path.display(), faults.len(), plural(faults), list(faults))]
+    Faulty { path: PathBuf, faults: Vec<Fault> },
+}
+
+fn plural(faults: &[Fault]) -> &'static str {
+    if faults.len() == 1 { "" } else { "s" }
+}
+
+fn list(faults: &[Fault]) -> String {
+    faults.iter().map(|fault| format!("\n  {fault}")).collect()
+}
+
+/// A value that is not asked about for longer is not fresh by any meaning of the word.
+const MAX_FRESH: Duration = Duration::from_secs(3600);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,45 @@
+use super::*;
+
+#[test]
+fn a_good_file_is_read_whole() {
+    let config = Config::parse(include_str!("../testdata/good.toml")).expect("good");
+    assert_eq!(config.broker.to_string(), "https://broker.example.org:8443");
+    assert_eq!(config.socket_mode, 0o660);
+    assert_eq!(config.cache.on_outage, OnOutage::Fail);
+    assert_eq!(config.limits.connections_per_user, 64);
+    assert!(matches!(config.join_token, Some(SecretSource::Credential(_))));
+}
+
+#[test]
+fn the_least_file_gets_defaults_and_no_http_port() {
+    let text = "broker = 'https://b'\nca_file = 'ca'\nnode = 'n'\ndata_dir = 'd'\n";
+    let config = Config::parse(text).expect("good");
+    assert_eq!((config.socket.to_str(), config.socket_mode), (Some("/run/bursar/agent.sock"), 0o666));
+    assert!(config.http.is_none() && config.join_token.is_none());
+}
+
+#[test]
+fn every_fault_of_a_bad_file_is_reported_and_no_value_is_shown() {
+    let faults = Config::parse(include_str!("../testdata/faulty.toml")).expect_err("faulty");
+    let text: String = faults.iter().map(|fault| format!("{fault}\n")).collect();
+    assert_eq!(
+        text,
+        include_str!("../testdata/faulty.txt"),
+        "update testdata/faulty.txt if this is intended"
+    );
+    assert!(!text.contains("b25lLXRpbWUtdG9rZW4"));
+}
+
+#[test]
+fn a_name_that_would_change_the_path_of_a_spiffe_id_is_refused() {
+    for name in ["", ".", "..", "a/b", "a b", "ä"] {
+        assert!(node_name(name).is_err(), "{name}");
+    }
+}
+
+#[test]
+fn a_socket_that_its_owner_could_not_use_is_refused() {
+    for text in ["0", "0066", "666x", "1666", "-1", ""] {
+        assert!(mode(text).is_err(), "{text}");
+    }
+}

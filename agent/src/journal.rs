@@ -1,0 +1,271 @@
+//! Reads that the cache answered, on their way into the audit ledger.
+//!
+//! A value that is served from the cache is a disclosure like any other, and only the agent saw it. So each is written
+//! down before it is served, counted by lease and process, and shipped to the broker in batches. The journal has a bounded
+//! number of lines. While it is full, which takes a long outage and very many different readers, nothing is served from
+//! the cache: a disclosure that nobody could account for does not happen.
+//!
+//! The journal is in memory. If the agent is killed, what it served since the last batch, a few seconds' worth while
+//! the broker answers, is lost to the ledger; the leases under which it was served are there all the same. A file would
+//! have to be synced before every read from the cache to be worth more. A batch whose answer was lost is shipped again,
+//! so the ledger may count a read twice and never counts one too few.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bursar_core::Clock;
+use bursar_core::retry::Retry;
+use bursar_core::tasks::Tasks;
+use bursar_proto::convert::timestamp_to_wire;
+use bursar_proto::limits;
+use bursar_proto::v1::audit_client::AuditClient;
+use bursar_proto::v1::{AuditJournalRequest, LocalRead, WorkloadContext};
+use jiff::Timestamp;
+use tokio::sync::Notify;
+
+use crate::attest::{Identity, Workload};
+use crate::cache::Holding;
+use crate::telemetry::Metrics;
+use crate::upstream::{Failure, Upstream};
+
+/// The reads that the broker does not know of yet.
+#[derive(Debug)]
+pub struct Journal {
+    lines: Mutex<HashMap<Line, Count>>,
+    capacity: usize,
+    /// A batch is waiting.
+    full_batch: Notify,
+    clock: Arc<dyn Clock>,
+}
+
+/// Who read what: one process under one lease.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Line {
+    lease_id: String,
+    instance: String,
+    identity: Identity,
+}
+
+#[derive(Debug)]
+struct Count {
+    /// Without the handle on the process, of which there are only so many.
+    reader: Arc<WorkloadContext>,
+    reads: u64,
+    first: Timestamp,
+    last: Timestamp,
+}
+
+/// There is no room to write a read down, so it must not be served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
+
+impl Journal {
+    /// Empty.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self::with_capacity(clock, CAPACITY)
+    }
+
+    pub(crate) fn with_capacity(clock: Arc<dyn Clock>, capacity: usize) -> Self {
+        Self { lines: Mutex::default(), capacity, full_batch: Notify::new(), clock }
+    }
+
+    /// Writes down that `reader` is about to get what stands on these leases: all of them or none.
+    ///
+    /// # Errors
+    /// [`Full`].
+    pub fn write<'leases>(
+        &self,
+        reader: &Arc<Workload>,
+        leases: impl Iterator<Item = &'leases Arc<Holding>>,
+    ) -> Result<(), Full> {
+        let now = self.clock.now();
+        let line = |holding: &Arc<Holding>| Line {
+            lease_id: holding.id().to_owned(),
+            instance: reader.instance().to_owned(),
+            identity: reader.identity(),
+        };
+        let read: Vec<_> = leases.map(line).collect();
+        let mut lines = self.lines();
+        let new = read.iter().filter(|line| !lines.contains_key(*line)).count();
+        if lines.len().saturating_add(new) > self.capacity {
+            return Err(Full);
+        }
+        for line in read {
+            let count = lines.entry(line).or_insert_with(|| Count {
+                reader: Arc::clone(reader.context()),
+                reads: 0,
+                first: now,
+                last: now,
+            });
+            count.reads = count.reads.saturating_add(1);
+            count.last = now;
+        }
+        if lines.len() >= limits::BATCH {
+            self.full_batch.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Whether this many more lines fit.
+    pub fn has_room(&self, lines: usize) -> bool {
+        self.len().saturating_add(lines) <= self.capacity
+    }
+
+    /// How many lines wait.
+    pub fn len(&self) -> usize {
+        self.lines().len()
+    }
+
+    /// Whether none does.
+    pub fn is_empty(&self) -> bool {
+        self.lines().is_empty()
+    }
+
+    /// Ships what waits, every few seconds or when a batch is full, until the process stops, and then what is left.
+    pub async fn ship(&self, upstream: &Upstream, metrics: &Metrics, tasks: &Tasks) {
+        loop {
+            let stopping = tokio::select! {
+                () = tokio::time::sleep(INTERVAL) => false,
+                () = self.full_batch.notified() => false,
+                _ = tasks.stopping() => true,
+            };
+            if stopping {
+                return self.flush(upstream, metrics, Retry::INTERACTIVE).await;
+            }
+            metrics.journal_lines.set(i64::try_from(self.len()).unwrap_or(i64::MAX));
+            tokio::select! {
+                () = self.flush(upstream, metrics, Retry::BACKGROUND) => {}
+                _ = tasks.stopping() => {}
+            }
+        }
+    }
+
+    /// Ships batch by batch until nothing waits or the broker cannot take more.
+    async fn flush(&self, upstream: &Upstream, metrics: &Metrics, retry: Retry) {
+        loop {
+            let taken = Taken::from(self);
+            if taken.lines.is_empty() {
+                return;
+            }
+            match retry.run(|| send(upstream, taken.requests())).await {
+                Ok(()) => taken.done(metrics, "shipped"),
+                Err(failure) if failure.is_final() && !is_of_all(&failure) => {
+                    if !self.ship_singly(upstream, metrics, taken, retry).await {
+                        return;
+                    }
+                }
+                Err(failure) => {
+                    tracing::warn!(lines = taken.lines.len(), error = %failure, "the journal could not be shipped");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// A batch is kept whole or not at all, so one line that the broker refuses would keep the others back for ever. A
+    /// refused line goes into the log instead, which is the last place left to account for it.
+    async fn ship_singly(
+        &self,
+        upstream: &Upstream,
+        metrics: &Metrics,
+        taken: Taken<'_>,
+        retry: Retry,
+    ) -> bool {
+        for one in taken.split() {
+            match retry.run(|| send(upstream, one.requests())).await {
+                Ok(()) => one.done(metrics, "shipped"),
+                Err(failure) if failure.is_final() => {
+                    for (line, count) in &one.lines {
+                        tracing::error!(
+                            lease_id = line.lease_id,
+                            instance = line.instance,
+                            reads = count.reads,
+                            error = %failure,
+                            "the broker refuses to take down reads from the cache"
+                        );
+                    }
+                    one.done(metrics, "refused");
+                }
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+
+    fn lines(&self) -> MutexGuard<'_, HashMap<Line, Count>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether the broker would refuse any journal of this node, so that taking lines apart does not help.
+fn is_of_all(failure: &Failure) -> bool {
+    use tonic::Code::{PermissionDenied, Unauthenticated, Unimplemented};
+    matches!(failure, Failure::Answered(status) if matches!(status.code(), PermissionDenied | Unauthenticated | Unimplemented))
+}
+
+async fn send(upstream: &Upstream, reads: Vec<LocalRead>) -> Result<(), Failure> {
+    upstream
+        .ask(|channel| async move { AuditClient::new(channel).journal(AuditJournalRequest { reads }).await })
+        .await
+        .map(drop)
+}
+
+/// A batch that is being shipped. What is not done when it is dropped goes back, so that nothing is lost when shipping is
+/// broken off.
+struct Taken<'journal> {
+    journal: &'journal Journal,
+    lines: Vec<(Line, Count)>,
+}
+
+impl<'journal> Taken<'journal> {
+    fn from(journal: &'journal Journal) -> Self {
+        let mut waiting = journal.lines();
+        let batch: Vec<Line> = waiting.keys().take(limits::BATCH).cloned().collect();
+        let lines = batch.into_iter().filter_map(|line| waiting.remove_entry(&line)).collect();
+        drop(waiting);
+        Self { journal, lines }
+    }
+
+    fn requests(&self) -> Vec<LocalRead> {
+        let read = |(line, count): &(Line, Count)| LocalRead {
+            lease_id: line.lease_id.clone(),
+            workload: Some(WorkloadContext::clone(&count.reader)),
+            count: count.reads,
+            first_at: Some(timestamp_to_wire(count.first)),
+            last_at: Some(timestamp_to_wire(count.last)),
+        };
+        self.lines.iter().map(read).collect()
+    }
+
+    fn split(mut self) -> Vec<Self> {
+        let journal = self.journal;
+        self.lines.drain(..).map(|line| Self { journal, lines: vec![line] }).collect()
+    }
+
+    fn done(mut self, metrics: &Metrics, outcome: &'static str) {
+        metrics.journaled(outcome, self.lines.drain(..).map(|(_, count)| count.reads).sum());
+    }
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.journal.lines();
+        for (line, count) in self.lines.drain(..) {
+            match waiting.get_mut(&line) {
+                Some(later) => {
+                    later.reads = later.reads.saturating_add(count.reads);
+                    later.first = later.first.min(count.first);
+                }
+                None => drop(waiting.insert(line, count)),
+            }
+        }
+    }
+}
+
+const INTERVAL: Duration = Duration::from_secs(5);
+/// About 16 MiB at the longest selectors, 2 MiB at usual ones.
+const CAPACITY: usize = 8192;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,28 @@
+//! The node agent: attests the processes of one machine, and serves them their secrets through a Unix socket on behalf
+//! of a broker.
+//!
+//! From the outside in: [`socket`] takes connections, [`attest`] says who is there, [`answer`] decides where an answer
+//! comes from, [`cache`] keeps secrets under their leases, [`upstream`] reaches the broker. Beside them run [`node`], which
+//! keeps the machine's own certificate; [`listen`], which hears of revocations; [`tend`], which renews; [`journal`], which
+//! accounts for what the cache served; and [`witness`], which checks that the audit log is only ever added to. [`agent`]
+//! puts them together.
+
+pub mod agent;
+pub mod answer;
+pub mod attest;
+pub mod cache;
+pub mod config;
+pub mod hardening;
+pub mod health;
+pub mod http;
+pub mod journal;
+pub mod listen;
+pub mod node;
+pub mod socket;
+pub mod source;
+pub mod telemetry;
+pub mod tend;
+#[cfg(test)]
+mod testing;
+pub mod upstream;
+pub mod witness;

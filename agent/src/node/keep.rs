@@ -1,0 +1,177 @@
+//! Keeps the node certified for as long as the process runs.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bursar_core::Clock;
+use bursar_core::retry::Retry;
+use bursar_core::settings::SecretSource;
+use bursar_core::spiffe::PrincipalKind;
+use bursar_sdk::Address;
+use sha2::{Digest, Sha256};
+use tokio::sync::{Mutex, watch};
+
+use super::Credential;
+use super::certify::{self, CertifyError};
+use crate::source;
+use crate::telemetry::Metrics;
+use crate::upstream::Upstream;
+
+/// What the task that keeps the node certified needs.
+pub struct Keeper {
+    pub broker: Address,
+    /// The roots of the configuration, in PEM.
+    pub ca: Vec<u8>,
+    pub server_name: Option<String>,
+    pub node: String,
+    pub data_dir: PathBuf,
+    pub join_token: Option<SecretSource>,
+    pub clock: Arc<dyn Clock>,
+    pub upstream: Arc<Upstream>,
+    pub metrics: Metrics,
+    /// What is in force; the health check watches it.
+    pub current: watch::Sender<Option<Arc<Credential>>>,
+    /// Digest of a token that is used up, so that it is not sent again and again.
+    pub spent: Mutex<Option<[u8; 32]>>,
+}
+
+impl Keeper {
+    /// Takes up the certificate of an earlier run, if there is one.
+    ///
+    /// # Errors
+    /// [`CertifyError`], when it is there and cannot be used, or is for another node.
+    pub fn resume(&self) -> Result<bool, CertifyError> {
+        let Some(credential) = Credential::load(&self.data_dir)? else { return Ok(false) };
+        self.expect_own_name(&credential)?;
+        self.use_now(credential)?;
+        Ok(true)
+    }
+
+    /// Joins, renews, and joins again where that is the only way. Never ends.
+    pub async fn keep(&self) {
+        loop {
+            self.until_due().await;
+            let next = Retry::BACKGROUND.run(|| async {
+                let next = self.keep_once().await;
+                next.inspect_err(|error| {
+                    self.metrics.certificate("failed");
+                    let valid = self.valid().is_some();
+                    tracing::warn!(
+                        error = error as &dyn std::error::Error,
+                        valid,
+                        "there is no new certificate"
+                    );
+                })
+            });
+            if let Ok(next) = next.await {
+                self.metrics.certificate(next);
+            }
+        }
+    }
+
+    /// Waits for the moment in the life of the certificate at which it wants renewal, or until the broker refuses it.
+    async fn until_due(&self) {
+        let Some(credential) = self.valid() else { return };
+        let due = credential.at_share_of_life(0.45 + 0.1 * fastrand::f64());
+        let new = tokio::time::Instant::now();
+        while let Some(left) = left_until(due, self.clock.now()) {
+            tokio::select! {
+                // In short waits: wall time runs on while a machine sleeps, and this timer does not.
+                () = tokio::time::sleep(left.min(LOOK_AGAIN)) => {}
+                // A certificate that is refused although it was just renewed is not helped by another one.
+                () = self.upstream.refused() => if new.elapsed() > LOOK_AGAIN { return },
+            }
+        }
+    }
+
+    /// One attempt at the next certificate; answers how it was come by.
+    ///
+    /// # Errors
+    /// [`CertifyError`]; what is in force stays in force.
+    pub async fn keep_once(&self) -> Result<&'static str, CertifyError> {
+        let (credential, how) = match self.valid() {
+            Some(_) => match self.renew().await {
+                Err(error) if error.is_refusal() && self.join_token.is_some() => {
+                    (self.join().await?, "joined")
+                }
+                renewed => (renewed?, "renewed"),
+            },
+            None => (self.join().await?, "joined"),
+        };
+        self.expect_own_name(&credential)?;
+        tracing::info!(id = %credential.id(), until = %credential.not_after(), how, "the node has a new certificate");
+        // The token that it cost may be used up: a full disk must not cost the certificate too.
+        if let Err(error) = credential.store(&self.data_dir) {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the new certificate is in memory only"
+            );
+        }
+        self.use_now(credential)?;
+        Ok(how)
+    }
+
+    async fn renew(&self) -> Result<Credential, CertifyError> {
+        let channel = self.upstream.channel().ok_or(CertifyError::NoToken)?;
+        certify::renew(channel, &*self.clock).await
+    }
+
+    async fn join(&self) -> Result<Credential, CertifyError> {
+        let token = source::fetch(self.join_token.as_ref().ok_or(CertifyError::NoToken)?)?;
+        let digest: [u8; 32] = Sha256::digest(token.expose()).into();
+        let mut spent = self.spent.lock().await;
+        if *spent == Some(digest) {
+            return Err(CertifyError::TokenSpent);
+        }
+        let tls = bursar_sdk::Tls {
+            ca_pem: self.ca.clone(),
+            identity: None,
+            server_name: self.server_name.clone(),
+        };
+        let channel = bursar_sdk::channel(&self.broker, Some(&tls)).await?;
+        let joined = certify::join(channel, &token, &*self.clock).await;
+        if joined.as_ref().err().is_none_or(CertifyError::is_of_token) {
+            *spent = Some(digest);
+        }
+        joined
+    }
+
+    fn use_now(&self, credential: Credential) -> Result<(), CertifyError> {
+        let tls = credential.tls(&self.ca, self.server_name.as_deref());
+        self.upstream.replace(bursar_sdk::channel_lazy(&self.broker, Some(&tls))?);
+        self.metrics.certificate_end.set(credential.not_after().as_second());
+        self.current.send_replace(Some(Arc::new(credential)));
+        Ok(())
+    }
+
+    fn valid(&self) -> Option<Arc<Credential>> {
+        self.current.borrow().clone().filter(|credential| credential.is_valid(self.clock.now()))
+    }
+
+    fn expect_own_name(&self, credential: &Credential) -> Result<(), CertifyError> {
+        match credential.id().kind() {
+            PrincipalKind::Node { name } if name == self.node => Ok(()),
+            _ => Err(CertifyError::OtherNode {
+                issued: credential.id().to_string(),
+                configured: self.node.clone(),
+            }),
+        }
+    }
+}
+
+impl std::fmt::Debug for Keeper {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keeper")
+            .field("broker", &self.broker)
+            .field("node", &self.node)
+            .finish_non_exhaustive()
+    }
+}
+
+fn left_until(due: jiff::Timestamp, now: jiff::Timestamp) -> Option<Duration> {
+    Duration::try_from(due.duration_since(now)).ok().filter(|left| !left.is_zero())
+}
+
+/// How late a machine that slept may be.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);

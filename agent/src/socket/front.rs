@@ -1,0 +1,148 @@
+//! What every call on the socket passes through: is the caller who it was, is the call one of ours, who answers it.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bursar_proto::{REQUEST_ID_METADATA_KEY, Reason, WORKLOAD_CONTEXT_METADATA_KEY, limits};
+use http::{Request, Response};
+use prost::Message;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::server::Grpc;
+use tonic::service::Routes;
+use tonic_prost::ProstCodec;
+use tower::{Service, ServiceExt, service_fn};
+
+use super::forward::forward;
+use super::routes::{self, Route, To};
+use crate::answer::{Answers, Call, refuse};
+use crate::attest::Workload;
+use crate::telemetry::Metrics;
+use crate::upstream::Upstream;
+
+/// The service on the socket.
+#[derive(Debug, Clone)]
+pub struct Front {
+    pub answers: Arc<Answers>,
+    pub upstream: Arc<Upstream>,
+    pub health: Routes,
+    /// For the broker, to begin its answer to what is passed on.
+    pub deadline: Duration,
+    pub metrics: Metrics,
+}
+
+impl Service<Request<Body>> for Front {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let front = self.clone();
+        Box::pin(async move { Ok(front.receive(request).await) })
+    }
+}
+
+impl Front {
+    async fn receive(self, request: Request<Body>) -> Response<Body> {
+        let Some(route) = routes::find(request.uri().path()) else {
+            return Status::unimplemented("there is no such method").into_http();
+        };
+        match admit(route, &request) {
+            Ok(call) => {
+                let request_id = call.request_id().clone();
+                let mut response = self.dispatch(route, call, request).await;
+                if let Ok(request_id) = http::HeaderValue::from_bytes(request_id.as_bytes()) {
+                    response.headers_mut().insert(REQUEST_ID_METADATA_KEY, request_id);
+                }
+                response
+            }
+            Err(status) => {
+                self.metrics.call(route.path, "nobody");
+                tracing::warn!(method = route.path, reason = ?Reason::of(&status), "a call was refused");
+                status.into_http()
+            }
+        }
+    }
+
+    #[tracing::instrument(level = "debug", skip_all, fields(method = route.path, request_id = ?call.request_id()))]
+    async fn dispatch(self, route: Route, call: Call, request: Request<Body>) -> Response<Body> {
+        self.metrics.call(route.path, route.to.as_str());
+        let answers = self.answers;
+        match route.to {
+            To::Read => unary(request, |message| async move { answers.read(&call, message).await }).await,
+            To::BatchRead => {
+                unary(request, |message| async move { answers.batch_read(&call, message).await }).await
+            }
+            To::Resolve => {
+                unary(request, |message| async move { answers.resolve(&call, message).await }).await
+            }
+            To::Renew => unary(request, |message| async move { answers.renew(&call, message).await }).await,
+            To::Revoke => unary(request, |message| async move { answers.revoke(&call, message).await }).await,
+            To::Broker => match forward(&self.upstream, &call, self.deadline, request).await {
+                Ok(response) => response,
+                Err(status) => status.into_http(),
+            },
+            To::Health => match self.health.oneshot(request).await {
+                Ok(response) => response,
+                Err(never) => match never {},
+            },
+            To::Nobody => nobodys().into_http(),
+        }
+    }
+}
+
+/// Who calls. The context of a workload is the agent's to state: a caller that states one pretends to be an agent.
+fn admit(route: Route, request: &Request<Body>) -> Result<Call, Status> {
+    if request.headers().contains_key(WORKLOAD_CONTEXT_METADATA_KEY) {
+        let message = format!(
+            "`{WORKLOAD_CONTEXT_METADATA_KEY}` is for agents to send; the agent attests its callers itself"
+        );
+        return Err(refuse(Reason::RequestInvalid, &message));
+    }
+    if route.to == To::Nobody {
+        return Err(nobodys());
+    }
+    let caller = request.extensions().get::<Arc<Workload>>().filter(|caller| caller.is_alive());
+    let gone =
+        || refuse(Reason::Unauthenticated, "the process that opened this connection has ended; open another");
+    Ok(Call::new(Arc::clone(caller.ok_or_else(gone)?), request.headers()))
+}
+
+fn nobodys() -> Status {
+    let message =
+        "this is between a broker and its nodes or administrators; call the broker with your own certificate";
+    refuse(Reason::AccessDenied, message)
+}
+
+/// Reads the message of a call, has it answered and writes the answer.
+async fn unary<M, R, F>(request: Request<Body>, answer: impl FnOnce(M) -> F) -> Response<Body>
+where
+    M: Message + Default + Send + 'static,
+    R: Message + Send + 'static,
+    F: Future<Output = Result<R, Status>>,
+{
+    let mut answer = Some(answer);
+    let handler = service_fn(move |request: tonic::Request<M>| {
+        let answer = answer.take().map(|answer| answer(request.into_inner()));
+        async move {
+            match answer {
+                Some(answer) => answer.await.map(tonic::Response::new),
+                // A call has one message.
+                None => Err(Status::internal("the call has ended")),
+            }
+        }
+    });
+    let codec = ProstCodec::<R, M>::default();
+    let mut grpc = Grpc::new(codec)
+        .max_decoding_message_size(limits::MESSAGE)
+        .max_encoding_message_size(limits::MESSAGE);
+    grpc.unary(handler, request).await
+}

@@ -1,0 +1,69 @@
+//! The Unix socket: local callers in, answers out.
+//!
+//! A connection is attested when it is accepted, and carries who was attested with every call; each call checks that the
+//! process still runs. Beyond that a caller is a stranger: places are counted in all and for each user, a connection that
+//! does not begin to speak HTTP/2 soon loses its place, one that stops answering pings loses it too, and messages,
+//! headers and calls under way are bounded.
+
+mod admission;
+mod bind;
+mod connection;
+mod forward;
+mod front;
+mod routes;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bursar_core::tasks::Tasks;
+use tokio::net::UnixListener;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::Routes;
+use tonic::transport::Server;
+
+pub use bind::{Bound, SocketError, bind};
+pub use front::Front;
+
+use crate::attest::Attestor;
+use crate::config::Limits;
+use crate::telemetry::Metrics;
+use admission::Admission;
+use connection::Acceptor;
+
+/// Serves callers on `listener` until the process stops, and ends once they are done.
+pub async fn serve(
+    listener: UnixListener,
+    attestor: Arc<Attestor>,
+    front: Front,
+    limits: Limits,
+    metrics: Metrics,
+    tasks: Tasks,
+) -> Result<(), tonic::transport::Error> {
+    let admission = Admission::new(limits.connections, limits.connections_per_user);
+    let acceptor = Acceptor { listener, attestor, admission, metrics, tasks: tasks.clone() };
+    let connections = ReceiverStream::new(acceptor.accept());
+    Server::builder()
+        .max_concurrent_streams(limits.streams)
+        .http2_max_header_list_size(MAX_HEADERS)
+        .http2_keepalive_interval(Some(PING_INTERVAL))
+        .http2_keepalive_timeout(Some(PING_LIMIT))
+        .serve_with_incoming_shutdown(front, connections, async move {
+            tasks.stopping().await;
+        })
+        .await
+}
+
+/// gRPC's health service, answered by the agent for itself.
+pub fn health_routes(
+    health: tonic_health::pb::health_server::HealthServer<impl tonic_health::pb::health_server::Health>,
+) -> Routes {
+    Routes::new(health)
+}
+
+/// In bytes. Callers send a handful of short headers.
+const MAX_HEADERS: u32 = 16 * 1024;
+/// A caller that has stopped for good is noticed after both together.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_LIMIT: Duration = Duration::from_secs(10);

@@ -1,0 +1,196 @@
+//! Logs and metrics: how they look, and every name in them. Labels stay low in cardinality: never a path, principal or
+//! process.
+
+use std::io::IsTerminal;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Human,
+}
+
+impl std::str::FromStr for LogFormat {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "json" => Ok(Self::Json),
+            "human" => Ok(Self::Human),
+            other => Err(format!("is `json` or `human`, not `{}`", other.escape_default())),
+        }
+    }
+}
+
+/// Starts logging to standard error.
+///
+/// Crates that log what they send and receive are held at `warn`, whatever the filter says: a debug line of the HTTP/2
+/// stack may hold a piece of a message.
+///
+/// # Errors
+/// When `filter` is not in the form of `RUST_LOG`.
+pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), tracing_subscriber::filter::ParseError> {
+    let mut filter = EnvFilter::builder().parse(filter)?;
+    for loud in LOUD_CRATES {
+        filter = filter.add_directive(loud.parse()?);
+    }
+    let registry = tracing_subscriber::registry().with(filter);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    match format {
+        LogFormat::Json => registry.with(lines.json().flatten_event(true)).init(),
+        LogFormat::Human => registry.with(lines.with_ansi(std::io::stderr().is_terminal())).init(),
+    }
+    Ok(())
+}
+
+/// The agent's counters and gauges. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics {
+    calls: Family<CallLabels, Counter>,
+    reads: Family<OutcomeLabel, Counter>,
+    broker_calls: Family<OutcomeLabel, Counter>,
+    connections: Family<OutcomeLabel, Counter>,
+    certificate: Family<OutcomeLabel, Counter>,
+    renewals: Family<OutcomeLabel, Counter>,
+    events: Family<EventLabel, Counter>,
+    journal: Family<OutcomeLabel, Counter>,
+    checkpoints: Family<OutcomeLabel, Counter>,
+    /// Open connections of local callers.
+    pub open_connections: Gauge,
+    /// Values in the cache.
+    pub cache_entries: Gauge,
+    /// What they take, in bytes.
+    pub cache_bytes: Gauge,
+    /// Leases that the cache holds.
+    pub leases: Gauge,
+    /// Lines of the journal that the broker does not have yet.
+    pub journal_lines: Gauge,
+    /// Whether the broker's events arrive: 1 or 0.
+    pub listening: Gauge,
+    /// Whether the agent is ready: 1 or 0.
+    pub ready: Gauge,
+    /// When the certificate ends, in seconds since 1970.
+    pub certificate_end: Gauge,
+}
+
+impl Metrics {
+    /// New ones, known to `registry`.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        let all = metrics.clone();
+        registry.register(CALLS, "Calls of local callers by method and by who answers", all.calls);
+        registry.register(READS, "Secrets asked for by what the cache did", all.reads);
+        registry.register(BROKER_CALLS, "Calls to the broker by outcome", all.broker_calls);
+        registry.register(CONNECTIONS, "Connections of local callers by outcome", all.connections);
+        registry.register(
+            CERTIFICATE,
+            "Attempts at joining and at renewing the certificate",
+            all.certificate,
+        );
+        registry.register(RENEWALS, "Leases that were due for renewal, by outcome", all.renewals);
+        registry.register(EVENTS, "Events from the broker", all.events);
+        registry.register(JOURNAL, "Reads from the cache that were journaled, by outcome", all.journal);
+        registry.register(CHECKPOINTS, "Checkpoints of the audit log that were checked", all.checkpoints);
+        registry.register(OPEN_CONNECTIONS, "Open connections of local callers", all.open_connections);
+        registry.register(CACHE_ENTRIES, "Values in the cache", all.cache_entries);
+        registry.register(CACHE_BYTES, "Bytes that the cache takes", all.cache_bytes);
+        registry.register(LEASES, "Leases that the cache holds", all.leases);
+        registry.register(JOURNAL_LINES, "Lines of the journal that wait to be shipped", all.journal_lines);
+        registry.register(LISTENING, "Whether the events of the broker arrive", all.listening);
+        registry.register(READY, "Whether the agent is ready", all.ready);
+        registry.register(CERTIFICATE_END, "When the certificate ends, in Unix seconds", all.certificate_end);
+        metrics
+    }
+
+    /// A call of a local caller. `answered_by` is who is responsible: `cache` (which may ask the broker), `broker`,
+    /// `agent` or `nobody`.
+    pub fn call(&self, method: &'static str, answered_by: &'static str) {
+        self.calls.get_or_create(&CallLabels { method, answered_by }).inc();
+    }
+
+    /// A secret or environment that was asked for: `fresh`, `asked`, `outage`, `failed`.
+    pub fn read(&self, outcome: &'static str) {
+        self.reads.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// A call to the broker: `ok`, `refused`, `unreachable`.
+    pub fn broker_call(&self, outcome: &'static str) {
+        self.broker_calls.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// A connection: `served`, `full`, `unattested`, `silent`.
+    pub fn connection(&self, outcome: &'static str) {
+        self.connections.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// A certificate: `joined`, `renewed`, `failed`.
+    pub fn certificate(&self, outcome: &'static str) {
+        self.certificate.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// A lease that was due: `renewed`, `checked`, `failed`, `ended`, `unread`.
+    pub fn renewal(&self, outcome: &'static str) {
+        self.renewals.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// An event: the name of it.
+    pub fn event(&self, event: &'static str) {
+        self.events.get_or_create(&EventLabel { event }).inc();
+    }
+
+    /// Reads from the cache: `shipped`, `refused`.
+    pub fn journaled(&self, outcome: &'static str, reads: u64) {
+        self.journal.get_or_create(&OutcomeLabel { outcome }).inc_by(reads);
+    }
+
+    /// A checkpoint: `consistent`, `unproven`, `unknown`.
+    pub fn checkpoint(&self, outcome: &'static str) {
+        self.checkpoints.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CallLabels {
+    method: &'static str,
+    answered_by: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EventLabel {
+    event: &'static str,
+}
+
+const LOUD_CRATES: [&str; 4] = ["hyper=warn", "hyper_util=warn", "h2=warn", "rustls=warn"];
+
+const CALLS: &str = "bursar_agent_calls";
+const READS: &str = "bursar_agent_reads";
+const BROKER_CALLS: &str = "bursar_agent_broker_calls";
+const CONNECTIONS: &str = "bursar_agent_connections";
+const CERTIFICATE: &str = "bursar_agent_certificate";
+const RENEWALS: &str = "bursar_agent_lease_renewals";
+const EVENTS: &str = "bursar_agent_events";
+const JOURNAL: &str = "bursar_agent_journal_reads";
+const CHECKPOINTS: &str = "bursar_agent_checkpoints";
+const OPEN_CONNECTIONS: &str = "bursar_agent_open_connections";
+const CACHE_ENTRIES: &str = "bursar_agent_cache_entries";
+const CACHE_BYTES: &str = "bursar_agent_cache_bytes";
+const LEASES: &str = "bursar_agent_leases";
+const JOURNAL_LINES: &str = "bursar_agent_journal_lines";
+const LISTENING: &str = "bursar_agent_listening";
+const READY: &str = "bursar_agent_ready";
+const CERTIFICATE_END: &str = "bursar_agent_certificate_end_seconds";

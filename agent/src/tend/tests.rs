@@ -1,0 +1,114 @@
+use std::time::Duration;
+
+use super::*;
+use crate::attest::Workload;
+use crate::testing::{Harness, Rig, workload};
+
+/// Reads `kv/app`, and lets 75 % of its lease pass.
+async fn due(rig: &Rig, reader: Workload) {
+    rig.broker.script.state().ttl = Duration::from_secs(20);
+    rig.read(&Arc::new(reader)).await.expect("read");
+    pass(Duration::from_secs(15)).await;
+}
+
+/// Paused only for the moment: what goes over real sockets does not wait for paused time.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+fn app() -> Workload {
+    Workload::named("app")
+}
+
+#[tokio::test]
+async fn a_lease_whose_reader_runs_is_renewed_in_its_name() {
+    let rig = Rig::new().await;
+    due(&rig, app()).await;
+    rig.tender.round().await;
+    assert_eq!(rig.broker.script.calls("renew"), 1);
+    let last = rig.broker.script.state().contexts.last().cloned();
+    assert_eq!(last.as_ref(), Some(&**workload("app").context()));
+}
+
+#[tokio::test]
+async fn a_failed_renewal_changes_nothing_and_asks_for_no_new_credential() {
+    let rig = Rig::new().await;
+    due(&rig, app()).await;
+    rig.broker.script.state().refusal = Some(Reason::LeaseNotRenewable);
+    rig.tender.round().await;
+    rig.tender.round().await;
+    assert_eq!((rig.broker.script.calls("renew"), rig.broker.script.calls("read")), (1, 1));
+    assert_eq!(rig.cache.size().entries, 1);
+}
+
+#[tokio::test]
+async fn a_lease_that_the_broker_no_longer_knows_is_dropped() {
+    let rig = Rig::new().await;
+    due(&rig, app()).await;
+    rig.broker.script.state().refusal = Some(Reason::LeaseNotFound);
+    rig.tender.round().await;
+    assert_eq!(rig.cache.size().entries, 0);
+}
+
+#[tokio::test]
+async fn a_lease_that_its_owner_may_not_renew_is_kept_to_its_end() {
+    let rig = Rig::new().await;
+    due(&rig, app()).await;
+    rig.broker.script.state().unrenewable = true;
+    rig.tender.round().await;
+    assert_eq!((rig.broker.script.calls("renew"), rig.broker.script.calls("get")), (1, 1));
+    assert_eq!(rig.cache.size().entries, 1);
+}
+
+#[tokio::test]
+async fn with_the_broker_away_many_due_leases_are_few_calls_and_all_come_again() {
+    let mut rig = Rig::new().await;
+    for number in 0..50 {
+        rig.broker.script.state().secrets.insert(format!("kv/{number}"), b"x".to_vec());
+        rig.broker.script.state().ttl = Duration::from_secs(20);
+        rig.ask(&workload("app"), Harness::read(&format!("kv/{number}"))).await.expect("read");
+    }
+    pass(Duration::from_secs(15)).await;
+    rig.broker.kill();
+    assert!(!rig.tender.round().await);
+    rig.broker.resume().await;
+    pass(Duration::from_secs(2)).await;
+    assert!(rig.tender.round().await);
+    assert_eq!(rig.broker.script.calls("renew"), 50);
+}
+
+#[tokio::test]
+async fn a_lease_whose_reader_ended_is_dropped_and_not_renewed() {
+    let rig = Rig::new().await;
+    due(&rig, Workload::ended("app")).await;
+    rig.tender.round().await;
+    assert_eq!((rig.broker.script.calls("renew"), rig.cache.size().entries), (0, 0));
+}
+
+#[tokio::test]
+async fn after_missed_events_leases_are_asked_about_a_few_at_a_time() {
+    let rig = Rig::new().await;
+    for number in 0..20 {
+        rig.broker.script.state().secrets.insert(format!("kv/{number}"), b"x".to_vec());
+        let request = Harness::read(&format!("kv/{number}"));
+        rig.ask(&workload("app"), request).await.expect("read");
+    }
+    rig.cache.missed_events();
+    rig.tender.round().await;
+    assert_eq!(rig.broker.script.calls("get"), CHECKS_PER_ROUND);
+    rig.tender.round().await;
+    assert_eq!(rig.broker.script.calls("get"), 20);
+    assert_eq!(rig.broker.script.calls("read"), 20);
+}
+
+#[tokio::test]
+async fn a_lease_that_is_found_to_be_over_is_dropped() {
+    let rig = Rig::new().await;
+    rig.read(&workload("app")).await.expect("read");
+    rig.broker.script.state().leases.clear();
+    rig.cache.missed_events();
+    rig.tender.round().await;
+    assert_eq!(rig.cache.size().entries, 0);
+}

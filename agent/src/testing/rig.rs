@@ -1,0 +1,90 @@
+//! The inside of an agent, piece by piece, beside a fake broker. Time moves when the test says so.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bursar_core::clock::TestClock;
+use bursar_core::tasks::Tasks;
+use bursar_proto::v1::SecretsReadRequest;
+use http::HeaderMap;
+use tonic::Status;
+
+use super::{FakeBroker, Harness};
+use crate::answer::{Answers, Call};
+use crate::attest::Workload;
+use crate::cache::Cache;
+use crate::config::{CacheLimits, OnOutage};
+use crate::journal::Journal;
+use crate::telemetry::Metrics;
+use crate::tend::Tender;
+use crate::upstream::Upstream;
+
+pub(crate) struct Rig {
+    pub(crate) broker: FakeBroker,
+    pub(crate) clock: Arc<TestClock>,
+    pub(crate) cache: Arc<Cache>,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) upstream: Arc<Upstream>,
+    pub(crate) answers: Arc<Answers>,
+    pub(crate) tender: Tender,
+    pub(crate) tasks: Tasks,
+    pub(crate) metrics: Metrics,
+}
+
+impl Rig {
+    /// Everything is fresh for 30 s, and served through an outage.
+    pub(crate) async fn new() -> Self {
+        Self::with(OnOutage::Serve, 1024).await
+    }
+
+    pub(crate) async fn with(on_outage: OnOutage, journal_lines: usize) -> Self {
+        let broker = FakeBroker::start().await;
+        let clock = Arc::new(TestClock::new());
+        broker.script.state().clock = Arc::clone(&clock) as _;
+        let (tasks, metrics) = (Tasks::new(), Metrics::default());
+        let limits =
+            CacheLimits { bytes: 1024 * 1024, entries: 100, fresh_for: Duration::from_secs(30), on_outage };
+        let cache = Arc::new(Cache::new(limits, Arc::clone(&clock) as _));
+        cache.listening(true);
+        let journal = Arc::new(Journal::with_capacity(Arc::clone(&clock) as _, journal_lines));
+        let upstream = Arc::new(Upstream::new(Duration::from_secs(10), metrics.clone()));
+        let tls = bursar_sdk::Tls {
+            ca_pem: broker.authority.root_pem.clone().into_bytes(),
+            identity: None,
+            server_name: None,
+        };
+        let address = bursar_sdk::Address::parse(&broker.url()).expect("address");
+        upstream.replace(bursar_sdk::channel_lazy(&address, Some(&tls)).expect("channel"));
+        let answers = Answers::new(
+            Arc::clone(&cache),
+            Arc::clone(&journal),
+            Arc::clone(&upstream),
+            metrics.clone(),
+            tasks.clone(),
+        );
+        let tender = Tender::new(Arc::clone(&cache), Arc::clone(&upstream), metrics.clone());
+        Self { broker, clock, cache, journal, upstream, answers: Arc::new(answers), tender, tasks, metrics }
+    }
+
+    pub(crate) fn call(caller: &Arc<Workload>) -> Call {
+        Call::new(Arc::clone(caller), &HeaderMap::new())
+    }
+
+    /// Reads `kv/app` and says whether it is what the store has.
+    pub(crate) async fn read(&self, caller: &Arc<Workload>) -> Result<String, Status> {
+        self.ask(caller, Harness::read("kv/app")).await
+    }
+
+    pub(crate) async fn ask(
+        &self,
+        caller: &Arc<Workload>,
+        request: SecretsReadRequest,
+    ) -> Result<String, Status> {
+        let mut read = self.answers.read(&Self::call(caller), request).await?;
+        Ok(String::from_utf8(read.take_value().expose().to_vec()).expect("text"))
+    }
+}
+
+pub(crate) fn workload(name: &str) -> Arc<Workload> {
+    Arc::new(Workload::named(name))
+}

@@ -1,0 +1,209 @@
+//! The way to the broker: one channel, which is replaced when the node has a new certificate.
+//!
+//! Whoever makes a call takes the channel of that moment. Calls that are under way on one that was replaced end there,
+//! and its connection closes after the last of them.
+//!
+//! What comes back is told apart once, here: an answer of the broker, a refusal included, must be obeyed; only where
+//! there was none may the cache speak for it. An answer that says that a store or the ledger is down is an answer: the
+//! broker knows what its configuration allows in that case.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bursar_core::retry::Transient;
+use bursar_proto::Reason;
+use bursar_sdk::ConnectError;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tonic::transport::Channel;
+use tonic::{Code, Response, Status};
+use tonic_types::StatusExt;
+
+use crate::telemetry::Metrics;
+
+/// The channel of the moment.
+#[derive(Debug)]
+pub struct Upstream {
+    channel: watch::Sender<Option<Channel>>,
+    answered: watch::Sender<Option<Instant>>,
+    refused: Notify,
+    deadline: Duration,
+    metrics: Metrics,
+}
+
+/// Why a call came to nothing.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Failure {
+    /// The broker could not be asked, or did not answer.
+    #[error("{}", .0.message())]
+    Unreachable(Status),
+    /// It answered with this.
+    #[error("the broker refused: {} ({:?})", .0.message(), .0.code())]
+    Answered(Status),
+}
+
+impl Upstream {
+    /// Without a channel yet. A call that takes longer than `deadline` to be answered has failed.
+    pub fn new(deadline: Duration, metrics: Metrics) -> Self {
+        Self {
+            channel: watch::Sender::new(None),
+            answered: watch::Sender::new(None),
+            refused: Notify::new(),
+            deadline,
+            metrics,
+        }
+    }
+
+    /// Calls go over `channel` from now on.
+    pub fn replace(&self, channel: Channel) {
+        self.channel.send_replace(Some(channel));
+    }
+
+    /// The channel, once there is one.
+    pub fn channel(&self) -> Option<Channel> {
+        self.channel.borrow().clone()
+    }
+
+    /// Follows the channel through its replacements.
+    pub fn channels(&self) -> watch::Receiver<Option<Channel>> {
+        self.channel.subscribe()
+    }
+
+    /// How long ago the broker answered last.
+    pub fn last_answer(&self) -> Option<Duration> {
+        self.answered.borrow().map(|at| at.elapsed())
+    }
+
+    /// Waits for the next answer of the broker.
+    pub async fn answers_again(&self) {
+        let mut answered = self.answered.subscribe();
+        answered.mark_unchanged();
+        // The sender lives in `self`, so waiting cannot fail.
+        drop(answered.changed().await);
+    }
+
+    /// Waits until the broker refuses the node's certificate.
+    pub async fn refused(&self) {
+        self.refused.notified().await;
+    }
+
+    /// Makes one call.
+    ///
+    /// # Errors
+    /// [`Failure`]; it is not repeated here: whoever asked decides.
+    pub async fn ask<R, F>(&self, call: impl FnOnce(Channel) -> F) -> Result<R, Failure>
+    where
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        let Some(channel) = self.channel() else {
+            return Err(Failure::Unreachable(Status::unavailable(NO_CERTIFICATE)));
+        };
+        let answer = match tokio::time::timeout(self.deadline, call(channel)).await {
+            Ok(answer) => answer.map(Response::into_inner).map_err(Failure::of),
+            Err(_) => Err(Failure::Unreachable(Status::unavailable(NO_ANSWER))),
+        };
+        self.note(answer.as_ref().err());
+        answer
+    }
+
+    /// Takes down what came of a call.
+    pub fn note(&self, failure: Option<&Failure>) {
+        let outcome = match failure {
+            None => "ok",
+            Some(Failure::Answered(_)) => "refused",
+            Some(Failure::Unreachable(_)) => "unreachable",
+        };
+        self.metrics.broker_call(outcome);
+        if outcome != "unreachable" {
+            self.answered.send_replace(Some(Instant::now()));
+        }
+        if failure.is_some_and(Failure::is_of_certificate) {
+            self.refused.notify_one();
+        }
+    }
+}
+
+impl Failure {
+    /// Tells an answer from the lack of one. An error that arose on this side has a cause; one that was sent has none.
+    pub fn of(status: Status) -> Self {
+        let local = std::error::Error::source(&status).is_some();
+        let gone = matches!(
+            (status.code(), Reason::of(&status)),
+            (Code::Unavailable, None | Some(Reason::ShuttingDown))
+        );
+        if !local && !gone {
+            return Self::Answered(status);
+        }
+        let message = match ConnectError::within(&status) {
+            Some(error) => format!("{BROKER_AWAY}: {error}"),
+            None => BROKER_AWAY.to_owned(),
+        };
+        // The cause is kept for the log; a local caller needs the code and the words.
+        let mut told = Status::unavailable(message);
+        told.set_source(Arc::new(status));
+        Self::Unreachable(told)
+    }
+
+    /// What a local caller is told.
+    pub fn into_status(self) -> Status {
+        match self {
+            Self::Unreachable(status) | Self::Answered(status) => status,
+        }
+    }
+
+    /// Whether the same call will fail again, so that nothing may be concluded from an older answer.
+    pub fn is_final(&self) -> bool {
+        let Self::Answered(status) = self else { return false };
+        !matches!(
+            status.code(),
+            Code::Unavailable
+                | Code::DeadlineExceeded
+                | Code::ResourceExhausted
+                | Code::Aborted
+                | Code::Internal
+                | Code::Unknown
+                | Code::Cancelled
+        )
+    }
+
+    /// The reason that the broker gave.
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Answered(status) => Reason::of(status),
+            Self::Unreachable(_) => None,
+        }
+    }
+
+    fn is_of_certificate(&self) -> bool {
+        match self {
+            Self::Answered(status) => Reason::of(status) == Some(Reason::CertificateInvalid),
+            Self::Unreachable(status) => {
+                matches!(ConnectError::within(status), Some(ConnectError::CertificateRefused { .. }))
+            }
+        }
+    }
+}
+
+impl Transient for Failure {
+    fn is_transient(&self) -> bool {
+        !self.is_final()
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Answered(status) => retry_after(status),
+            Self::Unreachable(_) => None,
+        }
+    }
+}
+
+/// How long the broker asked to be left alone.
+pub(crate) fn retry_after(status: &Status) -> Option<Duration> {
+    status.get_details_retry_info()?.retry_delay
+}
+
+const NO_CERTIFICATE: &str =
+    "this node has not joined its broker yet, or its certificate has ended; the agent's log says why";
+const NO_ANSWER: &str = "the broker did not answer in time";
+const BROKER_AWAY: &str = "the broker cannot be reached from this node";

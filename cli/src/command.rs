@@ -1,0 +1,79 @@
+//! The commands, one file for each group. Every file has its arguments as they are typed, and what they do.
+
+pub(crate) mod audit;
+pub(crate) mod backend;
+pub(crate) mod completions;
+pub(crate) mod dev;
+mod doctor;
+pub(crate) mod env;
+pub(crate) mod get;
+pub(crate) mod lease;
+pub(crate) mod node;
+pub(crate) mod policy;
+pub(crate) mod run;
+pub(crate) mod secret;
+mod status;
+mod version;
+
+use std::future::Future;
+use std::process::ExitCode;
+
+use bursar_sdk::Client;
+
+use crate::arguments::{Arguments, Command};
+use crate::connection;
+use crate::error::Error;
+use crate::output::Output;
+use crate::settings::{ConnectionArguments, Folders, Settings};
+
+/// What every command needs. Settings are read only by the commands that connect: a faulty file does not keep anybody
+/// from verifying an export.
+#[derive(Debug)]
+pub(crate) struct Session {
+    connection: ConnectionArguments,
+    output: Output,
+}
+
+impl Session {
+    fn settings(&self) -> Result<Settings, Error> {
+        Settings::decide(self.connection.clone(), &Folders::of_environment())
+    }
+
+    fn client(&self) -> Result<Client, Error> {
+        connection::client(&self.settings()?)
+    }
+}
+
+/// Carries a command out.
+///
+/// # Errors
+/// [`Error`].
+pub(crate) fn carry_out(arguments: Arguments) -> Result<ExitCode, Error> {
+    let session = Session { connection: arguments.connection, output: Output::new(arguments.output) };
+    match arguments.command {
+        Command::Run(run) => run.carry_out(&session),
+        Command::Completions(completions) => completions.carry_out(),
+        Command::Version => version::carry_out(session.output),
+        Command::Get(get) => wait(get.carry_out(&session)),
+        Command::Env(env) => wait(env.carry_out(&session)),
+        Command::Secret(secret) => wait(secret.carry_out(&session)),
+        Command::Lease(lease) => wait(lease.carry_out(&session)),
+        Command::Audit(audit) => wait(audit.carry_out(&session)),
+        Command::Policy(policy) => wait(policy.carry_out(&session)),
+        Command::Node(node) => wait(node.carry_out(&session)),
+        Command::Backend(backend) => wait(backend.carry_out(&session)),
+        Command::Status => wait(status::carry_out(&session)),
+        Command::Doctor => wait(doctor::carry_out(&session)),
+        Command::Dev(dev) => wait(dev.carry_out(session.output)),
+    }
+}
+
+fn wait(work: impl Future<Output = Result<(), Error>>) -> Result<ExitCode, Error> {
+    block_on(work)?.map(|()| ExitCode::SUCCESS)
+}
+
+/// One thread is enough for one connection, and starts faster than several.
+fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(work))
+}

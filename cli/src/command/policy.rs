@@ -1,0 +1,31 @@
+//! `bursar policy`: what principals may do.
+
+mod apply;
+mod check;
+mod files;
+mod get;
+
+use clap::Subcommand;
+
+use super::Session;
+use crate::error::Error;
+
+/// What principals may do: Cedar policies and registrations, kept as a directory of files
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Get(get::Arguments),
+    Apply(apply::Arguments),
+    Validate(apply::Validate),
+    Check(check::Arguments),
+}
+
+impl Command {
+    pub(super) async fn carry_out(self, session: &Session) -> Result<(), Error> {
+        match self {
+            Self::Get(get) => get.carry_out(session).await,
+            Self::Apply(apply) => apply.carry_out(session).await,
+            Self::Validate(validate) => validate.carry_out(session).await,
+            Self::Check(check) => check.carry_out(session).await,
+        }
+    }
+}

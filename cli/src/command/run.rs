@@ -1,0 +1,208 @@
+//! `bursar run`: a program with an environment's secrets, and nothing of Bursar left around it.
+//!
+//! The program takes this process's place (execve), so signals, the terminal and the exit code are its own. That means
+//! that nothing may be left running here: the runtime, with the connection in it, is gone before. The program starts
+//! with a clean environment: what it needs is named, not inherited, and the credential by which the secrets were had is
+//! not among it.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bursar_core::settings::parse_duration;
+use bursar_sdk::{ResolveOptions, ResolvedEnvironment};
+use clap::Args;
+
+use super::Session;
+use crate::disclose;
+use crate::error::Error;
+
+/// Run a program with the variables of an environment
+///
+/// Every secret is leased before the program starts; when one cannot be had, nothing is started and all that
+/// failed are named. The program then takes this command's place: signals and exit code are its own.
+///
+/// It sees the environment's variables and, of yours, HOME, LANG, LC_*, LOGNAME, PATH, SHELL, TERM, TMPDIR, TZ
+/// and USER, with what --pass names. BURSAR_* variables are passed only when named.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(crate) struct Arguments {
+    /// The environment
+    #[arg(long, short, value_name = "NAME")]
+    env: String,
+    /// Why, for the audit record
+    #[arg(long, default_value = "", value_name = "TEXT", hide_default_value = true)]
+    reason: String,
+    /// How long the leases should last, such as `8h`; what the broker grants by default when not given
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    ttl: Option<Duration>,
+    /// Pass this variable of yours on; may be given several times
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pass: Vec<OsString>,
+    /// Pass all of your variables on, except BURSAR_*
+    #[arg(long)]
+    inherit: bool,
+    /// The program and its arguments
+    #[arg(last = true, required = true, value_name = "PROGRAM")]
+    command: Vec<OsString>,
+}
+
+impl Arguments {
+    /// Becomes the program. Comes back only when that fails.
+    ///
+    /// # Errors
+    /// [`Error::Unresolved`], [`Error::Files`], [`Error::Execute`].
+    pub(super) fn carry_out(self, session: &Session) -> Result<ExitCode, Error> {
+        let Some((program, arguments)) = self.command.split_first() else {
+            return Err(Error::Usage("no program is given".to_owned()));
+        };
+        let named = program.to_string_lossy().into_owned();
+        let resolved = super::block_on(self.resolve(session, &named))??;
+        if !resolved.files.is_empty() {
+            let files = resolved.files.into_iter().map(|file| file.path).collect();
+            return Err(Error::Files { environment: self.env, files });
+        }
+        let variables = self.variables(std::env::vars_os(), resolved);
+        let mut command = std::process::Command::new(program);
+        command.args(arguments).env_clear().envs(variables);
+        Err(Error::Execute { program: named, source: command.exec() })
+    }
+
+    async fn resolve(&self, session: &Session, program: &str) -> Result<ResolvedEnvironment, Error> {
+        let options = ResolveOptions { ttl: self.ttl, reason: self.reason.clone(), instance: String::new() };
+        let resolved = session.client()?.resolve(&self.env, &options).await;
+        resolved.map_err(|source| match source {
+            source @ bursar_sdk::Error::Refused(_) => {
+                Error::Unresolved { environment: self.env.clone(), program: program.to_owned(), source }
+            }
+            other => Error::Call(other),
+        })
+    }
+
+    /// What the program sees; the environment wins over what is passed.
+    fn variables(
+        &self,
+        own: impl Iterator<Item = (OsString, OsString)>,
+        resolved: ResolvedEnvironment,
+    ) -> BTreeMap<OsString, OsString> {
+        let mut variables: BTreeMap<_, _> = own.filter(|(name, _)| self.passes(name)).collect();
+        for variable in resolved.variables {
+            variables.insert(OsString::from(variable.name), disclose::to_variable(&variable.value));
+        }
+        variables
+    }
+
+    fn passes(&self, name: &OsStr) -> bool {
+        if self.pass.iter().any(|passed| passed == name) {
+            return true;
+        }
+        let bytes = name.as_bytes();
+        if bytes.starts_with(b"BURSAR_") {
+            return false;
+        }
+        self.inherit || bytes.starts_with(b"LC_") || PASSED.iter().any(|passed| *passed == name)
+    }
+}
+
+/// What a program needs to run at all, and to speak to its user.
+const PASSED: [&str; 9] = ["HOME", "LANG", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER"];
+
+const EXAMPLES: &str = "\
+Examples:
+  bursar run --env payments/prod -- ./server --port 8080
+  bursar run --env payments/prod --reason 'ticket 4711' --ttl 1h -- psql
+  bursar run --env payments/dev --pass SSH_AUTH_SOCK -- make test";
+
+#[cfg(test)]
+mod tests {
+    use bursar_core::Secret;
+    use bursar_sdk::{Contract, ResolvedVariable};
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Typed {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    fn typed(arguments: &[&str]) -> Result<Arguments, clap::Error> {
+        let all = ["run", "--env", "shop"].iter().chain(arguments);
+        Typed::try_parse_from(all).map(|typed| typed.arguments)
+    }
+
+    /// The names that the program sees when all of `own` are set.
+    fn seen(options: &[&str], own: &[&str]) -> Vec<String> {
+        let arguments: Vec<_> = options.iter().copied().chain(["--", "app"]).collect();
+        let arguments = typed(&arguments).expect("arguments");
+        let own = own.iter().map(|name| (OsString::from(name), OsString::from("own")));
+        let variable = ResolvedVariable {
+            name: "DB".to_owned(),
+            value: Secret::from("leased".to_owned()),
+            secret: true,
+            contract: Contract {
+                leases: Vec::new(),
+                on_change: Default::default(),
+                max_stale: None,
+                age: None,
+            },
+        };
+        let resolved = ResolvedEnvironment {
+            revision: 1,
+            variables: vec![variable],
+            files: Vec::new(),
+            leases: Vec::new(),
+        };
+        let variables = arguments.variables(own, resolved);
+        variables.iter().map(|(name, value)| format!("{}={}", name.display(), value.display())).collect()
+    }
+
+    #[test]
+    fn the_environment_is_clean_but_for_the_documented_list() {
+        let own = ["PATH", "LC_TIME", "AWS_SECRET_ACCESS_KEY", "BURSAR_KEY", "LD_PRELOAD"];
+        assert_eq!(seen(&[], &own), ["DB=leased", "LC_TIME=own", "PATH=own"]);
+    }
+
+    #[test]
+    fn what_is_named_is_passed_whatever_it_is() {
+        let own = ["EDITOR", "BURSAR_ADDRESS", "OTHER"];
+        let options = ["--pass", "EDITOR,BURSAR_ADDRESS"];
+        assert_eq!(seen(&options, &own), ["BURSAR_ADDRESS=own", "DB=leased", "EDITOR=own"]);
+    }
+
+    #[test]
+    fn inheriting_leaves_bursars_own_configuration_out() {
+        assert_eq!(seen(&["--inherit"], &["EDITOR", "BURSAR_KEY"]), ["DB=leased", "EDITOR=own"]);
+    }
+
+    #[test]
+    fn the_environment_wins_over_what_is_passed() {
+        assert_eq!(seen(&["--inherit"], &["DB"]), ["DB=leased"]);
+    }
+
+    #[test]
+    fn the_documented_list_is_the_one_in_the_help() {
+        use clap::CommandFactory;
+        let help = Typed::command().get_long_about().map(ToString::to_string).unwrap_or_default();
+        let missing: Vec<_> = PASSED.iter().filter(|name| !help.contains(**name)).collect();
+        assert!(missing.is_empty(), "{missing:?}");
+    }
+
+    #[test]
+    fn a_program_is_needed_and_keeps_its_options() {
+        assert!(typed(&[]).is_err());
+        assert!(typed(&["app"]).is_err());
+        let arguments = typed(&["--", "app", "--env", "other"]).expect("arguments");
+        assert_eq!(arguments.env, "shop");
+        assert_eq!(arguments.command, ["app", "--env", "other"]);
+    }
+
+    #[test]
+    fn a_ttl_that_is_no_duration_is_refused() {
+        assert!(typed(&["--ttl", "soon", "--", "app"]).is_err());
+    }
+}

@@ -1,0 +1,117 @@
+use bursar_core::tlog::{Checkpoint, ReplayError, Signer};
+
+use super::*;
+
+/// PKCS#8 of an Ed25519 key that signs nothing but tests.
+fn signer(name: &str) -> Signer {
+    let document = ring_key();
+    Signer::from_pkcs8(name, &document).expect("key")
+}
+
+fn ring_key() -> Vec<u8> {
+    // RFC 8410, section 10.3, with the public key of the RFC's example.
+    data_encoding::HEXLOWER
+        .decode(
+            b"3053020101300506032b657004220420d4ee72dbf913584ad5b6d8f1f769f8ad3afe7c28cbf1d4fbe097a88f44755842a1230321\
+0019bf44096984cdfe8541bac167dc3b96c85086aa30b6b6cb0c5c38ad703166e1",
+        )
+        .expect("hex")
+}
+
+fn records(count: u64) -> Vec<String> {
+    (0..count).map(|seq| format!("{{\"seq\":{seq},\"action\":\"read\"}}")).collect()
+}
+
+fn note(records: &[String], signer: &Signer) -> String {
+    let mut log = LogVerifier::new(signer.verifier().clone());
+    records.iter().for_each(|record| log.push(record.as_bytes()));
+    Checkpoint::sign(log.head(), signer).to_string()
+}
+
+fn file(records: &[String], note: &str, signer: &Signer) -> String {
+    let trailer = Trailer { checkpoint: note.to_owned(), key: signer.verifier().to_string() };
+    let trailer = serde_json::to_string(&trailer).expect("json");
+    records.iter().chain([&trailer]).map(|line| format!("{line}\n")).collect()
+}
+
+fn check(text: &str) -> Result<Verified, Error> {
+    let verification = Verification::new(signer("log").verifier().clone(), true);
+    verify(text.as_bytes(), Path::new("export"), verification, || {})
+}
+
+#[test]
+fn a_whole_export_is_verified() {
+    let records = records(20);
+    let signer = signer("log");
+    let verified = check(&file(&records, &note(&records, &signer), &signer)).expect("verified");
+    assert_eq!((verified.records, verified.origin.as_str()), (20, "log"));
+}
+
+#[test]
+fn the_claimed_key_is_found() {
+    let signer = signer("log");
+    let text = file(&records(2), &note(&records(2), &signer), &signer);
+    let key = claimed_key(text.as_bytes(), Path::new("export")).expect("key");
+    assert_eq!(key, signer.verifier().to_string());
+}
+
+#[test]
+fn one_changed_byte_is_found() {
+    let records = records(20);
+    let signer = signer("log");
+    let text = file(&records, &note(&records, &signer), &signer).replacen("read", "reed", 1);
+    assert!(matches!(
+        check(&text),
+        Err(Error::Unverified { place: None, source: ReplayError::RootMismatch { size: 20 } })
+    ));
+}
+
+#[test]
+fn a_missing_record_is_found_and_its_place_is_told() {
+    let all = records(20);
+    let signer = signer("log");
+    let mut rest = all.clone();
+    rest.remove(7);
+    let Err(Error::Unverified { place: Some(place), .. }) =
+        check(&file(&rest, &note(&all, &signer), &signer))
+    else {
+        panic!("instead of a place");
+    };
+    assert_eq!(place, "record 8 stands in the place of record 7, line 8");
+}
+
+#[test]
+fn an_export_without_its_end_is_told() {
+    let records = records(3);
+    let signer = signer("log");
+    let text = file(&records, &note(&records, &signer), &signer);
+    let lines: Vec<_> = text.lines().collect();
+    let cut = format!("{}\n", lines[..3].join("\n"));
+    assert!(matches!(check(&cut), Err(Error::Export(what)) if what.contains("no checkpoint")));
+    assert!(matches!(check(text.trim_end()), Err(Error::Export(what)) if what.contains("does not end")));
+}
+
+#[test]
+fn nothing_may_follow_the_checkpoint() {
+    let records = records(3);
+    let signer = signer("log");
+    let text = file(&records, &note(&records, &signer), &signer) + "{\"seq\":3}\n";
+    assert!(matches!(check(&text), Err(Error::Export(what)) if what.contains("follows")));
+}
+
+#[test]
+fn another_key_is_told() {
+    let records = records(3);
+    let other = signer("other");
+    assert!(matches!(
+        check(&file(&records, &note(&records, &other), &other)),
+        Err(Error::Unverified { source: ReplayError::UnknownSigner { .. }, .. })
+    ));
+}
+
+#[test]
+fn what_is_no_export_is_told() {
+    assert!(matches!(check(""), Err(Error::Export(_))));
+    assert!(matches!(check("{\"checkpoint\": 1}\n"), Err(Error::Export(_))));
+    assert!(check(&"x".repeat(3_000_000)).is_err());
+}

@@ -1,0 +1,182 @@
+//! What to do next, for each error that something can be done about. One line, in the imperative.
+
+use bursar_proto::Reason;
+use bursar_sdk::{ConnectError, Refusal};
+use tonic::Code;
+
+use crate::error::Error;
+
+/// The hint for an error.
+pub(crate) fn of(error: &Error) -> Option<&'static str> {
+    match error {
+        Error::Call(error) | Error::Unresolved { source: error, .. } => of_call(error),
+        Error::Configuration { .. } => Some("correct the file, or move it away"),
+        Error::HalfAnIdentity => Some("give both: --cert FILE --key FILE, or BURSAR_CERT and BURSAR_KEY"),
+        Error::OpenKey { .. } => Some("make it yours alone: `chmod 600 FILE`"),
+        Error::SecretOnTerminal => Some("pipe it into a program or a file, or add --show"),
+        Error::Unconfirmed => Some("look first with --dry-run, then add --yes"),
+        Error::Files { .. } => {
+            Some("use an environment with variables only; files are delivered in a later release")
+        }
+        Error::Execute { .. } => Some("put the program after `--`, by a path or a name in PATH"),
+        Error::Policies { .. } => Some("nothing was changed; correct the files and try again"),
+        Error::WouldNotResolve { .. } => Some("`bursar env explain NAME` shows every entry"),
+        Error::Unverified { .. } => {
+            Some("keep this export and the broker's data as they are, and find out who could write to them")
+        }
+        Error::VerifierKey(_) => Some("it is in `bootstrap/audit.vkey` of the broker's data directory"),
+        Error::Start { .. } => {
+            Some("it has to be in the directory of this program; build or install all of Bursar")
+        }
+        _ => None,
+    }
+}
+
+fn of_call(error: &bursar_sdk::Error) -> Option<&'static str> {
+    match error {
+        bursar_sdk::Error::Connect { source, .. } => of_connection(source),
+        bursar_sdk::Error::Refused(refusal) => of_refusal(refusal),
+        bursar_sdk::Error::Interrupted { .. } | bursar_sdk::Error::Deadline { .. } => {
+            Some("what was asked for may have been done; look before you repeat it")
+        }
+        _ => None,
+    }
+}
+
+fn of_connection(error: &ConnectError) -> Option<&'static str> {
+    let hint = match error {
+        ConnectError::NoAuthority | ConnectError::NoCertificate { what: "certificate authority" } => {
+            "give the broker's authority: --ca FILE or BURSAR_CA; it is `bootstrap/ca.pem` of the broker's data"
+        }
+        ConnectError::NoCertificate { .. } | ConnectError::NoKey | ConnectError::Identity(_) => {
+            "check that --cert and --key name the files of one certificate and its key, in PEM"
+        }
+        ConnectError::SocketMissing { .. } => {
+            "start the agent, or name a broker by --address https://HOST:PORT or BURSAR_ADDRESS"
+        }
+        ConnectError::SocketForbidden { .. } => {
+            "ask for access to the socket's group, or see the agent's `socket_mode`"
+        }
+        ConnectError::NobodyListens => "check that the broker runs and that the port is right",
+        ConnectError::Unresolved { .. } => "check the spelling of the host",
+        ConnectError::TimedOut { .. } => "check the host, the port, and firewalls in between",
+        ConnectError::ServerExpired => {
+            "the broker renews its certificate when it starts: restart it, and check its clock"
+        }
+        ConnectError::ServerNotYetValid => "check the clocks of this machine and of the broker",
+        ConnectError::ServerUnknownAuthority => {
+            "check that --ca is the authority of this very broker; each has its own"
+        }
+        ConnectError::ServerOtherName => {
+            "use a name that the certificate is for, or add this one to `tls.names` of the broker"
+        }
+        ConnectError::CertificateRefused { alert } => return Some(of_alert(alert)),
+        _ => return None,
+    };
+    Some(hint)
+}
+
+fn of_alert(alert: &str) -> &'static str {
+    match alert {
+        "CertificateRequired" => {
+            "give a client certificate: --cert FILE --key FILE, or BURSAR_CERT and BURSAR_KEY"
+        }
+        "CertificateExpired" => {
+            "the client certificate has expired: get a new one from whoever runs the broker"
+        }
+        "UnknownCA" | "DecryptError" => {
+            "the client certificate is by an authority that this broker does not know"
+        }
+        _ => "get a new client certificate from whoever runs the broker",
+    }
+}
+
+fn of_refusal(refusal: &Refusal) -> Option<&'static str> {
+    let Some(reason) = refusal.reason else {
+        return (refusal.code == Code::Unimplemented)
+            .then_some("an agent does not answer this: name the broker by --address https://HOST:PORT");
+    };
+    let hint = match reason {
+        Reason::ReferenceMalformed => {
+            "write BACKEND/PATH[#FIELD][@VERSION], such as local/payments/db#password"
+        }
+        Reason::BackendUnknown => "`bursar backend list` shows the backends there are",
+        Reason::SecretNotFound => "check the path; `bursar secret list BACKEND` shows what a local store has",
+        Reason::FieldNotFound => "leave `#FIELD` out to read all fields as one JSON object",
+        Reason::VersionNotFound => "leave `@VERSION` out for the newest version",
+        Reason::AccessDenied => "`bursar policy check` says why, to those who may ask it",
+        Reason::Unauthenticated => {
+            "give a client certificate: --cert FILE --key FILE, or call through this machine's agent"
+        }
+        Reason::CertificateInvalid => "get a new client certificate from whoever runs the broker",
+        Reason::JoinTokenInvalid => {
+            "make another with `bursar node token NAME`; each works once, for a short time"
+        }
+        Reason::EnvironmentNotFound => "`bursar env list` shows the environments you may see",
+        Reason::EnvironmentInvalid => "`bursar env explain NAME` shows what each entry is made of",
+        Reason::EnvironmentCycle => "take one link out of the circle",
+        Reason::RevisionConflict => "somebody else changed it: look at it again, then decide",
+        Reason::LeaseNotFound => "`bursar lease list` shows the leases you may see",
+        Reason::LeaseNotRenewable => "read the secret again for a new lease",
+        Reason::BackendUnavailable | Reason::BackendTimeout => {
+            "`bursar backend list` shows which stores are well"
+        }
+        Reason::BackendSealed => "an operator has to unseal the store",
+        Reason::BackendDenied => {
+            "the broker's own login at the store lacks a right: tell whoever runs the broker"
+        }
+        Reason::BackendThrottled => "the store asks for fewer calls: wait, then try again",
+        Reason::BackendMalformed | Reason::BackendMisconfigured | Reason::Internal => {
+            "tell whoever runs the broker; the request id finds this in its log"
+        }
+        Reason::LedgerUnavailable | Reason::ShuttingDown => "try again in a moment",
+        Reason::LedgerFull => "make room on the broker's disk; `bursar status` shows when it has recovered",
+        Reason::QuotaExceeded => "`bursar lease top` shows who holds most; revoke what is not needed",
+        Reason::PolicyInvalid => "`bursar policy validate` shows every fault",
+        Reason::NodeUnknown => "`bursar node list` shows the nodes there are",
+        Reason::RegistrationMissing => {
+            "add a registration for this workload to `registrations.toml`, then `bursar policy apply`"
+        }
+        Reason::NotImplemented => "a later release does this",
+        _ => return None,
+    };
+    Some(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(reason: Option<Reason>, code: Code) -> Refusal {
+        Refusal {
+            code,
+            reason,
+            message: String::new(),
+            request_id: None,
+            violations: Vec::new(),
+            retry_after: None,
+        }
+    }
+
+    #[test]
+    fn every_reason_that_a_person_can_act_on_has_a_hint() {
+        let silent = [Reason::RequestInvalid, Reason::RequestTooLarge];
+        for reason in Reason::ALL {
+            let hint = of_refusal(&refusal(Some(reason), reason.code()));
+            assert_eq!(hint.is_none(), silent.contains(&reason), "{reason}: {hint:?}");
+        }
+    }
+
+    #[test]
+    fn a_call_that_an_agent_does_not_answer_points_to_the_broker() {
+        let hint = of_refusal(&refusal(None, Code::Unimplemented));
+        assert!(hint.is_some_and(|hint| hint.contains("--address")));
+    }
+
+    #[test]
+    fn a_refused_certificate_says_what_it_lacks() {
+        let hint = |alert: &str| of_connection(&ConnectError::CertificateRefused { alert: alert.to_owned() });
+        assert!(hint("CertificateRequired").is_some_and(|hint| hint.contains("--cert")));
+        assert!(hint("CertificateExpired").is_some_and(|hint| hint.contains("expired")));
+    }
+}

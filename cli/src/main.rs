@@ -1,0 +1,37 @@
+//! The one command that people type: arguments in, a result on standard output, words on standard error, and an exit
+//! code that says what kind of failure it was.
+//!
+//! A command is typed ([`arguments`]), checked (each module of [`command`] turns its arguments into what it means),
+//! then carried out over one connection, by one thread: nothing here does two things at once. `bursar run` is the
+//! exception to the shape: it ends by becoming the program it was asked to run, once the runtime is gone.
+
+mod arguments;
+mod command;
+mod connection;
+mod disclose;
+mod error;
+mod export;
+mod hint;
+mod input;
+mod output;
+mod page;
+mod progress;
+mod report;
+mod settings;
+mod table;
+mod terminal;
+mod text;
+mod view;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::arguments::Arguments;
+
+fn main() -> ExitCode {
+    match command::carry_out(Arguments::parse()) {
+        Ok(code) => code,
+        Err(error) => report::failure(&error),
+    }
+}

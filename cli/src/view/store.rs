@@ -1,0 +1,107 @@
+use bursar_proto::convert::WireError;
+use bursar_proto::v1;
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::time;
+use crate::output::{Details, Row};
+use crate::table::{Cell, Column, cut, whole};
+use crate::text;
+
+/// A name in a folder of a local store.
+#[derive(Debug, Serialize)]
+pub(crate) struct NameView {
+    name: String,
+    folder: bool,
+}
+
+impl From<String> for NameView {
+    fn from(name: String) -> Self {
+        Self { folder: name.ends_with('/'), name }
+    }
+}
+
+impl Row for NameView {
+    const COLUMNS: &'static [Column] = &[cut("NAME")];
+
+    fn cells(&self, _: Timestamp) -> Vec<Cell> {
+        vec![Cell::new(&self.name)]
+    }
+}
+
+/// One version of a secret, without its value.
+#[derive(Debug, Serialize)]
+pub(crate) struct VersionView {
+    version: u64,
+    created_at: Option<Timestamp>,
+    deleted: bool,
+}
+
+impl TryFrom<v1::SecretVersion> for VersionView {
+    type Error = WireError;
+
+    fn try_from(version: v1::SecretVersion) -> Result<Self, WireError> {
+        Ok(Self {
+            version: version.version,
+            created_at: time("created_at", version.created_at)?,
+            deleted: version.deleted,
+        })
+    }
+}
+
+impl VersionView {
+    fn state(&self) -> Cell {
+        if self.deleted { Cell::doubtful("deleted") } else { Cell::good("readable") }
+    }
+}
+
+impl Row for VersionView {
+    const COLUMNS: &'static [Column] = &[whole("VERSION"), whole("STATE"), whole("WRITTEN")];
+
+    fn cells(&self, now: Timestamp) -> Vec<Cell> {
+        vec![
+            Cell::new(self.version.to_string()),
+            self.state(),
+            Cell::maybe(self.created_at.map(|at| text::relative(at, now))),
+        ]
+    }
+}
+
+/// What is known of a secret besides its value.
+#[derive(Debug, Serialize)]
+pub(crate) struct SecretView {
+    reference: String,
+    newest: VersionView,
+    versions: u64,
+    created_at: Option<Timestamp>,
+}
+
+impl TryFrom<v1::LocalStoreGetMetadataResponse> for SecretView {
+    type Error = WireError;
+
+    fn try_from(response: v1::LocalStoreGetMetadataResponse) -> Result<Self, WireError> {
+        let newest = response.newest.ok_or(WireError::Missing { field: "newest" })?;
+        Ok(Self {
+            reference: response.reference,
+            newest: newest.try_into()?,
+            versions: response.versions,
+            created_at: time("created_at", response.created_at)?,
+        })
+    }
+}
+
+impl Details for SecretView {
+    fn details(&self, now: Timestamp) -> Vec<(&'static str, Cell)> {
+        let at = |time: Option<Timestamp>| {
+            Cell::maybe(time.map(|time| format!("{} ({})", text::time(time), text::relative(time, now))))
+        };
+        vec![
+            ("secret", Cell::new(&self.reference)),
+            ("newest version", Cell::new(self.newest.version.to_string())),
+            ("state", self.newest.state()),
+            ("written", at(self.newest.created_at)),
+            ("versions kept", Cell::new(self.versions.to_string())),
+            ("oldest written", at(self.created_at)),
+        ]
+    }
+}

@@ -1,0 +1,135 @@
+//! The rules of the house that no lint knows: which crate may know which, where secrets are opened, how long files are.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+/// What each crate may depend on among our own. Dependencies point one way; agent and broker never see each other, and
+/// core sees nobody.
+const HOUSE: &[(&str, &[&str])] = &[
+    ("bursar-core", &[]),
+    ("bursar-proto", &["bursar-core"]),
+    ("bursar-backend-local", &["bursar-core"]),
+    ("bursar-backend-vault", &["bursar-core"]),
+    ("bursar-broker", &["bursar-core", "bursar-proto", "bursar-backend-local", "bursar-backend-vault"]),
+    ("bursar-sdk", &["bursar-core", "bursar-proto"]),
+    ("bursar-agent", &["bursar-core", "bursar-proto", "bursar-sdk"]),
+    ("bursar", &["bursar-core", "bursar-proto", "bursar-sdk"]),
+    ("bursar-tests", &[]),
+    ("bursar-bench", &["bursar-core", "bursar-proto", "bursar-sdk", "bursar-tests"]),
+    ("xtask", &["bursar-tests"]),
+];
+
+/// The files that open a secret. A new one belongs here only after somebody has asked why it has to.
+const OPENERS: &[&str] = &[
+    "agent/src/node/credential.rs",
+    "agent/src/node/keep.rs",
+    "broker/backends/local/src/keys.rs",
+    "broker/backends/local/src/payload.rs",
+    "broker/backends/vault/src/token.rs",
+    "broker/src/environment/render.rs",
+    "broker/src/identity/authority.rs",
+    "broker/src/init.rs",
+    "broker/src/keys.rs",
+    "broker/src/membership.rs",
+    "broker/src/seal.rs",
+    "cli/src/disclose.rs",
+    "core/src/secret.rs",
+    "proto/src/convert/secret.rs",
+    "sdk/rust/src/connect/tls.rs",
+    "sdk/rust/src/handle.rs",
+];
+
+#[test]
+fn dependencies_point_one_way() -> Result<()> {
+    let output =
+        Command::new(env!("CARGO")).args(["metadata", "--no-deps", "--format-version=1"]).output()?;
+    ensure!(output.status.success(), "`cargo metadata` failed");
+    let metadata: Value = serde_json::from_slice(&output.stdout)?;
+    let packages = metadata.get("packages").and_then(Value::as_array).context("no packages")?;
+    let name = |value: &Value| value.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let ours: BTreeSet<String> = packages.iter().map(name).collect();
+    let allowed: BTreeMap<&str, &[&str]> = HOUSE.iter().copied().collect();
+    for package in packages {
+        let this = name(package);
+        let may =
+            allowed.get(this.as_str()).with_context(|| format!("`{this}` is not in HOUSE; put it there"))?;
+        let needs = package.get("dependencies").and_then(Value::as_array).context("no dependencies")?;
+        for need in needs.iter().filter(|need| need.get("kind").is_none_or(Value::is_null)) {
+            let other = name(need);
+            ensure!(
+                !ours.contains(&other) || may.contains(&other.as_str()),
+                "`{this}` may not depend on `{other}`: see ARCHITECTURE.md for who may know whom"
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn secrets_are_opened_in_few_known_files() -> Result<()> {
+    let mut found = BTreeSet::new();
+    for (path, text) in sources()? {
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let is_test = path.contains("tests") || path.ends_with("fake.rs") || path.ends_with("testing.rs");
+        if !is_test && (code.contains(".expose()") || code.contains("Secret::expose")) {
+            found.insert(path);
+        }
+    }
+    let known: BTreeSet<String> = OPENERS.iter().map(ToString::to_string).collect();
+    let new: Vec<_> = found.difference(&known).collect();
+    let gone: Vec<_> = known.difference(&found).collect();
+    ensure!(new.is_empty(), "these files open a secret: {new:?}; if they must, put them into OPENERS");
+    ensure!(gone.is_empty(), "these files open no secret any more: {gone:?}; take them out of OPENERS");
+    Ok(())
+}
+
+#[test]
+fn no_file_is_longer_than_800_lines() -> Result<()> {
+    let long: Vec<_> = sources()?.into_iter().filter(|(_, text)| text.lines().count() > 800).collect();
+    let names: Vec<_> = long.iter().map(|(path, _)| path).collect();
+    ensure!(long.is_empty(), "split these by what they do: {names:?}");
+    Ok(())
+}
+
+#[test]
+fn one_tls_stack_and_no_other() -> Result<()> {
+    let lock = std::fs::read_to_string(root()?.join("Cargo.lock"))?;
+    for refused in ["aws-lc-sys", "aws-lc-rs", "openssl-sys", "native-tls"] {
+        ensure!(
+            !lock.contains(&format!("name = \"{refused}\"")),
+            "`{refused}` is in Cargo.lock; find who brings it by `cargo tree -i {refused}`"
+        );
+    }
+    Ok(())
+}
+
+/// Every source file of ours under version control or about to be, by its path from the root.
+fn sources() -> Result<Vec<(String, String)>> {
+    let root = root()?;
+    let mut left = vec![root.clone()];
+    let mut sources = Vec::new();
+    while let Some(directory) = left.pop() {
+        for entry in std::fs::read_dir(&directory)? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if path.is_dir() {
+                if name != "target" && !name.starts_with('.') {
+                    left.push(path);
+                }
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let from_root = path.strip_prefix(&root)?.to_string_lossy().into_owned();
+                sources.push((from_root, std::fs::read_to_string(&path)?));
+            }
+        }
+    }
+    Ok(sources)
+}
+
+fn root() -> Result<PathBuf> {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    Ok(tests.parent().context("the tests have no workspace above them")?.to_owned())
+}
