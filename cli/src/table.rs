@@ -38,7 +38,7 @@ impl Cell {
 
     /// Text that may be missing.
     pub(crate) fn maybe(text: Option<impl AsRef<str>>) -> Self {
-        text.map(Self::new).unwrap_or_else(|| Self::new("-"))
+        text.map_or_else(|| Self::new("-"), Self::new)
     }
 
     pub(crate) fn good(text: impl AsRef<str>) -> Self {

@@ -61,7 +61,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     let [first, second, ..] = leases.as_slice() else {
         anyhow::bail!("two leases were expected, {} are there", leases.len());
     };
-    stage.say("One lease is renewed by its holder, one is taken back.");
+    stage.say("One lease is extended, one is taken back.");
     stage.bursar(&["lease", "renew", first, "--ttl", "30m"])?;
     stage.bursar(&["lease", "revoke", second, "--reason", "the demo takes it back"])?;
     stage.bursar(&["lease", "list"])?;

@@ -36,7 +36,10 @@ impl Workspace {
         // would be run again, and all that stands on them compiled again, each time xtask and a shell take turns.
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
-            if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") || text == "CARGO_BIN_NAME" {
+            if text.starts_with("CARGO_PKG_")
+                || text.starts_with("CARGO_MANIFEST_")
+                || text == "CARGO_BIN_NAME"
+            {
                 cargo.env_remove(name);
             }
         }

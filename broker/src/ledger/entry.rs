@@ -135,9 +135,6 @@ pub enum Outcome {
     Done,
 }
 
-/// How many ids a bulk revocation names.
-pub const REVOKED_IDS: usize = 1024;
-
 /// The kinds of named bytes that the ledger keeps beside the leases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ObjectKind {
@@ -207,3 +204,6 @@ impl fmt::Debug for Change {
         }
     }
 }
+
+/// How many ids a bulk revocation names.
+pub const REVOKED_IDS: usize = 1024;

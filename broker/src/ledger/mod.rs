@@ -71,6 +71,7 @@ impl Ledger {
     ///
     /// # Errors
     /// [`OpenError`], which says what an operator has to do.
+    #[tracing::instrument(skip_all, fields(path = %config.path.display()))]
     pub fn open(config: LedgerConfig, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let files = Arc::new(Files::open(&config.path)?);
         let connection = sqlite::writer(&config.path)?;
@@ -327,6 +328,7 @@ impl Ledger {
 
     /// Writes what is queued, leaves an empty write-ahead log behind, ends the threads and lets go of the files. Every
     /// other handle meets [`LedgerError::Closed`] from then on, for questions too.
+    #[tracing::instrument(skip_all)]
     pub async fn close(self) {
         // The connections first: one that reads an old state would keep the log from being emptied.
         self.inner.readers.close();

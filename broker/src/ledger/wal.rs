@@ -9,7 +9,7 @@
 
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
 
@@ -22,8 +22,11 @@ pub(super) struct Wal {
     turn: Arc<Mutex<()>>,
     /// The length of the log at which the writer next tries to finish the copy.
     next_try: i64,
-    /// The rows that the connection had changed when the log was last looked at.
-    looked_at: u64,
+    /// Since the log was last looked at.
+    batches: u32,
+    /// That the connection had changed then.
+    rows: u64,
+    trouble: Trouble,
 }
 
 /// The thread's side.
@@ -39,38 +42,28 @@ pub(super) struct Checkpointer {
 pub(super) fn pair(connection: Connection, files: Arc<Files>) -> (Wal, Checkpointer) {
     let (wake, woken) = sync_channel(1);
     let turn = Arc::new(Mutex::new(()));
-    let wal = Wal { wake, turn: Arc::clone(&turn), next_try: RESTART_AT, looked_at: 0 };
+    let wal = Wal {
+        wake,
+        turn: Arc::clone(&turn),
+        next_try: RESTART_AT,
+        batches: 0,
+        rows: 0,
+        trouble: Trouble::default(),
+    };
     (wal, Checkpointer { connection, files, woken, turn })
 }
 
 impl Wal {
-    /// To be called between two batches, by the connection that writes them.
-    pub(super) fn after_batch(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        let changed = connection.total_changes();
-        if changed - self.looked_at < LOOK_EVERY {
-            return Ok(());
+    /// To be called between two batches, with the connection that writes them.
+    pub(super) fn after_batch(&mut self, connection: &Connection) {
+        self.batches += 1;
+        let rows = connection.total_changes();
+        if self.batches < BATCHES && rows - self.rows < ROWS {
+            return;
         }
-        self.looked_at = changed;
-        let extent = checkpoint(connection, "NOOP")?;
-        let left = extent.frames - extent.copied;
-        if left >= COPY_AT
-            && let Err(TrySendError::Disconnected(())) = self.wake.try_send(())
-        {
-            tracing::error!("the thread that copies the write-ahead log has ended");
-        }
-        if extent.frames < RESTART_AT {
-            self.next_try = RESTART_AT;
-        } else if extent.frames >= STOP_AT {
-            let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-            checkpoint(connection, "RESTART")?;
-        } else if left <= LITTLE && extent.frames >= self.next_try {
-            self.next_try = extent.frames + LITTLE;
-            match self.turn.try_lock() {
-                Ok(_) | Err(TryLockError::Poisoned(_)) => checkpoint(connection, "PASSIVE").map(drop)?,
-                Err(TryLockError::WouldBlock) => {}
-            }
-        }
-        Ok(())
+        (self.batches, self.rows) = (0, rows);
+        let looked = self.look(connection);
+        self.trouble.note(looked);
     }
 
     /// Leaves an empty log behind, where no reader needs it.
@@ -78,23 +71,38 @@ impl Wal {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         checkpoint(connection, "TRUNCATE").map(drop)
     }
+
+    fn look(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        let extent = checkpoint(connection, "NOOP")?;
+        let left = extent.frames - extent.copied;
+        let long = extent.frames >= RESTART_AT;
+        if left > if long { LITTLE } else { COPY_AT }
+            && let Err(TrySendError::Disconnected(())) = self.wake.try_send(())
+        {
+            tracing::error!("the thread that copies the write-ahead log has ended");
+        }
+        if !long {
+            self.next_try = RESTART_AT;
+        } else if extent.frames >= STOP_AT {
+            let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            checkpoint(connection, "RESTART")?;
+        } else if left <= LITTLE && extent.frames >= self.next_try {
+            self.next_try = extent.frames + LITTLE;
+            // Where the thread has the turn, or died with it, a later batch finds the log longer.
+            if let Ok(_turn) = self.turn.try_lock() {
+                checkpoint(connection, "PASSIVE")?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Checkpointer {
     /// Copies when woken, until the writer is gone.
     pub(super) fn run(self) {
-        let mut failed = false;
+        let mut trouble = Trouble::default();
         while self.woken.recv().is_ok() {
-            match self.copy() {
-                Ok(()) => failed = false,
-                // Once, and not once a batch: what is not copied now is copied later, and until then the log grows,
-                // which its metric shows.
-                Err(error) if !failed => {
-                    failed = true;
-                    tracing::warn!(error = %error, "the write-ahead log could not be copied into the database");
-                }
-                Err(_) => {}
-            }
+            trouble.note(self.copy());
         }
     }
 
@@ -115,6 +123,26 @@ enum CopyError {
     Sync(#[from] io::Error),
 }
 
+/// Tells of copies that fail once, and not once a batch: what is not copied now is copied later, and until then the log
+/// grows, which its metric shows.
+#[derive(Debug, Default)]
+struct Trouble {
+    told: bool,
+}
+
+impl Trouble {
+    fn note<E: std::error::Error>(&mut self, copied: Result<(), E>) {
+        match copied {
+            Err(error) if !self.told => {
+                tracing::warn!(%error, "the write-ahead log could not be copied into the database");
+                self.told = true;
+            }
+            Err(_) => {}
+            Ok(()) => self.told = false,
+        }
+    }
+}
+
 /// The log's length and how much of it is in the database, in pages.
 #[derive(Debug)]
 struct Extent {
@@ -127,14 +155,15 @@ fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<Extent> {
     pragma.query_row([], |row| Ok(Extent { frames: row.get(1)?, copied: row.get(2)? }))
 }
 
-/// Rows changed between two looks at the log, which cost as much as a lease does.
-const LOOK_EVERY: u64 = 512;
+/// A look at the log costs as much as a lease does, so it is taken after so many rows, or batches: rows may be large.
+const ROWS: u64 = 512;
+const BATCHES: u32 = 8;
 /// Pages of 4 KiB not yet copied at which the thread sets to work: 32 MiB. A page that was written often meanwhile is
 /// copied once.
 const COPY_AT: i64 = 8 * 1024;
 /// Pages in the log at which it should start again from the front: 64 MiB.
 const RESTART_AT: i64 = 16 * 1024;
-/// Pages that the writer copies itself: 4 MiB.
-const LITTLE: i64 = 1024;
+/// Pages that the writer copies itself: 8 MiB.
+const LITTLE: i64 = 2 * 1024;
 /// Pages in the log that are too many: 512 MiB.
 const STOP_AT: i64 = 128 * 1024;

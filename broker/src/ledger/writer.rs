@@ -45,6 +45,7 @@ impl Order {
     }
 }
 
+/// The one that writes. The fields are dropped in their order: the files outlive the connection.
 pub(super) struct Writer {
     pub(super) queue: mpsc::Receiver<Order>,
     pub(super) connection: Connection,
@@ -65,12 +66,10 @@ impl Writer {
                 self.queue.close();
             }
             self.commit(orders.drain(..).filter_map(Order::work).unzip());
-            if let Err(error) = self.wal.after_batch(&self.connection) {
-                tracing::warn!(error = %error, "the write-ahead log could not be copied into the database");
-            }
+            self.wal.after_batch(&self.connection);
         }
         if let Err(error) = self.wal.finish(&self.connection) {
-            tracing::warn!(error = %error, "the write-ahead log could not be emptied");
+            tracing::warn!(%error, "the write-ahead log could not be emptied");
         }
     }
 

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use bursar_core::LeaseState;
 use bursar_core::audit::Action;
 
-use super::super::{Change, Entry};
-use super::{Fixture, open, signer, within};
+use super::super::{Change, Entry, ObjectKind};
+use super::{Fixture, open, signer, spiffe, within};
 
 #[tokio::test]
 async fn what_was_committed_is_in_the_files_at_that_moment() {
@@ -71,6 +71,26 @@ async fn the_write_ahead_log_is_empty_after_closing() {
     assert!(fs::metadata(&wal).expect("log").len() > 0);
     within(fixture.ledger.clone().close()).await;
     assert!(fs::metadata(&wal).map_or(0, |metadata| metadata.len()) == 0);
+}
+
+#[tokio::test]
+async fn the_write_ahead_log_stays_bounded_however_much_is_written() {
+    let fixture = Fixture::new();
+    let body = vec![7; 4 * 1024 * 1024];
+    let mut longest = 0;
+    for number in 0..60 {
+        let change = Change::PutObject {
+            kind: ObjectKind::Node,
+            name: format!("n{}", number % 4),
+            body: body.clone(),
+            expected: None,
+            by: spiffe("spiffe://example.org/user/ada"),
+            at: fixture.now(),
+        };
+        fixture.change(change).await.expect("object");
+        longest = fixture.ledger.stats().wal_bytes.max(longest);
+    }
+    assert!(longest < 200 * 1024 * 1024, "{longest} bytes after writing 240 MiB");
 }
 
 /// The files as a machine that lost power would find them: copied while the ledger is open.

@@ -116,10 +116,11 @@ async fn another_programs_database_is_refused_and_left_alone() {
     raw(&database(&folder)).execute_batch("CREATE TABLE theirs (x)").expect("table");
     let refused = open(&database(&folder), &Arc::new(TestClock::new()));
     assert!(matches!(refused, Err(OpenError::NotALedger { .. })), "{refused:?}");
-    let tables: i64 = raw(&database(&folder))
-        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
-        .expect("tables");
-    assert_eq!(tables, 1);
+    let theirs = raw(&database(&folder));
+    let tables: i64 =
+        theirs.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).expect("tables");
+    let journal: String = theirs.pragma_query_value(None, "journal_mode", |row| row.get(0)).expect("mode");
+    assert_eq!((tables, journal.as_str()), (1, "delete"));
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! New leases: of static secrets, and the intents that come before dynamic ones.
 
 use bursar_core::lease::Lease;
-use bursar_core::{LeaseId, LeaseState, Version};
+use bursar_core::{LeaseId, LeaseState, SpiffeId, Version};
+use rusqlite::types::Type;
 use rusqlite::{Connection, ffi, params};
 
 use super::batch::{Batch, Fault};
@@ -43,9 +44,7 @@ impl Batch<'_> {
                 lease.reason,
             ],
             |row| {
-                let at = |column| {
-                    time(row.get(column)?).ok_or_else(|| damaged(column, rusqlite::types::Type::Integer))
-                };
+                let at = |column| time(row.get(column)?).ok_or_else(|| damaged(column, Type::Integer));
                 Ok(Outcome::Granted {
                     id: LeaseId::from_bytes(row.get(0)?),
                     issued_at: at(1)?,
@@ -96,7 +95,7 @@ impl Row<'_> {
             lease.reference.path.as_str(),
             lease.reference.version.as_ref().map(Version::as_str),
             lease.principal.as_str(),
-            lease.node.as_ref().map(bursar_core::SpiffeId::as_str),
+            lease.node.as_ref().map(SpiffeId::as_str),
             lease.instance,
             lease.environment,
             lease.reason,

@@ -101,8 +101,8 @@ fn is_waiting(state: LeaseState) -> bool {
     matches!(state, LeaseState::Expired | LeaseState::Revoked | LeaseState::Revoking | LeaseState::Stuck)
 }
 
-/// What one page may cost, in steps of the walk: some 30 ms.
-const EFFORT: usize = 200_000;
+/// What one page may cost, in steps of the walk: some 50 ms.
+const EFFORT: usize = 100_000;
 /// What reading a lease costs.
 const ROW: usize = 20;
 const SORTED: i64 = 10_000;

@@ -34,16 +34,17 @@ use crate::ledger::error::OpenError;
 
 /// Opens the connection that writes, and creates the tables in an empty file.
 pub(in crate::ledger) fn writer(path: &Path) -> Result<Connection, OpenError> {
-    let open = || {
-        let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, WRITER_CACHE_KIB)?;
+    let failed = |error| failure::on_open(path, error);
+    let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, WRITER_CACHE_KIB).map_err(failed)?;
+    let is_there = schema::is_there(&connection, path)?;
+    let settle = || {
         connection.pragma_update(None, "journal_mode", "wal")?;
         connection.pragma_update(None, "synchronous", "full")?;
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
         connection.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)?;
-        Ok(connection)
+        if is_there { Ok(()) } else { schema::create(&connection) }
     };
-    let connection = open().map_err(|error| failure::on_open(path, error))?;
-    schema::settle(&connection, path)?;
+    settle().map_err(failed)?;
     Ok(connection)
 }
 

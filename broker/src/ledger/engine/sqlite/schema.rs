@@ -9,8 +9,10 @@
 //! - `lease_due` is in order of the minute (2^26 microseconds) in which leases end, and of ids within it: new leases that
 //!   end in one minute share a page, and of those that are due only the running minute's are looked through;
 //! - `lease_held` repeats in order of id what leases are listed and revoked by, and is walked for it: a million leases in
-//!   about a fifth of a second;
+//!   about half a second;
 //! - the others are empty but for dynamic leases. What is gone is in no index but that of ids.
+//!
+//! How to read the columns:
 //!
 //! - Times are microseconds since 1970, UTC. Ids are their 16 bytes. Codes are those of `codes.rs`.
 //! - `audit.line` is the leaf of the transparency log, byte for byte; `audit.at` never decreases along `seq`.
@@ -25,12 +27,12 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use super::failure;
 use crate::ledger::error::OpenError;
 
-/// Creates the tables in an empty database; else checks that they are those of a ledger that this broker knows.
-pub(super) fn settle(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+/// Whether the database is a ledger; not, when it is empty. Changes nothing: it may be somebody else's.
+pub(super) fn is_there(connection: &Connection, path: &Path) -> Result<bool, OpenError> {
     let failed = |error| failure::on_open(path, error);
     let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(failed);
     if number("schema_version")? == 0 {
-        return create(connection).map_err(failed);
+        return Ok(false);
     }
     if number("application_id")? != APPLICATION_ID {
         return Err(OpenError::NotALedger { path: path.to_owned() });
@@ -39,10 +41,11 @@ pub(super) fn settle(connection: &Connection, path: &Path) -> Result<(), OpenErr
     if found > VERSION {
         return Err(OpenError::NewerSchema { path: path.to_owned(), found, supported: VERSION });
     }
-    Ok(())
+    Ok(true)
 }
 
-fn create(connection: &Connection) -> rusqlite::Result<()> {
+/// Creates the tables.
+pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
     let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
     transaction.execute_batch(TABLES)?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
