@@ -1,5 +1,6 @@
 //! Where to connect, and as whom: options, then the environment, then the file, then the agent's socket.
 
+use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +10,8 @@ use clap::Args;
 
 use crate::error::Error;
 
-/// Options that every command takes. Environment variables are read by clap, where an option is not given.
+/// Options that every command takes. Environment variables are read by clap, where an option is not given. Paths are
+/// taken as plain text, since clap would refuse an empty one, and a variable set to nothing counts as not set.
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct ConnectionArguments {
     /// Where to connect: `https://HOST:PORT` of a broker or `unix:///PATH` of an agent
@@ -17,13 +19,13 @@ pub(crate) struct ConnectionArguments {
     address: Option<String>,
     /// The certificate authority of the broker, in PEM
     #[arg(long, global = true, env = "BURSAR_CA", value_name = "FILE", hide_env_values = true, help_heading = HEADING)]
-    ca: Option<PathBuf>,
+    ca: Option<OsString>,
     /// Your certificate, in PEM
     #[arg(long, global = true, env = "BURSAR_CERT", value_name = "FILE", hide_env_values = true, help_heading = HEADING)]
-    cert: Option<PathBuf>,
+    cert: Option<OsString>,
     /// The key of your certificate, in PEM
     #[arg(long, global = true, env = "BURSAR_KEY", value_name = "FILE", hide_env_values = true, help_heading = HEADING)]
-    key: Option<PathBuf>,
+    key: Option<OsString>,
 }
 
 /// Where to connect, and as whom: decided and checked.
@@ -133,13 +135,12 @@ fn agent_socket(folders: &Folders) -> PathBuf {
     own.filter(|path| path.exists()).unwrap_or_else(|| PathBuf::from(AGENT_SOCKET))
 }
 
-/// A variable that is set to nothing counts as not set.
 fn filled(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
 }
 
-fn filled_path(path: Option<PathBuf>) -> Option<PathBuf> {
-    path.filter(|path| !path.as_os_str().is_empty())
+fn filled_path(path: Option<OsString>) -> Option<PathBuf> {
+    path.filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 const AGENT_SOCKET: &str = "/run/bursar/agent.sock";
@@ -184,7 +185,9 @@ mod tests {
     #[test]
     fn an_empty_variable_counts_as_not_set() {
         let home = Home::new("address = 'https://file:1'\n");
-        assert_eq!(home.decide(typed("")).expect("settings").address.to_string(), "https://file:1");
+        let nothing = ConnectionArguments { ca: Some(OsString::new()), ..typed("") };
+        let settings = home.decide(nothing).expect("settings");
+        assert_eq!((settings.address.to_string().as_str(), settings.ca), ("https://file:1", None));
     }
 
     #[test]

@@ -76,7 +76,8 @@ impl Wal {
         let extent = checkpoint(connection, "NOOP")?;
         let left = extent.frames - extent.copied;
         let long = extent.frames >= RESTART_AT;
-        if left > if long { LITTLE } else { COPY_AT }
+        let enough = if long { LITTLE } else { COPY_AT };
+        if left > enough
             && let Err(TrySendError::Disconnected(())) = self.wake.try_send(())
         {
             tracing::error!("the thread that copies the write-ahead log has ended");

@@ -1,9 +1,9 @@
 //! `bursar doctor`: each thing that a connection needs, in the order in which it is needed, up to the first that is
 //! missing. What follows it could not be told apart.
 
+use bursar_proto::Reason;
 use bursar_proto::v1::SystemStatusRequest;
 use bursar_sdk::Client;
-use tonic::Code;
 
 use super::Session;
 use crate::connection;
@@ -45,8 +45,8 @@ async fn examine(session: &Session, checks: &mut Vec<CheckView>) {
     };
     let status = status(&client).await;
     let Some(Some(status)) = noted(checks, "answer", status, |status| match status {
-        Some(_) => "the broker knows the caller".to_owned(),
-        None => "an agent answers; ask the broker for its state".to_owned(),
+        Some(_) => "the caller is known and may see the broker's state".to_owned(),
+        None => "the caller is known and may not see the broker's state".to_owned(),
     }) else {
         return;
     };
@@ -60,14 +60,14 @@ async fn connect(settings: &Settings) -> Result<Client, Error> {
     Ok(Client::connect(&settings.address, tls.as_ref()).await?)
 }
 
-/// The broker's state; nothing when an agent answers, which does not tell it.
+/// The broker's state; nothing when it is not told. Most callers may not see it, which says that they are known.
 async fn status(client: &Client) -> Result<Option<StatusView>, Error> {
     let status = client.repeatable(SystemStatusRequest {}, |client, request| async move {
         client.system().status(request).await
     });
     match status.await {
         Ok(status) => view::read(client, status).map(Some),
-        Err(bursar_sdk::Error::Refused(refusal)) if refusal.code == Code::Unimplemented => Ok(None),
+        Err(error) if matches!(error.reason(), Some(Reason::AccessDenied)) => Ok(None),
         Err(other) => Err(other.into()),
     }
 }

@@ -54,7 +54,7 @@ pub(crate) struct StatusView {
     ledger_bytes: u64,
     log_size: u64,
     certificate_not_after: Option<Timestamp>,
-    /// By state; states without a lease are left out.
+    /// How many, by state.
     leases: BTreeMap<&'static str, u64>,
     checks: Vec<CheckView>,
 }
@@ -90,7 +90,8 @@ impl TryFrom<v1::SystemStatusResponse> for StatusView {
 impl Details for StatusView {
     fn details(&self, now: Timestamp) -> Vec<(&'static str, Cell)> {
         let uptime = self.uptime_seconds.map(|uptime| text::duration(std::time::Duration::from_secs(uptime)));
-        let leases: Vec<_> = self.leases.iter().map(|(state, count)| format!("{count} {state}")).collect();
+        let some = self.leases.iter().filter(|(_, count)| **count > 0);
+        let leases: Vec<_> = some.map(|(state, count)| format!("{count} {state}")).collect();
         let ready = if self.ready { Cell::good("yes") } else { Cell::bad("no") };
         let mut details = vec![
             ("ready", ready),

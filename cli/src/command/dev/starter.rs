@@ -9,7 +9,8 @@ use bursar_core::{FieldName, Secret};
 use bursar_proto::v1::local_store_put_request::Data;
 use bursar_proto::v1::policies_apply_response::Result as Applied;
 use bursar_proto::v1::{
-    EnvironmentsApplyRequest, LocalStorePutRequest, NodesCreateJoinTokenRequest, PoliciesApplyRequest, PolicyFile,
+    EnvironmentsApplyRequest, LocalStorePutRequest, NodesCreateJoinTokenRequest, PoliciesApplyRequest,
+    PolicyFile,
 };
 use bursar_sdk::Client;
 use data_encoding::HEXLOWER;
@@ -21,8 +22,7 @@ use crate::error::Error;
 
 /// Makes a token, with which the agent joins where it has not.
 pub(super) async fn join_token(place: &Place, administrator: &Client) -> Result<(), Error> {
-    let message =
-        NodesCreateJoinTokenRequest { node: "dev".to_owned(), ttl: None, address: String::new() };
+    let message = NodesCreateJoinTokenRequest { node: "dev".to_owned(), ttl: None, address: String::new() };
     let call = administrator
         .once(message, |client, request| async move { client.nodes().create_join_token(request).await });
     let token = call.await?.take_token();
@@ -36,7 +36,12 @@ pub(super) async fn join_token(place: &Place, administrator: &Client) -> Result<
 /// Puts in what there is to play with.
 pub(super) async fn furnish(place: &Place, administrator: &Client) -> Result<(), Error> {
     policies(administrator).await?;
-    put(administrator, "local/dev/db", [("username", Secret::from("app".to_owned())), ("password", random()?)]).await?;
+    put(
+        administrator,
+        "local/dev/db",
+        [("username", Secret::from("app".to_owned())), ("password", random()?)],
+    )
+    .await?;
     put(administrator, "local/dev/api", [("key", random()?)]).await?;
     let message = EnvironmentsApplyRequest {
         document: ENVIRONMENT.to_owned(),
