@@ -13,7 +13,15 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     pub(crate) connection: ConnectionArguments,
     /// How results are written: `table` for people, `json` for programs
-    #[arg(long, short, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(
+        long,
+        short,
+        global = true,
+        value_enum,
+        default_value_t,
+        hide_possible_values = true,
+        value_name = "FORMAT"
+    )]
     pub(crate) output: Format,
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -48,9 +56,9 @@ pub(crate) enum Command {
 }
 
 const AFTER: &str = "\
-Where to connect is taken from the options, else from the environment (BURSAR_ADDRESS, BURSAR_CA,
-BURSAR_CERT, BURSAR_KEY), else from $XDG_CONFIG_HOME/bursar/config.toml with the keys `address`, `ca`,
-`cert` and `key`, else it is the socket of this machine's agent.
+Where to connect is taken from the options, else from the environment (BURSAR_ADDRESS,
+BURSAR_CA, BURSAR_CERT, BURSAR_KEY), else from $XDG_CONFIG_HOME/bursar/config.toml with the
+keys `address`, `ca`, `cert` and `key`, else it is the socket of this machine's agent.
 
 Exit codes:
     0  done

@@ -113,7 +113,10 @@ fn of_refusal(refusal: &Refusal) -> Option<&'static str> {
             "make another with `bursar node token NAME`; each works once, for a short time"
         }
         Reason::EnvironmentNotFound => "`bursar env list` shows the environments you may see",
-        Reason::EnvironmentInvalid => "`bursar env explain NAME` shows what each entry is made of",
+        Reason::EnvironmentInvalid if refusal.violations.is_empty() => {
+            "`bursar env explain NAME` shows what each entry is made of"
+        }
+        Reason::EnvironmentInvalid => "correct what is named above, then try again",
         Reason::EnvironmentCycle => "take one link out of the circle",
         Reason::RevisionConflict => "somebody else changed it: look at it again, then decide",
         Reason::LeaseNotFound => "`bursar lease list` shows the leases you may see",

@@ -43,7 +43,7 @@ fn describe(error: &Error) -> String {
         let (field, description) = (printable(&violation.field), printable(&violation.description));
         match field.as_str() {
             "" => push(&mut text, "  - ", &description),
-            _ if description.starts_with(&field) => push(&mut text, "  - ", &description),
+            _ if description.contains(&field) => push(&mut text, "  - ", &description),
             _ => push(&mut text, "  - ", &format!("{field}: {description}")),
         }
     }
@@ -105,7 +105,7 @@ mod tests {
              \x20 because: 2 references failed\n\
              \x20 - local/a: not found\n\
              \x20 - local/b: denied\n\
-             hint: `bursar env explain NAME` shows what each entry is made of\n\
+             hint: correct what is named above, then try again\n\
              request id: 01J\n"
         );
         assert_eq!(error.exit_code(), 78);

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::chown;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -77,6 +77,14 @@ impl Postgres {
     /// The directory of everything it writes: data and logs.
     pub fn directory(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// Path of its client program, `psql`.
+    ///
+    /// # Errors
+    /// There is no PostgreSQL.
+    pub fn client(&self) -> Result<PathBuf> {
+        place::postgres("psql")
     }
 
     /// Runs `sql` as superuser and returns its rows, one a line, columns parted by `|`.

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use super::Leases;
 use crate::call::own_record;
 use crate::failure::Failure;
-use crate::ledger::{Change, Entry};
+use crate::ledger::{Change, Entry, LedgerError};
 
 impl Leases {
     /// Runs until the process stops.
@@ -51,10 +51,14 @@ impl Leases {
         if !lease.state.is_live() || lease.expires_at > now {
             return Ok(());
         }
-        let event = if lease.dynamic { LeaseEvent::Expire } else { LeaseEvent::Removed };
+        let event = LeaseEvent::Expire;
         let change = Change::Apply { id, event, at: now, error: None, next_attempt_at: Some(now) };
         let record = self.own(&lease, Action::Expire, now);
-        self.ledger.commit(Entry { changes: vec![change], records: vec![record] }).await?;
+        match self.ledger.commit(Entry { changes: vec![change], records: vec![record] }).await {
+            // Extended or ended since it was due.
+            Err(LedgerError::IllegalTransition { .. }) => return Ok(()),
+            other => drop(other?),
+        }
         if lease.dynamic {
             self.due.notify_one();
         }

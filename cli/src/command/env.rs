@@ -35,7 +35,7 @@ pub(crate) enum Command {
         #[arg(default_value = "", hide_default_value = true)]
         prefix: String,
         /// How many at most
-        #[arg(long, default_value_t = page::DEFAULT)]
+        #[arg(long, default_value_t = page::DEFAULT, value_name = "NUMBER")]
         limit: usize,
     },
     Delete(Delete),

@@ -21,7 +21,7 @@ pub(crate) enum Command {
     /// List the nodes
     List {
         /// How many at most
-        #[arg(long, default_value_t = page::DEFAULT)]
+        #[arg(long, default_value_t = page::DEFAULT, value_name = "NUMBER")]
         limit: usize,
     },
     Evict(Evict),

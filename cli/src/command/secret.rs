@@ -31,7 +31,7 @@ pub(crate) enum Command {
         /// `BACKEND`, or `BACKEND/PATH` of a folder
         folder: String,
         /// How many at most
-        #[arg(long, default_value_t = page::DEFAULT)]
+        #[arg(long, default_value_t = page::DEFAULT, value_name = "NUMBER")]
         limit: usize,
     },
     /// Mark versions deleted: they cannot be read until they are undeleted
@@ -43,7 +43,7 @@ pub(crate) enum Command {
         /// The secret: `BACKEND/PATH`
         reference: Reference,
         /// How many at most
-        #[arg(long, default_value_t = page::DEFAULT)]
+        #[arg(long, default_value_t = page::DEFAULT, value_name = "NUMBER")]
         limit: usize,
     },
 }

@@ -81,7 +81,8 @@ impl Row for LeaseView {
             Cell::new(&self.reference),
             Cell::new(&self.principal),
             Cell::maybe(self.environment.as_deref()),
-            Cell::new(text::relative(self.expires_at, now)),
+            // Of a lease that is over, the end that it would have had says nothing.
+            Cell::maybe(self.state.is_live().then(|| text::relative(self.expires_at, now))),
         ]
     }
 }
@@ -102,13 +103,11 @@ impl Details for LeaseView {
             ("issued", at(self.issued_at)),
             ("renewed", at(self.renewed_at)),
             ("expires", at(self.expires_at)),
+            ("at the latest", self.max_expires_at.map_or_else(|| Cell::new("-"), at)),
             ("bound by", Cell::new(self.ttl_bound)),
             ("renewable", Cell::new(if self.renewable { "yes" } else { "no" })),
             ("reason", Cell::maybe(self.reason.as_deref())),
         ];
-        if let Some(limit) = self.max_expires_at {
-            details.push(("at the latest", at(limit)));
-        }
         if let Some(kind) = &self.last_error_kind {
             details.push(("removal", Cell::bad(format!("failed {} times, last: {kind}", self.attempts))));
         }

@@ -14,7 +14,7 @@ use bursar_proto::v1::{
     PoliciesApplyRequest, PolicyFile,
 };
 use bursar_sdk::{Address, Client, Identity, ResolveOptions, ResolvedEnvironment, Secret, Tls};
-use bursar_tests::{Broker, Canary, OpenBao, Postgres, scan};
+use bursar_tests::{Broker, Canary, OpenBao, Postgres, binary, scan};
 use serde_json::json;
 use tokio::runtime::Runtime;
 
@@ -57,6 +57,31 @@ fn an_environment_is_leased_used_revoked_and_accounted_for() -> Result<()> {
     let password = Canary::known("database password", &password)?;
     let found = scan(site.broker.directory(), &[&site.key, &password])?;
     ensure!(found.is_empty(), "secrets leaked: {found:?}");
+    Ok(())
+}
+
+#[test]
+fn bursar_run_starts_a_program_that_reads_a_row_with_what_it_was_leased() -> Result<()> {
+    let site = Site::start()?;
+    let query = format!(
+        "exec '{}' \"$DATABASE_URL\" -tAc 'SELECT name FROM payments'",
+        site.postgres.client()?.display()
+    );
+    let run = ["run", "--env", "payments/prod", "--reason", "reads a row", "--", "/bin/sh", "-c", &query];
+    let output = site.bursar(&run)?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success(), "`bursar run` failed ({}): {said}", output.status);
+    ensure!(output.stdout == b"first\n", "the program read {:?}", String::from_utf8_lossy(&output.stdout));
+
+    // Nothing of ours is in its environment, and one reference that does not resolve keeps it from starting.
+    let output = site.bursar(&["run", "--env", "payments/prod", "--", "/usr/bin/env"])?;
+    ensure!(
+        !String::from_utf8_lossy(&output.stdout).contains("BURSAR_"),
+        "the program sees BURSAR_ variables"
+    );
+    let run = ["run", "--env", "payments/broken", "--", "/bin/echo", "started"];
+    let output = site.bursar(&run)?;
+    ensure!(output.stdout.is_empty() && !output.status.success(), "started with an unresolved reference");
     Ok(())
 }
 
@@ -145,6 +170,15 @@ impl Site {
         let site = Self { broker, bao, postgres, key, client, runtime };
         site.apply()?;
         Ok(site)
+    }
+
+    /// Runs the command line as the administrator.
+    fn bursar(&self, arguments: &[&str]) -> Result<std::process::Output> {
+        let mut command = std::process::Command::new(binary("bursar")?);
+        command.env_clear().env("BURSAR_ADDRESS", self.broker.address());
+        let files = [("BURSAR_CA", "ca.pem"), ("BURSAR_CERT", "admin.crt"), ("BURSAR_KEY", "admin.key")];
+        command.envs(files.map(|(name, file)| (name, self.broker.bootstrap(file))));
+        command.args(arguments).output().context("`bursar` cannot be run")
     }
 
     fn connect(&mut self) -> Result<()> {
@@ -254,6 +288,9 @@ const ENVIRONMENT: &str = r#"
 [environment."payments/base".vars]
 LOG_LEVEL = "debug"
 API_KEY = { from = "vault/secret/payments/api#key" }
+
+[environment."payments/broken".vars]
+GONE = { from = "vault/secret/payments/absent#key" }
 
 [environment."payments/prod"]
 extends = ["payments/base"]

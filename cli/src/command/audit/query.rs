@@ -17,7 +17,7 @@ pub(crate) struct Query {
     #[arg(long)]
     oldest_first: bool,
     /// How many at most
-    #[arg(long, default_value_t = page::DEFAULT)]
+    #[arg(long, default_value_t = page::DEFAULT, value_name = "NUMBER")]
     limit: usize,
 }
 

@@ -34,7 +34,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "SPIFFE-ID")]
     node: Option<SpiffeId>,
     /// How many at most
-    #[arg(long, default_value_t = page::DEFAULT)]
+    #[arg(long, default_value_t = page::DEFAULT, value_name = "NUMBER")]
     limit: usize,
 }
 

@@ -12,7 +12,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, default_value_t)]
     by: Grouping,
     /// How many holders to show: 1 to 100
-    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(long, default_value_t = 10, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..=100))]
     limit: u32,
 }
 

@@ -62,6 +62,6 @@ impl Arguments {
 
 const EXAMPLES: &str = "\
 Examples:
-  bursar policy check --principal spiffe://example.org/workload/payments --action read vault/payments/db
+  bursar policy check --principal spiffe://example.org/user/ada --action read vault/payments/db
   bursar policy check --principal spiffe://example.org/user/ada --action resolve payments/prod \\
     --context reason='ticket 4711'";
