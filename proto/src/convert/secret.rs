@@ -94,7 +94,8 @@ impl From<&SecretData> for Data {
         match data {
             SecretData::Opaque(value) => Self::Value(wire_bytes(value)),
             SecretData::Fields(fields) => {
-                let entry = |(name, value): (&FieldName, &Arc<Secret>)| (name.to_string(), wire_bytes(value));
+                let entry =
+                    |(name, value): (&FieldName, &Arc<Secret>)| (name.as_str().to_owned(), wire_bytes(value));
                 Self::Fields(SecretFields { fields: fields.iter().map(entry).collect() })
             }
         }
