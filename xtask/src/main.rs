@@ -9,6 +9,7 @@ use clap::Parser;
 use crate::workspace::Workspace;
 
 mod apt;
+mod bench;
 mod command;
 mod demo;
 mod lint;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
 fn run(task: &Task) -> Result<()> {
     let workspace = Workspace::locate()?;
     match task {
+        Task::Bench(options) => bench::run(&workspace, options),
         Task::Demo => demo::run(&workspace),
         Task::Lint => lint::run(&workspace),
         Task::Test(options) => test::run(&workspace, options),
@@ -41,6 +43,8 @@ fn run(task: &Task) -> Result<()> {
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Task {
+    /// Measure Bursar beside a bare echo and OpenBao; takes two minutes once built
+    Bench(bench::Options),
     /// Show the main job on this machine, with nothing but what is built here; takes under a minute once built
     Demo,
     /// Check formatting, lints and the protobuf API

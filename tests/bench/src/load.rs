@@ -1,0 +1,188 @@
+//! A closed loop: each caller sends its next request when the answer to the one before is there.
+//!
+//! So the figures are those of a server that is never idle and never has more than the callers' number to do at once.
+//! A latency counts when its request ends within the measured time; requests of the warm-up do not count at all.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::cpu;
+use crate::histogram::Histogram;
+
+/// One of many that ask a server at the same time.
+pub(crate) trait Caller: Send + 'static {
+    /// Makes the next request and waits for its answer.
+    ///
+    /// # Errors
+    /// Any answer but the one wanted; it ends the measurement.
+    fn call(&mut self) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// How long things are measured, and how often.
+pub(crate) struct Plan {
+    /// Before each round, not measured.
+    warm_up: Duration,
+    /// Of each round.
+    time: Duration,
+    /// Of which the median counts.
+    rounds: usize,
+    /// How often a program is run to time its start.
+    pub(crate) starts: usize,
+}
+
+impl Plan {
+    /// For figures that mean something.
+    pub(crate) const FULL: Self =
+        Self { warm_up: Duration::from_secs(1), time: Duration::from_secs(6), rounds: 3, starts: 50 };
+    /// To see that it runs.
+    pub(crate) const SMOKE: Self =
+        Self { warm_up: Duration::from_millis(100), time: Duration::from_millis(500), rounds: 1, starts: 5 };
+}
+
+/// What a server did under load: medians over the rounds, each figure for itself.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Figures {
+    /// Requests a second.
+    pub(crate) rps: f64,
+    /// Microseconds of the server's processor time a request.
+    pub(crate) cpu_us: f64,
+    /// Milliseconds that half of the requests do not exceed.
+    pub(crate) p50_ms: f64,
+    /// Milliseconds that 99 % of the requests do not exceed.
+    pub(crate) p99_ms: f64,
+}
+
+/// Puts `callers` to the server that is process `server`.
+///
+/// # Errors
+/// The first error of a caller, or a request that is not answered in time.
+pub(crate) async fn measure<C: Caller>(mut callers: Vec<C>, plan: &Plan, server: u32) -> Result<Figures> {
+    let mut rounds = Vec::new();
+    for _ in 0..plan.rounds {
+        let measured;
+        (callers, measured) = round(callers, plan, server).await?;
+        rounds.push(measured);
+    }
+    let over_rounds = |figure: fn(&Figures) -> f64| median(rounds.iter().map(figure).collect());
+    Ok(Figures {
+        rps: over_rounds(|round| round.rps),
+        cpu_us: over_rounds(|round| round.cpu_us),
+        p50_ms: over_rounds(|round| round.p50_ms),
+        p99_ms: over_rounds(|round| round.p99_ms),
+    })
+}
+
+/// The middle one of `values`, the upper of two; NaN of none.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+async fn round<C: Caller>(callers: Vec<C>, plan: &Plan, server: u32) -> Result<(Vec<C>, Figures)> {
+    let begin = Instant::now() + plan.warm_up;
+    let end = begin + plan.time;
+    let mut loops = JoinSet::new();
+    for caller in callers {
+        loops.spawn(call_until(caller, begin, end));
+    }
+    sleep_until(begin).await;
+    let before = cpu::time(server)?;
+    sleep_until(end).await;
+    let spent = cpu::time(server)?.saturating_sub(before);
+
+    let (mut callers, mut latencies) = (Vec::new(), Histogram::new());
+    let all = async {
+        while let Some(ended) = loops.join_next().await {
+            let (caller, seen) = ended??;
+            callers.push(caller);
+            latencies.add(&seen);
+        }
+        anyhow::Ok(())
+    };
+    timeout(LAST_ANSWER, all).await.context("a request was not answered in time")??;
+    anyhow::ensure!(latencies.count() > 0, "no request was answered within {:?}", plan.time);
+
+    let count = latencies.count() as f64;
+    let figures = Figures {
+        rps: count / plan.time.as_secs_f64(),
+        cpu_us: spent.as_secs_f64() * 1e6 / count,
+        p50_ms: latencies.percentile(50).as_secs_f64() * 1e3,
+        p99_ms: latencies.percentile(99).as_secs_f64() * 1e3,
+    };
+    Ok((callers, figures))
+}
+
+async fn call_until<C: Caller>(mut caller: C, begin: Instant, end: Instant) -> Result<(C, Histogram)> {
+    let mut latencies = Histogram::new();
+    let mut sent = Instant::now();
+    while sent < end {
+        caller.call().await?;
+        let answered = Instant::now();
+        if answered >= begin && answered < end {
+            latencies.record(answered - sent);
+        }
+        sent = answered;
+    }
+    Ok((caller, latencies))
+}
+
+/// After the end of a round, for the requests under way then.
+const LAST_ANSWER: Duration = Duration::from_secs(30);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Patient(Duration);
+
+    impl Caller for Patient {
+        async fn call(&mut self) -> Result<()> {
+            tokio::time::sleep(self.0).await;
+            Ok(())
+        }
+    }
+
+    struct Refused;
+
+    impl Caller for Refused {
+        async fn call(&mut self) -> Result<()> {
+            anyhow::bail!("denied")
+        }
+    }
+
+    #[tokio::test]
+    async fn callers_ask_one_request_after_the_other() {
+        tokio::time::pause();
+        let callers = [100, 200].map(|each| Patient(Duration::from_millis(each)));
+        let figures = measure(callers.into(), &Plan::FULL, std::process::id()).await.unwrap();
+        // tokio's timer rounds each sleep up by less than a millisecond.
+        assert!((figures.rps - 15.0).abs() < 0.5, "{figures:?}");
+        assert!((figures.p50_ms - 100.0).abs() < 4.0 && (figures.p99_ms - 200.0).abs() < 6.0, "{figures:?}");
+    }
+
+    #[tokio::test]
+    async fn a_refused_request_ends_the_measurement() {
+        tokio::time::pause();
+        let error = measure(vec![Refused], &Plan::SMOKE, std::process::id()).await.unwrap_err();
+        assert_eq!(error.to_string(), "denied");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_answers_nothing_is_an_error() {
+        tokio::time::pause();
+        let silent = vec![Patient(Duration::from_secs(20))];
+        let error = measure(silent, &Plan::SMOKE, std::process::id()).await.unwrap_err();
+        assert!(error.to_string().starts_with("no request was answered"), "{error}");
+        let silent = vec![Patient(Duration::from_secs(3600))];
+        let error = measure(silent, &Plan::SMOKE, std::process::id()).await.unwrap_err();
+        assert!(error.to_string().starts_with("a request was not answered in time"), "{error}");
+    }
+
+    #[test]
+    fn a_median_is_not_moved_by_one_slow_round() {
+        assert!((median(vec![900.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
+    }
+}

@@ -1,0 +1,64 @@
+//! `cargo xtask bench`: builds what is measured, starts the measurement (`bursar-bench`), removes what it leaves.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::command;
+use crate::venv::Venv;
+use crate::workspace::Workspace;
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// What to measure; everything when not given
+    #[arg(value_name = "GROUP", value_parser = GROUPS)]
+    groups: Vec<String>,
+    /// Only see that it runs: what the tests built, measured for a moment; the figures mean nothing
+    #[arg(long)]
+    smoke: bool,
+}
+
+pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+    let bao = Venv::prepare(workspace)?.program("bao")?;
+    eprintln!("xtask: building what is measured");
+    let profile = build(workspace, options.smoke)?;
+    let programs = workspace.target.join(profile);
+
+    let results = workspace.target.join("bench");
+    fs::create_dir_all(&results).with_context(|| format!("`{}` cannot be made", results.display()))?;
+    // Data of every server lies here, so on the disk of the workspace whatever /tmp is: a ledger in memory would sync
+    // for nothing. Removed when this function ends.
+    let directory = tempfile::Builder::new().prefix("data-").tempdir_in(&results)?;
+    let results = results.join("results.json");
+
+    let mut bench = Command::new(programs.join("bursar-bench"));
+    bench.arg("measure").args(options.smoke.then_some("--smoke"));
+    match options.groups.as_slice() {
+        [] => bench.args(GROUPS),
+        groups => bench.args(groups),
+    };
+    bench.env("TMPDIR", directory.path()).env("BURSAR_TEST_BAO", bao).env("BURSAR_BENCH_RESULTS", &results);
+    bench.env("BURSAR_BENCH_BROKER", programs.join("bursar-broker"));
+    bench.env("BURSAR_BENCH_CLI", programs.join("bursar"));
+    command::run(&mut bench)?;
+    eprintln!("xtask: the figures are in `{}`", results.display());
+    Ok(())
+}
+
+/// Answers the directory below the target directory that the programs are in.
+fn build(workspace: &Workspace, smoke: bool) -> Result<&'static str> {
+    let mut build = workspace.cargo();
+    if smoke {
+        // As `cargo xtask test` does it: other packages or targets would mean other features, and everything compiled
+        // once more.
+        command::run(build.args(["build", "--workspace", "--bins", "--tests"]))?;
+        return Ok("debug");
+    }
+    let programs = ["--package=bursar-broker", "--package=bursar", "--package=bursar-bench"];
+    command::run(build.args(["build", "--release", "--bins"]).args(programs))?;
+    Ok("release")
+}
+
+const GROUPS: [&str; 2] = ["read", "run"];
