@@ -200,8 +200,9 @@ impl Leases {
         }
         let committed = self.ledger.commit(Entry { changes, records }).await?;
         for (lease, outcome) in leases.iter_mut().zip(committed.outcomes) {
-            if let Outcome::Granted { id, issued_at, expires_at, .. } = outcome {
-                (lease.id, lease.issued_at, lease.expires_at) = (id, issued_at, expires_at);
+            if let Outcome::Granted { id, issued_at, expires_at, ttl_bound, .. } = outcome {
+                (lease.id, lease.issued_at) = (id, issued_at);
+                (lease.expires_at, lease.ttl_bound) = (expires_at, ttl_bound);
             }
         }
         Ok(leases)

@@ -22,7 +22,8 @@ pub struct Entry {
 /// One change of state. Times are kept to the microsecond.
 pub enum Change {
     /// A static secret was read. A live lease of the same principal, instance, secret, version and environment is
-    /// extended, never shortened; else `lease` is written, as active whatever its state says.
+    /// extended once a tenth of its life is over, never shortened; else `lease` is written, as active whatever its state
+    /// says.
     Grant(Lease),
     /// A store is about to be asked for a credential. Written as an intent whatever its state says.
     Intent(Lease),
@@ -122,6 +123,7 @@ pub enum Outcome {
         id: LeaseId,
         issued_at: Timestamp,
         expires_at: Timestamp,
+        ttl_bound: TtlBound,
         renewed: bool,
     },
     /// `ids` names the newest of them, at most [`REVOKED_IDS`].

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use bursar_core::audit::Action;
 use bursar_core::lease::{LeaseEvent, TtlBound};
 use bursar_core::{Lease, LeaseState, Version};
@@ -16,6 +18,7 @@ async fn a_repeated_read_gets_its_live_lease_back_extended() {
         id: granted,
         issued_at: first.issued_at,
         expires_at: again.expires_at,
+        ttl_bound: again.ttl_bound,
         renewed: true,
     };
     assert_eq!(outcome, expected);
@@ -33,6 +36,31 @@ async fn a_repeated_read_never_shortens() {
     assert_eq!(fixture.grant(shorter).await, id);
     let lease = fixture.get(id).await;
     assert_eq!((lease.expires_at, lease.ttl_bound), (first.expires_at, TtlBound::Policy));
+}
+
+#[tokio::test]
+async fn a_lease_is_extended_once_a_tenth_of_its_life_is_over() {
+    let fixture = Fixture::new();
+    let first = fixture.lease("vault/shop/db");
+    let id = fixture.grant(first.clone()).await;
+    fixture.clock.advance(Duration::from_secs(359));
+    assert_eq!(fixture.grant(fixture.lease("vault/shop/db")).await, id);
+    assert_eq!(fixture.get(id).await, first);
+
+    fixture.clock.advance(Duration::from_secs(2));
+    let late = fixture.lease("vault/shop/db");
+    assert_eq!(fixture.grant(late.clone()).await, id);
+    assert_eq!(fixture.get(id).await.expires_at, late.expires_at);
+}
+
+#[tokio::test]
+async fn another_reason_is_kept_with_the_lease() {
+    let fixture = Fixture::new();
+    let id = fixture.grant(fixture.lease("vault/shop/db")).await;
+    let reason = Some("ticket 4711".to_owned());
+    fixture.grant(Lease { reason: reason.clone(), ..fixture.lease("vault/shop/db") }).await;
+    fixture.grant(fixture.lease("vault/shop/db")).await;
+    assert_eq!(fixture.get(id).await.reason, reason);
 }
 
 #[tokio::test]

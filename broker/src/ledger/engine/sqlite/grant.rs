@@ -1,12 +1,13 @@
 //! New leases: of static secrets, and the intents that come before dynamic ones.
 
-use bursar_core::lease::Lease;
+use bursar_core::lease::{Lease, TtlBound};
 use bursar_core::{LeaseId, LeaseState, SpiffeId, Version};
+use jiff::Timestamp;
 use rusqlite::types::Type;
-use rusqlite::{Connection, ffi, params};
+use rusqlite::{Connection, OptionalExtension, ffi, params};
 
 use super::batch::{Batch, Fault};
-use super::codes::{bound_code, micros, state_code};
+use super::codes::{bound_code, bound_of, micros, state_code};
 use super::rows::{damaged, time};
 use super::slot;
 use super::tally::{Holders, Move};
@@ -14,11 +15,13 @@ use crate::ledger::entry::Outcome;
 use crate::ledger::error::LedgerError;
 
 impl Batch<'_> {
-    /// Writes an active static lease, or extends the live one that it repeats.
+    /// Writes an active static lease, or gives back the live one that it repeats: extended, or as it is where that would
+    /// gain next to nothing. Reads that are repeated all the time thus write their records and no more.
     pub(super) fn grant(&mut self, lease: &Lease) -> Result<Outcome, Fault> {
         let slot = slot::of_static(lease);
-        let row = Row { state: LeaseState::Active, dynamic: false, slot: &slot };
-        if row.insert(&self.connection, lease)? {
+        let Some(live) = self.live(&slot)? else {
+            let row = Row { state: LeaseState::Active, dynamic: false, slot: &slot };
+            row.insert(&self.connection, lease)?;
             self.tally.add(Move {
                 from: None,
                 to: LeaseState::Active,
@@ -29,43 +32,84 @@ impl Batch<'_> {
                 id: lease.id,
                 issued_at: lease.issued_at,
                 expires_at: lease.expires_at,
+                ttl_bound: lease.ttl_bound,
                 renewed: false,
             });
+        };
+        if live.serves(lease) {
+            return Ok(live.granted());
         }
         let mut extend = self.connection.prepare_cached(EXTEND)?;
-        let extended = extend.query_row(
-            params![
-                slot,
-                micros(lease.expires_at),
-                micros(lease.issued_at),
-                lease.max_expires_at.map(micros),
-                lease.renewable,
-                bound_code(lease.ttl_bound),
-                lease.reason,
-            ],
-            |row| {
-                let at = |column| time(row.get(column)?).ok_or_else(|| damaged(column, Type::Integer));
-                Ok(Outcome::Granted {
-                    id: LeaseId::from_bytes(row.get(0)?),
-                    issued_at: at(1)?,
-                    expires_at: at(2)?,
-                    renewed: true,
-                })
-            },
-        )?;
-        Ok(extended)
+        extend.execute(params![
+            live.id.to_bytes(),
+            micros(lease.expires_at),
+            micros(lease.issued_at),
+            lease.max_expires_at.map(micros),
+            lease.renewable,
+            bound_code(lease.ttl_bound),
+            lease.reason,
+        ])?;
+        let longer = lease.expires_at > live.expires_at;
+        let (expires_at, ttl_bound) =
+            if longer { (lease.expires_at, lease.ttl_bound) } else { (live.expires_at, live.ttl_bound) };
+        Ok(Live { expires_at, ttl_bound, ..live }.granted())
     }
 
     /// Writes down that a store is about to be asked for a credential.
     pub(super) fn intent(&mut self, lease: &Lease) -> Result<Outcome, Fault> {
         let slot = slot::of_dynamic(lease);
         let row = Row { state: LeaseState::Intent, dynamic: true, slot: &slot };
-        // The id is in the slot, so that only a lease of this id can have it.
-        if !row.insert(&self.connection, lease)? {
-            return Err(Fault::Refused(LedgerError::LeaseExists { id: lease.id }));
-        }
+        row.insert(&self.connection, lease)?;
         self.tally.add(Move { from: None, to: LeaseState::Intent, count: 1, holders: Holders::of(lease) });
         Ok(Outcome::Done)
+    }
+
+    fn live(&self, slot: &[u8]) -> Result<Option<Live>, Fault> {
+        let mut select = self.connection.prepare_cached(LIVE)?;
+        let live = select.query_row([slot], |row| {
+            let at = |column| time(row.get(column)?).ok_or_else(|| damaged(column, Type::Integer));
+            Ok(Live {
+                id: LeaseId::from_bytes(row.get(0)?),
+                issued_at: at(1)?,
+                expires_at: at(2)?,
+                ttl_bound: bound_of(row.get(3)?).ok_or_else(|| damaged(3, Type::Integer))?,
+                renewable: row.get(4)?,
+                reason: row.get(5)?,
+            })
+        });
+        Ok(live.optional()?)
+    }
+}
+
+/// The live lease that a read repeats.
+struct Live {
+    id: LeaseId,
+    issued_at: Timestamp,
+    expires_at: Timestamp,
+    ttl_bound: TtlBound,
+    renewable: bool,
+    reason: Option<String>,
+}
+
+impl Live {
+    /// Whether it is as good as `lease`: has at least nine tenths of the life that a new one would have, and says the
+    /// same of itself.
+    fn serves(&self, lease: &Lease) -> bool {
+        let life = |until: Timestamp| micros(until) - micros(lease.issued_at);
+        let (left, proposed) = (life(self.expires_at), life(lease.expires_at));
+        left >= proposed - proposed / 10
+            && self.renewable == lease.renewable
+            && (lease.reason.is_none() || lease.reason == self.reason)
+    }
+
+    fn granted(&self) -> Outcome {
+        Outcome::Granted {
+            id: self.id,
+            issued_at: self.issued_at,
+            expires_at: self.expires_at,
+            ttl_bound: self.ttl_bound,
+            renewed: true,
+        }
     }
 }
 
@@ -77,8 +121,9 @@ struct Row<'slot> {
 }
 
 impl Row<'_> {
-    /// False where a live lease has the slot.
-    fn insert(&self, connection: &Connection, lease: &Lease) -> Result<bool, Fault> {
+    /// Refused where a lease of this id is there. Nothing else can have the slot: that of a static lease was looked for,
+    /// that of a dynamic one holds its id.
+    fn insert(&self, connection: &Connection, lease: &Lease) -> Result<(), Fault> {
         let mut insert = connection.prepare_cached(INSERT)?;
         let inserted = insert.execute(params![
             lease.id.to_bytes(),
@@ -101,9 +146,9 @@ impl Row<'_> {
             lease.reason,
         ]);
         match inserted {
-            Ok(rows) => Ok(rows == 1),
+            Ok(_) => Ok(()),
             Err(rusqlite::Error::SqliteFailure(failure, _))
-                if failure.extended_code == ffi::SQLITE_CONSTRAINT_PRIMARYKEY =>
+                if failure.code == ffi::ErrorCode::ConstraintViolation =>
             {
                 Err(Fault::Refused(LedgerError::LeaseExists { id: lease.id }))
             }
@@ -114,8 +159,10 @@ impl Row<'_> {
 
 const INSERT: &str = "INSERT INTO leases (id, state, dynamic, slot, issued_at, renewed_at, expires_at, \
      max_expires_at, renewable, ttl_bound, backend, path, version, principal, node, instance, environment, reason) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18) \
-     ON CONFLICT (slot) WHERE slot IS NOT NULL DO NOTHING";
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)";
+
+const LIVE: &str =
+    "SELECT id, issued_at, expires_at, ttl_bound, renewable, reason FROM leases WHERE slot = ?1";
 
 /// A read that gets no further than the lease already reaches leaves its end, and what bound it, alone. The limits on
 /// renewal are those of the newest read: it was decided anew.
@@ -123,4 +170,4 @@ const EXTEND: &str = "UPDATE leases SET \
      ttl_bound = CASE WHEN ?2 > expires_at THEN ?6 ELSE ttl_bound END, \
      expires_at = max(expires_at, ?2), renewed_at = max(renewed_at, ?3), \
      max_expires_at = ?4, renewable = ?5, reason = coalesce(?7, reason) \
-     WHERE slot = ?1 RETURNING id, issued_at, expires_at";
+     WHERE id = ?1";
