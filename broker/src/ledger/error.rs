@@ -34,7 +34,7 @@ pub enum OpenError {
     )]
     Corrupt { path: PathBuf, what: String },
     #[error(
-        "the ledger belongs to `{found}`, and this broker is `{configured}`; check the configured path and trust domain"
+        "the ledger belongs to `{found}`, and this broker is `{configured}`; check `data_dir`, `trust_domain` and `name`"
     )]
     OtherOrigin { found: String, configured: String },
     #[error(
@@ -63,9 +63,14 @@ impl OpenError {
         }
     }
 
-    /// What is wrong with the signature of the stored head, checked with the key of `verifier`.
-    pub(super) fn of_note(path: &Path, verifier: &Verifier, error: CheckpointError) -> Self {
+    /// What is wrong with the signature of the stored head `note`, checked with the key of `verifier`.
+    pub(super) fn of_note(path: &Path, note: &str, verifier: &Verifier, error: CheckpointError) -> Self {
+        // A key has another id under another name, so a broker that was renamed looks like another key.
+        let origin = note.lines().next().unwrap_or_default();
         match error {
+            CheckpointError::Note(NoteError::UnknownSigner { .. }) if origin != verifier.name() => {
+                Self::OtherOrigin { found: origin.to_owned(), configured: verifier.name().to_owned() }
+            }
             CheckpointError::Note(NoteError::UnknownSigner { .. }) | CheckpointError::Foreign { .. } => {
                 Self::OtherSigner { signer: verifier.to_string() }
             }

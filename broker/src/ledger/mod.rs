@@ -117,7 +117,7 @@ impl Ledger {
         let head = match &stored.note {
             Some(note) => {
                 let signed = Checkpoint::open(note, verifier)
-                    .map_err(|error| OpenError::of_note(&config.path, verifier, error))?;
+                    .map_err(|error| OpenError::of_note(&config.path, note, verifier, error))?;
                 if signed.head() != stored.tail.frontier.head() {
                     let what = "its head is not the one that was signed".to_owned();
                     return Err(OpenError::Corrupt { path: config.path.clone(), what });

@@ -3,12 +3,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use bursar_core::Clock;
 use bursar_core::audit::Action;
 use bursar_core::clock::TestClock;
 use bursar_core::tlog::Signer;
 
-use super::super::{Ledger, LedgerError, OpenError};
-use super::{Fixture, config, database, new_key, open, raw, signer, within};
+use super::super::{Ledger, LedgerConfig, LedgerError, OpenError};
+use super::{Fixture, ORIGIN, config, database, new_key, open, raw, signer, within};
 
 #[tokio::test]
 async fn only_the_broker_may_read_the_files() {
@@ -48,6 +49,22 @@ async fn a_log_is_signed_by_one_key() {
     let other = ledger.start_signing(signer(&new_key()));
     assert!(matches!(other, Err(OpenError::OtherSigner { .. })), "{other:?}");
     ledger.start_signing(signer(&fixture.key)).expect("its own key");
+}
+
+#[tokio::test]
+async fn a_broker_that_was_renamed_is_told_the_name_that_its_log_has() {
+    let fixture = Fixture::new();
+    fixture.records(vec![fixture.record(Action::Read, None)]).await;
+    within(fixture.ledger.close()).await;
+    let renamed = LedgerConfig { origin: "renamed".to_owned(), ..config(&database(&fixture.folder)) };
+    let ledger = Ledger::open(renamed, Arc::clone(&fixture.clock) as Arc<dyn Clock>).expect("ledger");
+    let signer = Signer::from_pkcs8("renamed", &fixture.key).expect("signer");
+    match ledger.start_signing(signer) {
+        Err(OpenError::OtherOrigin { found, configured }) => {
+            assert_eq!((found.as_str(), configured.as_str()), (ORIGIN, "renamed"));
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test]
