@@ -14,9 +14,10 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
@@ -94,7 +95,7 @@ impl Target {
             Self::Https { host, port, tls, name } => {
                 let stream = tcp(&host, port).await?;
                 let stream = tls.connect(name, stream).await.map_err(ConnectError::of_tls)?;
-                Ok(Box::new(stream))
+                Ok(Box::new(accepted(stream).await?))
             }
             Self::Unix { path } => {
                 let stream = UnixStream::connect(&path).await;
@@ -115,6 +116,19 @@ async fn tcp(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
     Ok(stream)
 }
 
+/// Waits for the server's first word, its settings (RFC 9113, section 3.4), or for its refusal of the client's
+/// certificate. In TLS 1.3 the client is done before the server has looked at that certificate: requests that were sent
+/// at once would break with the connection, often without the alert that says why. A server that wants to hear the
+/// client first is let have its way after a while.
+async fn accepted(mut stream: TlsStream<TcpStream>) -> Result<TlsStream<TcpStream>, ConnectError> {
+    match tokio::time::timeout(FIRST_WORD, stream.fill_buf()).await {
+        Ok(Err(error)) => return Err(ConnectError::of_tls(error)),
+        Ok(Ok([])) => return Err(ConnectError::Broken { cause: "the server hung up".to_owned() }),
+        Ok(Ok(_)) | Err(_) => {}
+    }
+    Ok(stream)
+}
+
 /// What gRPC runs over.
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
@@ -122,6 +136,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// For name resolution, connection and TLS together.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// For a server's settings, which it sends unasked. Well below [`CONNECT_LIMIT`].
+const FIRST_WORD: Duration = Duration::from_secs(2);
 /// A peer that vanished without a word is noticed after both together.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_LIMIT: Duration = Duration::from_secs(10);
