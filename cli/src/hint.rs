@@ -140,6 +140,7 @@ fn of_refusal(refusal: &Refusal) -> Option<&'static str> {
         Reason::RegistrationMissing => {
             "add a registration for this workload to `registrations.toml`, then `bursar policy apply`"
         }
+        Reason::RequestTooLarge => "send less at once; docs/errors.md has every limit",
         Reason::NotImplemented => "a later release does this",
         _ => return None,
     };
@@ -163,7 +164,7 @@ mod tests {
 
     #[test]
     fn every_reason_that_a_person_can_act_on_has_a_hint() {
-        let silent = [Reason::RequestInvalid, Reason::RequestTooLarge];
+        let silent = [Reason::RequestInvalid];
         for reason in Reason::ALL {
             let hint = of_refusal(&refusal(Some(reason), reason.code()));
             assert_eq!(hint.is_none(), silent.contains(&reason), "{reason}: {hint:?}");

@@ -123,21 +123,44 @@ impl Identify {
         let request_id = request_id(request.headers()).unwrap_or_else(|| new_request_id(&*self.broker.clock));
         let mut response = match self.admit(rpc, &mut request, &request_id, arrived).await {
             Err(failure) => status::of(&failure, &request_id).into_http(),
-            Ok(()) => match tokio::time::timeout(self.deadline, inner.call(request)).await {
-                Ok(Ok(answered)) if code(&answered) == code_name(Code::OutOfRange) => {
+            Ok(()) => {
+                let known = request.extensions().get::<Arrival>().cloned();
+                let answered = tokio::time::timeout(self.deadline, inner.call(request)).await;
+                match answered.map(|Ok(answered)| answered) {
                     // How tonic says that a message is over the limit: nobody has looked at it.
-                    status::of(&Failure::TooLarge { limit: self.message_bytes }, &request_id).into_http()
+                    Ok(answered) if code(&answered) == code_name(Code::OutOfRange) => {
+                        let failure = Failure::TooLarge { limit: self.message_bytes };
+                        self.refuse(rpc, known, failure, &request_id).await
+                    }
+                    Ok(answered) => answered,
+                    Err(_) => self.refuse(rpc, known, Failure::Deadline, &request_id).await,
                 }
-                Ok(Ok(answered)) => answered,
-                Ok(Err(never)) => match never {},
-                Err(_) => status::of(&Failure::Deadline, &request_id).into_http(),
-            },
+            }
         };
         self.metrics.request(rpc.path, code(&response), arrived.elapsed());
         if let Ok(id) = HeaderValue::from_str(&request_id) {
             response.headers_mut().insert(REQUEST_ID_METADATA_KEY, id);
         }
         response
+    }
+
+    /// The answer to a call that its handler did not get to end. Of a known caller it is kept in the ledger, and not
+    /// waited for any longer when that is what took so long: the entry is in the queue and stays there.
+    async fn refuse(
+        &self,
+        rpc: Rpc,
+        known: Option<Arrival>,
+        failure: Failure,
+        request_id: &str,
+    ) -> http::Response<Body> {
+        let status = status::of(&failure, request_id);
+        if let Some(Arrival { call, action }) = known {
+            let kept = self.broker.failed(call.asks(action, rpc.path), failure);
+            if tokio::time::timeout(KEEPING, kept).await.is_err() {
+                tracing::warn!(request_id, "the record of a refusal is not durable yet");
+            }
+        }
+        status.into_http()
     }
 
     async fn admit(
@@ -233,4 +256,6 @@ fn code_name(code: Code) -> &'static str {
     }
 }
 
+/// How long an answer that is late already waits for its record.
+const KEEPING: Duration = Duration::from_secs(1);
 const TRACE_PARENT: &str = "traceparent";
