@@ -68,11 +68,11 @@ impl Environments for Api {
         &self,
         request: Request<EnvironmentsGetRequest>,
     ) -> Result<Response<EnvironmentsGetResponse>, Status> {
-        self.answer(request, Ok, |call, message| async move {
-            let name = message.name;
+        let read = |message: EnvironmentsGetRequest| Ok((name(message.name)?, message.revision));
+        self.answer(request, read, |call, (name, revision)| async move {
             let resource = Resource::Environment(&name);
             let draft = self.broker.permit(&call, Action::ViewEnvironment, resource, &name, "").await?;
-            let kept = self.broker.observe(draft, self.broker.catalog.kept(&name, message.revision)).await?;
+            let kept = self.broker.observe(draft, self.broker.catalog.kept(&name, revision)).await?;
             let document = kept.definition.to_toml();
             Ok(EnvironmentsGetResponse { environment: Some(summary(kept)), document })
         })
@@ -107,7 +107,8 @@ impl Environments for Api {
         request: Request<EnvironmentsDeleteRequest>,
     ) -> Result<Response<EnvironmentsDeleteResponse>, Status> {
         let read = |message: EnvironmentsDeleteRequest| {
-            Ok((message.name, message.expected_revision, text("reason", message.reason, limits::REASON)?))
+            let reason = text("reason", message.reason, limits::REASON)?;
+            Ok((name(message.name)?, message.expected_revision, reason))
         };
         self.answer(request, read, |call, (name, expected, reason)| async move {
             let resource = Resource::Environment(&name);
@@ -126,7 +127,7 @@ impl Environments for Api {
         request: Request<EnvironmentsResolveRequest>,
     ) -> Result<Response<EnvironmentsResolveResponse>, Status> {
         let read = |message: EnvironmentsResolveRequest| {
-            Ok((message.name, terms(message.ttl, message.reason, message.instance)?))
+            Ok((name(message.name)?, terms(message.ttl, message.reason, message.instance)?))
         };
         self.answer(request, read, |call, (name, terms)| async move {
             Ok(resolved(self.broker.resolve(&call, &name, terms).await?))
@@ -144,7 +145,7 @@ impl Environments for Api {
             }
             let target = message.target.ok_or(WireError::Missing { field: "target" })?;
             Ok(match target {
-                Target::Name(name) => (Some(name), Vec::new()),
+                Target::Name(text) => (Some(name(text)?), Vec::new()),
                 Target::Document(text) => (None, parse(&text)?),
             })
         };
@@ -171,12 +172,16 @@ impl Environments for Api {
         request: Request<EnvironmentsDiffRequest>,
     ) -> Result<Response<EnvironmentsDiffResponse>, Status> {
         let read = |message: EnvironmentsDiffRequest| {
-            let left = message.left.ok_or(WireError::Missing { field: "left" })?;
-            Ok((left, message.right.ok_or(WireError::Missing { field: "right" })?))
+            let side = |side: Option<EnvironmentRevision>, field| {
+                let EnvironmentRevision { name: text, revision } =
+                    side.ok_or(WireError::Missing { field })?;
+                Ok::<_, Failure>((name(text)?, revision))
+            };
+            Ok([side(message.left, "left")?, side(message.right, "right")?])
         };
-        self.answer(request, read, |call, (left, right)| async move {
+        self.answer(request, read, |call, sides| async move {
             let mut flats = Vec::new();
-            for EnvironmentRevision { name, revision } in [left, right] {
+            for (name, revision) in sides {
                 let resource = Resource::Environment(&name);
                 let draft = self.broker.permit(&call, Action::ViewEnvironment, resource, &name, "").await?;
                 let flat = async {
@@ -194,6 +199,12 @@ impl Environments for Api {
         })
         .await
     }
+}
+
+/// The name of an environment as a request has it. It goes into the ledger whether there is such an environment or not,
+/// so its length is bounded first.
+fn name(text: String) -> Result<String, Failure> {
+    page::text("name", text, limits::ENVIRONMENT_NAME)
 }
 
 /// Whether `name` is `prefix` or below it, by whole segments.

@@ -101,8 +101,9 @@ impl Nodes for Api {
         &self,
         request: Request<NodesEvictRequest>,
     ) -> Result<Response<NodesEvictResponse>, Status> {
-        let read =
-            |message: NodesEvictRequest| Ok((message.node, text("reason", message.reason, limits::REASON)?));
+        let read = |message: NodesEvictRequest| {
+            Ok((name(message.node)?, text("reason", message.reason, limits::REASON)?))
+        };
         self.answer(request, read, |call, (node, reason)| async move {
             let resource = Resource::Node(&node);
             let draft = self.broker.permit(&call, Action::EvictNode, resource, &node, &reason).await?;
@@ -182,7 +183,12 @@ fn token_request(
                 .map_err(|_| Failure::Invalid { field: "address", message: "is an IP address".to_owned() })?,
         ),
     };
-    Ok((message.node, life, address))
+    Ok((name(message.node)?, life, address))
+}
+
+/// The name of a node as a request has it. It goes into the ledger whatever it is, so its length is bounded first.
+fn name(node: String) -> Result<String, Failure> {
+    text("node", node, limits::NODE_NAME)
 }
 
 fn csr(csr: Vec<u8>) -> Result<Vec<u8>, Failure> {
