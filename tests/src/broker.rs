@@ -19,27 +19,41 @@ use crate::process::Process;
 pub struct Broker {
     process: Process,
     directory: TempDir,
+    data: PathBuf,
     grpc: SocketAddr,
     http: SocketAddr,
 }
 
 impl Broker {
-    /// Initialises a data directory and starts a broker on it. `backends` is what its configuration says beside the
-    /// rest: tables `[backends.NAME]`.
+    /// Initialises a data directory and starts a broker on it. `sections` is what its configuration says beside the
+    /// rest, such as tables `[backends.NAME]`.
     ///
     /// # Errors
     /// It was not built, refuses the configuration, or does not get ready; with the last lines it wrote.
-    pub fn start(backends: &str) -> Result<Self> {
-        let directory = tempfile::Builder::new().prefix("bursar-broker-").tempdir()?;
+    pub fn start(sections: &str) -> Result<Self> {
+        let directory = directory()?;
+        let data = directory.path().join("data");
+        Self::start_in(directory, data, sections)
+    }
+
+    /// As [`start`](Self::start), with its data in `data` instead of a directory of its own.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_on(data: &Path, sections: &str) -> Result<Self> {
+        Self::start_in(directory()?, data.to_owned(), sections)
+    }
+
+    fn start_in(directory: TempDir, data: PathBuf, sections: &str) -> Result<Self> {
         let (grpc, http) = (free_port()?, free_port()?);
         let config = format!(
             "trust_domain = 'example.org'\ndata_dir = '{data}'\n\
              [listen]\ngrpc = '{grpc}'\nhttp = '{http}'\n\
-             [seal]\nkey = {{ file = '{seal}' }}\n[log]\nfilter = 'debug'\n{backends}\n",
-            data = directory.path().join("data").display(),
+             [seal]\nkey = {{ file = '{seal}' }}\n[log]\nfilter = 'trace'\n{sections}\n",
+            data = data.display(),
             seal = directory.path().join("seal.key").display(),
         );
-        fs::write(directory.path().join("broker.toml"), config)?;
+        fs::write(directory.path().join(CONFIG), config)?;
         let made =
             command(directory.path(), "init")?.output().context("`bursar-broker init` cannot be run")?;
         ensure!(
@@ -48,7 +62,7 @@ impl Broker {
             String::from_utf8_lossy(&made.stderr)
         );
         let process = serve(directory.path())?;
-        let mut broker = Self { process, directory, grpc, http };
+        let mut broker = Self { process, directory, data, grpc, http };
         broker.wait_ready()?;
         Ok(broker)
     }
@@ -60,7 +74,7 @@ impl Broker {
 
     /// A file that `init` left: `ca.pem`, `admin.crt`, `admin.key`, `audit.vkey`.
     pub fn bootstrap(&self, name: &str) -> PathBuf {
-        self.directory.path().join("data/bootstrap").join(name)
+        self.data.join("bootstrap").join(name)
     }
 
     /// Everything that it writes: configuration, data, logs.
@@ -70,7 +84,12 @@ impl Broker {
 
     /// The ledger's file.
     pub fn ledger(&self) -> PathBuf {
-        self.directory.path().join("data/ledger.db")
+        self.data.join("ledger.db")
+    }
+
+    /// Its configuration file.
+    pub fn config(&self) -> PathBuf {
+        self.directory.path().join(CONFIG)
     }
 
     /// The status of `GET path` on the HTTP port, and what it says.
@@ -95,7 +114,21 @@ impl Broker {
         self.wait_ready()
     }
 
-    fn wait_ready(&mut self) -> Result<()> {
+    /// Starts it again where it is expected to refuse; answers its exit code and what it wrote to standard error.
+    ///
+    /// # Errors
+    /// It does not end by itself.
+    pub fn refuse_to_start(&self) -> Result<(Option<i32>, String)> {
+        let mut process = serve(self.directory.path())?;
+        let status = process.wait(START)?;
+        Ok((status.code(), process.stderr()?))
+    }
+
+    /// Waits until it is ready again.
+    ///
+    /// # Errors
+    /// It ended, or does not get ready; with the last lines it wrote.
+    pub fn wait_ready(&mut self) -> Result<()> {
         let port = self.http;
         self.process.wait_for(START, "the broker to be ready", |_| {
             // Before it listens there is no answer at all.
@@ -105,14 +138,19 @@ impl Broker {
     }
 }
 
+fn directory() -> Result<TempDir> {
+    Ok(tempfile::Builder::new().prefix("bursar-broker-").tempdir()?)
+}
+
 fn serve(directory: &Path) -> Result<Process> {
     Process::start("broker", command(directory, "serve")?, directory)
 }
 
 fn command(directory: &Path, verb: &str) -> Result<Command> {
     let mut command = Command::new(binary("bursar-broker")?);
-    command.env_clear().current_dir(directory).arg("--config").arg(directory.join("broker.toml")).arg(verb);
+    command.env_clear().current_dir(directory).arg("--config").arg(directory.join(CONFIG)).arg(verb);
     Ok(command)
 }
 
+const CONFIG: &str = "broker.toml";
 const START: Duration = Duration::from_secs(30);

@@ -1,11 +1,14 @@
-//! A certificate authority of one certificate, for a server that is to be reached by TLS.
+//! Certificates: of a server that is to be reached by TLS, and of callers, by an authority that a broker is told to trust.
 
+use std::fmt;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType,
 };
 
 /// PEM files of one TLS server on this machine.
@@ -41,6 +44,97 @@ impl ServerFiles {
         write(&files.certificate, &certificate.pem())?;
         write(&files.key, &key.serialize_pem())?;
         Ok(files)
+    }
+}
+
+/// An authority that vouches for callers. A broker takes its word when `tls.client_ca` names [`ClientAuthority::pem`].
+pub struct ClientAuthority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl ClientAuthority {
+    /// Makes a new one.
+    ///
+    /// # Errors
+    /// The system gives no randomness.
+    pub fn new() -> Result<Self> {
+        let mut params = CertificateParams::new([])?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let key = KeyPair::generate()?;
+        let pem = params.self_signed(&key)?.pem();
+        Ok(Self { issuer: Issuer::new(params, key), pem })
+    }
+
+    /// Its certificate.
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// A proper certificate for `id`, a SPIFFE ID.
+    ///
+    /// # Errors
+    /// `id` is no URI.
+    pub fn issue(&self, id: &str) -> Result<ClientCertificate> {
+        self.issue_odd(&[id], |_| ())
+    }
+
+    /// A certificate with these URI names that `odd` makes differ from a proper one.
+    ///
+    /// # Errors
+    /// A name is no URI, or nobody can issue what `odd` made of it.
+    pub fn issue_odd(
+        &self,
+        uris: &[&str],
+        odd: impl FnOnce(&mut CertificateParams),
+    ) -> Result<ClientCertificate> {
+        let mut params = CertificateParams::new([])?;
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        for uri in uris {
+            params.subject_alt_names.push(SanType::URI((*uri).try_into()?));
+        }
+        odd(&mut params);
+        let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &self.issuer)?.pem();
+        Ok(ClientCertificate { certificate, key: key.serialize_pem() })
+    }
+}
+
+impl fmt::Debug for ClientAuthority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientAuthority").finish_non_exhaustive()
+    }
+}
+
+/// What a caller presents, in PEM.
+pub struct ClientCertificate {
+    /// The certificate alone.
+    pub certificate: String,
+    /// Its private key.
+    pub key: String,
+}
+
+impl ClientCertificate {
+    /// Writes `NAME.crt` and `NAME.key`, the latter for this user alone, and answers their paths.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub fn write(&self, directory: &Path, name: &str) -> Result<(PathBuf, PathBuf)> {
+        let (certificate, key) =
+            (directory.join(format!("{name}.crt")), directory.join(format!("{name}.key")));
+        write(&certificate, &self.certificate)?;
+        write(&key, &self.key)?;
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o600))?;
+        Ok((certificate, key))
+    }
+}
+
+impl fmt::Debug for ClientCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientCertificate").finish_non_exhaustive()
     }
 }
 

@@ -15,8 +15,13 @@
 
 pub use rustix::process::Signal;
 
+pub use crate::agent::Agent;
 pub use crate::broker::Broker;
 pub use crate::canary::{Canary, Finding, scan, scan_bytes};
+pub use crate::certificate::{ClientAuthority, ClientCertificate};
+pub use crate::cli::{Cli, Said};
+pub use crate::disk::SmallDisk;
+pub use crate::odd_store::{OddStore, Oddity};
 pub use crate::openbao::{AppRole, OpenBao};
 pub use crate::place::binary;
 pub use crate::port::free_port;
@@ -26,9 +31,13 @@ pub use crate::wait::{wait_for, wait_until};
 
 pub mod http;
 
+mod agent;
 mod broker;
 mod canary;
 mod certificate;
+mod cli;
+mod disk;
+mod odd_store;
 mod openbao;
 mod place;
 mod port;

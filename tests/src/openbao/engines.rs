@@ -1,5 +1,6 @@
 //! What is mounted inside the server: secrets engines and ways to log in.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -95,6 +96,26 @@ impl OpenBao {
                 &field(&secret_id, "/data/secret_id")?,
             )?,
         })
+    }
+
+    /// What a broker's configuration says of this store: the table `[backends.NAME]`, with a login of its own whose
+    /// rights are `policy` (HCL). `mounts` is the inline table of what is mounted where.
+    ///
+    /// # Errors
+    /// OpenBao refuses, or the secret id cannot be written.
+    pub fn backend(&self, name: &str, policy: &str, mounts: &str) -> Result<String> {
+        let login = self.approle(name, policy)?;
+        let secret_id = self.directory().join(format!("{name}.secret-id"));
+        std::fs::write(&secret_id, login.secret_id.value())?;
+        std::fs::set_permissions(&secret_id, PermissionsExt::from_mode(0o600))?;
+        Ok(format!(
+            "[backends.{name}]\nkind = 'vault'\naddress = '{}'\nca_file = '{}'\n\
+             auth = {{ method = 'approle', role_id = '{}', secret_id = {{ file = '{}' }} }}\nmounts = {mounts}\n",
+            self.tls_url(),
+            self.authority().display(),
+            login.role_id,
+            secret_id.display(),
+        ))
     }
 
     fn enable(&self, mount: &str, engine: &Value) -> Result<()> {

@@ -1,0 +1,167 @@
+//! A real agent in a directory of its own.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+
+use crate::broker::Broker;
+use crate::http;
+use crate::place::binary;
+use crate::port::free_port;
+use crate::process::Process;
+
+/// A running agent. Stopped, and its data removed, on drop.
+#[derive(Debug)]
+pub struct Agent {
+    process: Process,
+    directory: TempDir,
+    http: SocketAddr,
+}
+
+impl Agent {
+    /// Starts an agent that joins `broker` as `node` with `token`, and waits until it is ready.
+    ///
+    /// # Errors
+    /// It was not built, or does not get ready; with the last lines it wrote.
+    pub fn start(broker: &Broker, node: &str, token: &str) -> Result<Self> {
+        let mut agent = Self::launch(broker, node, token, None)?;
+        agent.wait_ready()?;
+        Ok(agent)
+    }
+
+    /// As [`start`](Self::start), as the user (and group) with this number, who owns the directory.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), or this process may not start others as that user.
+    pub fn start_as(user: u32, broker: &Broker, node: &str, token: &str) -> Result<Self> {
+        let mut agent = Self::launch(broker, node, token, Some(user))?;
+        agent.wait_ready()?;
+        Ok(agent)
+    }
+
+    /// Starts an agent and waits for nothing.
+    ///
+    /// # Errors
+    /// It was not built, or cannot be started.
+    pub fn launch(broker: &Broker, node: &str, token: &str, user: Option<u32>) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("bursar-agent-").tempdir()?;
+        let (here, http) = (directory.path(), free_port()?);
+        fs::copy(broker.bootstrap("ca.pem"), here.join("ca.pem"))?;
+        fs::write(here.join("join-token"), token)?;
+        fs::set_permissions(here.join("join-token"), fs::Permissions::from_mode(0o600))?;
+        let config = format!(
+            "broker = '{broker}'\nca_file = '{ca}'\nnode = '{node}'\ndata_dir = '{data}'\nsocket = '{socket}'\n\
+             join_token = {{ file = '{token}' }}\n[http]\nlisten = '{http}'\n[log]\nfilter = 'trace'\n",
+            broker = broker.address(),
+            ca = here.join("ca.pem").display(),
+            data = here.join("data").display(),
+            socket = here.join("run/agent.sock").display(),
+            token = here.join("join-token").display(),
+        );
+        fs::write(here.join("agent.toml"), config)?;
+        let mut command = match user {
+            None => Command::new(binary("bursar-agent")?),
+            Some(user) => as_user(user, here)?,
+        };
+        configure(&mut command, here);
+        let process = Process::start("agent", command, here)?;
+        Ok(Self { process, directory, http })
+    }
+
+    /// Starts it again where it is expected to refuse; answers its exit code and what it wrote to standard error.
+    ///
+    /// # Errors
+    /// It does not end by itself.
+    pub fn refuse_to_start(&self) -> Result<(Option<i32>, String)> {
+        let mut command = Command::new(binary("bursar-agent")?);
+        configure(&mut command, self.directory.path());
+        let mut process = Process::start("agent", command, self.directory.path())?;
+        let status = process.wait(START)?;
+        Ok((status.code(), process.stderr()?))
+    }
+
+    /// The socket that local callers connect to.
+    pub fn socket(&self) -> PathBuf {
+        self.directory.path().join("run/agent.sock")
+    }
+
+    /// Everything that it writes: configuration, data, logs.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The answer to `GET path` on its HTTP port.
+    ///
+    /// # Errors
+    /// No answer.
+    pub fn http(&self, path: &str) -> Result<http::Reply> {
+        http::request(self.http, "GET", path, &[], &[])
+    }
+
+    /// Its process.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Waits until it is ready.
+    ///
+    /// # Errors
+    /// It ended, or does not get ready; with the last lines it wrote.
+    pub fn wait_ready(&mut self) -> Result<()> {
+        let port = self.http;
+        self.process.wait_for(START, "the agent to be ready", |_| {
+            let answer = http::request(port, "GET", "/readyz", &[], &[]).ok();
+            Ok(answer.filter(|answer| answer.status == 200).map(drop))
+        })
+    }
+}
+
+fn configure(command: &mut Command, directory: &Path) {
+    command.env_clear().current_dir(directory).arg("--config").arg(directory.join("agent.toml"));
+}
+
+/// The agent's program as `user`, who gets the directory and all that is in it.
+fn as_user(user: u32, directory: &Path) -> Result<Command> {
+    let program = copy_program("bursar-agent", directory)?;
+    let own = |path: &Path| {
+        chown(path, Some(user), Some(user)).with_context(|| {
+            format!("`{}` cannot be given to user {user}: run the tests as root", path.display())
+        })
+    };
+    own(directory)?;
+    for entry in fs::read_dir(directory)? {
+        own(&entry?.path())?;
+    }
+    // Others than its user have to reach the socket.
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o755))?;
+    let mut command = Command::new(program);
+    command.uid(user).gid(user);
+    Ok(command)
+}
+
+/// Copies a program to where any user may execute it: a checkout may lie in somebody's home.
+pub(crate) fn copy_program(name: &str, directory: &Path) -> Result<PathBuf> {
+    let copy = directory.join(name);
+    fs::copy(binary(name)?, &copy)?;
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755))?;
+    Ok(copy)
+}
+
+/// Lets every user into a directory.
+pub(crate) fn open(directory: &Path) -> Result<()> {
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o755))?;
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "a test that runs programs as another user has to be run as root"
+    );
+    Ok(())
+}
+
+const START: Duration = Duration::from_secs(30);

@@ -1,0 +1,79 @@
+//! A disk so small that a test can fill it.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
+
+/// A file system in memory of a fixed size. Unmounted on drop.
+#[derive(Debug)]
+pub struct SmallDisk {
+    directory: TempDir,
+}
+
+impl SmallDisk {
+    /// Mounts one of `mib` MiB.
+    ///
+    /// # Errors
+    /// The system does not let this process mount: it has to be root, with the capability to.
+    pub fn mount(mib: u32) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("bursar-disk-").tempdir()?;
+        let output = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={mib}m,mode=0700"), "bursar-test"])
+            .arg(directory.path())
+            .output()
+            .context("`mount` cannot be run")?;
+        ensure!(
+            output.status.success(),
+            "a small disk cannot be mounted: {}; run the tests as root, with CAP_SYS_ADMIN",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        Ok(Self { directory })
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Fills it to the last byte.
+    ///
+    /// # Errors
+    /// Writing fails for another reason than that it is full.
+    pub fn fill(&self) -> Result<()> {
+        let mut ballast = File::create(self.ballast())?;
+        // Large blocks first, then single bytes into what is left of the last page.
+        for block in [vec![0; 64 * 1024], vec![0; 512], vec![0; 1]] {
+            loop {
+                match ballast.write_all(&block) {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == ErrorKind::StorageFull => break,
+                    Err(error) => bail!("the small disk cannot be filled: {error}"),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives back what [`fill`](Self::fill) took.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
+    pub fn free(&self) -> Result<()> {
+        Ok(fs::remove_file(self.ballast())?)
+    }
+
+    fn ballast(&self) -> PathBuf {
+        self.directory.path().join("ballast")
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: a broker that is being stopped may still hold files of it.
+        drop(Command::new("umount").arg("--lazy").arg(self.directory.path()).output());
+    }
+}

@@ -1,0 +1,146 @@
+//! Calls by path and bytes, for tests that go through every RPC or send what no client would.
+
+use std::str::FromStr;
+
+use anyhow::{Context, Result};
+use bursar_proto::v1::WorkloadContext;
+use bursar_proto::{REQUEST_ID_METADATA_KEY, Reason};
+use bursar_sdk::{Address, Identity, Secret, Tls};
+use bursar_tests::{Broker, ClientCertificate};
+use tokio::runtime::Runtime;
+use tonic::client::Grpc;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::metadata::MetadataValue;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Status};
+
+/// A connection to a broker, of one caller.
+pub(crate) struct Caller {
+    runtime: Runtime,
+    channel: Channel,
+}
+
+/// How a call ended.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) code: Code,
+    pub(crate) reason: Option<Reason>,
+    pub(crate) message: String,
+    pub(crate) request_id: String,
+    /// The first message of the answer.
+    pub(crate) answer: Vec<u8>,
+}
+
+impl Caller {
+    /// Connects as whoever `identity` says; as nobody without one.
+    pub(crate) fn connect(broker: &Broker, identity: Option<Identity>) -> Result<Self> {
+        let tls = Tls { ca_pem: std::fs::read(broker.bootstrap("ca.pem"))?, identity, server_name: None };
+        let address = Address::from_str(&broker.address())?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let channel = runtime.block_on(bursar_sdk::channel(&address, Some(&tls)))?;
+        Ok(Self { runtime, channel })
+    }
+
+    /// Connects with a certificate.
+    pub(crate) fn presenting(broker: &Broker, certificate: &ClientCertificate) -> Result<Self> {
+        Self::connect(broker, Some(identity(certificate)))
+    }
+
+    /// Connects as the administrator.
+    pub(crate) fn administrator(broker: &Broker) -> Result<Self> {
+        let read = |name| std::fs::read(broker.bootstrap(name));
+        let identity = Identity { cert_pem: read("admin.crt")?, key_pem: Secret::new(read("admin.key")?) };
+        Self::connect(broker, Some(identity))
+    }
+
+    /// Calls `path` with a message that is encoded already, and waits for the first message of the answer or its end.
+    pub(crate) fn call(&self, path: &str, message: Vec<u8>) -> Result<Ended> {
+        self.call_for(path, message, None)
+    }
+
+    /// As [`Caller::call`], on behalf of a workload.
+    pub(crate) fn call_for(
+        &self,
+        path: &str,
+        message: Vec<u8>,
+        workload: Option<&WorkloadContext>,
+    ) -> Result<Ended> {
+        let mut request = Request::new(message);
+        if let Some(workload) = workload {
+            workload.attach(request.metadata_mut())?;
+        }
+        let request_id = format!("test-{:016x}", fastrand::u64(..));
+        request.metadata_mut().insert(REQUEST_ID_METADATA_KEY, MetadataValue::from_str(&request_id)?);
+        let path = PathAndQuery::from_str(path).context("no path")?;
+        let called = self.runtime.block_on(async {
+            let mut grpc = Grpc::new(self.channel.clone());
+            grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+            // A unary answer is a stream of one message.
+            let mut answers = grpc.server_streaming(request, path, Bytes).await?.into_inner();
+            answers.message().await
+        });
+        Ok(match called {
+            Ok(answer) => Ended {
+                code: Code::Ok,
+                reason: None,
+                message: String::new(),
+                request_id,
+                answer: answer.unwrap_or_default(),
+            },
+            Err(status) => Ended {
+                code: status.code(),
+                reason: Reason::of(&status),
+                message: status.message().to_owned(),
+                request_id,
+                answer: Vec::new(),
+            },
+        })
+    }
+}
+
+/// A certificate as the SDK takes it.
+pub(crate) fn identity(certificate: &ClientCertificate) -> Identity {
+    let key_pem = Secret::from(certificate.key.clone());
+    Identity { cert_pem: certificate.certificate.clone().into_bytes(), key_pem }
+}
+
+/// Messages as they are.
+#[derive(Debug, Clone, Copy, Default)]
+struct Bytes;
+
+impl Codec for Bytes {
+    type Encode = Vec<u8>;
+    type Decode = Vec<u8>;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Bytes {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, message: Vec<u8>, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        prost::bytes::BufMut::put_slice(out, &message);
+        Ok(())
+    }
+}
+
+impl Decoder for Bytes {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Vec<u8>>, Status> {
+        let mut message = vec![0; prost::bytes::Buf::remaining(from)];
+        prost::bytes::Buf::copy_to_slice(from, &mut message);
+        Ok(Some(message))
+    }
+}
