@@ -9,6 +9,7 @@ use bursar_proto::convert::WireError;
 
 use crate::environment::{Fault as DocumentFault, FlattenError, RenderError};
 use crate::identity::authority::AuthorityError;
+use crate::identity::nodes::TokenFault;
 use crate::identity::peer::CertificateFault;
 use crate::ledger::LedgerError;
 use crate::policy::{Diagnostic, Unregistered};
@@ -61,7 +62,7 @@ pub enum Failure {
     #[error("the policies have faults")]
     Policy(Vec<Diagnostic>),
     #[error("the join token is not valid: it was used, has expired, or never was")]
-    JoinToken,
+    JoinToken(TokenFault),
     #[error("there is no node `{0}`")]
     NodeUnknown(String),
     #[error(transparent)]
@@ -110,7 +111,7 @@ impl Failure {
             Self::Unresolved { .. } => "environment_unresolved",
             Self::Policy(_) => "policy_invalid",
             Self::Kept(_) => "kept",
-            Self::JoinToken => "join_token_invalid",
+            Self::JoinToken(fault) => fault.as_str(),
             Self::NodeUnknown(_) => "node_unknown",
             Self::Authority(_) => "certificate_request",
             Self::Invalid { .. } | Self::Wire(_) | Self::Time(_) => "request_invalid",
@@ -124,7 +125,9 @@ impl Failure {
     /// What an audit record says came of the request.
     pub fn outcome(&self) -> Outcome {
         match self {
-            Self::Denied | Self::Evicted { .. } | Self::Unregistered(_) => Outcome::Denied,
+            Self::Denied | Self::Evicted { .. } | Self::Unregistered(_) | Self::JoinToken(_) => {
+                Outcome::Denied
+            }
             _ => Outcome::Failed,
         }
     }

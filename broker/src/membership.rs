@@ -1,8 +1,12 @@
 //! Who belongs: certificates that still count, nodes that join, renew and are evicted.
 //!
-//! A node joins once with a token that is good for one use within a short time. The ledger keeps the token's hash; taking
-//! it out and putting the node in is one durable entry, so two nodes cannot use one token, and a crash leaves either
+//! A node joins once with a token that is good for one use within a short time. The ledger keeps the token's hash; marking
+//! it used and putting the node in is one durable entry, so two nodes cannot use one token, and a crash leaves either
 //! both steps or neither. The certificate is made before that entry and handed out after it.
+//!
+//! A token that was used, is late or comes from another address than its own was somebody's once, so the attempt is
+//! recorded, under the node's name: a second use may be a theft. The same entry forgets the token, which bounds the
+//! records by the tokens that were made. Of a token that never was nothing is kept: strangers must not fill the ledger.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,7 +23,7 @@ use zeroize::Zeroizing;
 use crate::call::Draft;
 use crate::failure::Failure;
 use crate::identity::authority::IssuedCertificate;
-use crate::identity::nodes::{Evictions, JoinToken, Node, node_id};
+use crate::identity::nodes::{Evictions, JoinToken, Node, TokenFault, node_id};
 use crate::identity::{Authority, Caller};
 use crate::ledger::{Change, Entry, Ledger, LedgerError, Object, ObjectKind, Page, Paged, RevokeSelector};
 use crate::server::Handshake;
@@ -38,6 +42,27 @@ pub struct IssuedToken {
     pub token: Secret,
     pub expires_at: Timestamp,
     pub node: SpiffeId,
+}
+
+/// A token that the ledger knows.
+#[derive(Debug)]
+pub struct PresentedToken {
+    /// Its hash, under which it is kept.
+    name: String,
+    kept: JoinToken,
+    revision: u64,
+}
+
+impl PresentedToken {
+    /// The name of the node that it is for.
+    pub fn node(&self) -> &str {
+        &self.kept.node
+    }
+
+    /// When it ends.
+    pub fn expires_at(&self) -> Timestamp {
+        self.kept.expires_at
+    }
 }
 
 /// A certificate for a node.
@@ -112,7 +137,7 @@ impl Membership {
         SystemRandom::new().fill(random.as_mut_slice()).map_err(|_| Failure::Stopping)?;
         let encoded = Zeroizing::new(data_encoding::BASE32_NOPAD.encode(random.as_slice()));
         let token = Secret::from(format!("{TOKEN_PREFIX}{}", *encoded));
-        let kept = JoinToken { node: name.to_owned(), expires_at, address };
+        let kept = JoinToken { node: name.to_owned(), expires_at, address, used_at: None };
         let change = Change::PutObject {
             kind: ObjectKind::JoinToken,
             name: token_name(&token),
@@ -125,34 +150,70 @@ impl Membership {
         Ok(IssuedToken { token, expires_at, node })
     }
 
-    /// What a token is good for, if it is. Nothing is used up yet.
+    /// The token that somebody presents, good or not. Nothing is used up yet.
     ///
     /// # Errors
-    /// [`Failure::JoinToken`], which is the same for every token that is not good.
-    pub async fn token(&self, token: &Secret, address: IpAddr) -> Result<JoinToken, Failure> {
-        let object = self.ledger.object(ObjectKind::JoinToken, &token_name(token)).await?;
-        let object = object.ok_or(Failure::JoinToken)?;
-        let kept: JoinToken =
-            serde_json::from_slice(&object.body).map_err(|_| Failure::Kept("a join token"))?;
-        let good = kept.expires_at > self.clock.now() && kept.address.is_none_or(|bound| bound == address);
-        if good { Ok(kept) } else { Err(Failure::JoinToken) }
+    /// [`Failure::JoinToken`] for one that never was, or is forgotten.
+    pub async fn token(&self, token: &Secret) -> Result<PresentedToken, Failure> {
+        let name = token_name(token);
+        let object = self.ledger.object(ObjectKind::JoinToken, &name).await?;
+        let object = object.ok_or(Failure::JoinToken(TokenFault::Unknown))?;
+        let kept = serde_json::from_slice(&object.body).map_err(|_| Failure::Kept("a join token"))?;
+        Ok(PresentedToken { name, kept, revision: object.revision })
     }
 
-    /// Uses a token up and lets its node in.
+    /// Uses a token up and lets its node in. One that is not good is forgotten.
     ///
     /// # Errors
-    /// [`Failure::JoinToken`] when somebody used it in between, [`Failure::Authority`] for a bad signing request.
+    /// [`Failure::JoinToken`] when the token is not good, or somebody used it in between, [`Failure::Authority`] for a
+    /// bad signing request. They are in the ledger.
     pub async fn join(
         &self,
-        token: &Secret,
-        kept: &JoinToken,
+        token: PresentedToken,
         request: &[u8],
         address: IpAddr,
         draft: Draft,
     ) -> Result<NodeCertificate, Failure> {
-        let node = self.node_id(&kept.node)?;
-        let certificate = self.authority.node(&node, request)?;
+        let PresentedToken { name, kept, revision } = token;
         let now = self.clock.now();
+        let kind = ObjectKind::JoinToken;
+        let admitted = match kept.check(address, now) {
+            Ok(()) => self.admit(&kept.node, request, address, now),
+            Err(fault) => {
+                let forget = Change::RemoveObject { kind, name, expected: Some(revision) };
+                let failure = Failure::JoinToken(fault);
+                return Err(self.refuse(vec![forget], draft, failure).await);
+            }
+        };
+        let (put, certificate) = match admitted {
+            Ok(admitted) => admitted,
+            Err(failure) => return Err(self.refuse(Vec::new(), draft, failure).await),
+        };
+        let used = JoinToken { used_at: Some(now), ..kept };
+        let by = certificate.node.clone();
+        let spend =
+            Change::PutObject { kind, name, body: json(&used), expected: Some(revision), by, at: now };
+        let record = draft.clone().decided(Decision::Allow, &[]).ok();
+        match self.ledger.commit(Entry { changes: vec![spend, put], records: vec![record] }).await {
+            Ok(_) => Ok(certificate),
+            Err(LedgerError::RevisionConflict { .. }) => {
+                let failure = Failure::JoinToken(TokenFault::Used);
+                Err(self.refuse(Vec::new(), draft, failure).await)
+            }
+            Err(other) => Err(other.into()),
+        }
+    }
+
+    /// The node as it will be kept, and the certificate that it gets then.
+    fn admit(
+        &self,
+        name: &str,
+        request: &[u8],
+        address: IpAddr,
+        now: Timestamp,
+    ) -> Result<(Change, NodeCertificate), Failure> {
+        let node = self.node_id(name)?;
+        let certificate = self.authority.node(&node, request)?;
         let joined = Node {
             joined_at: now,
             seen_at: now,
@@ -161,14 +222,16 @@ impl Membership {
             evicted_at: None,
             evict_reason: None,
         };
-        let remove =
-            Change::RemoveObject { kind: ObjectKind::JoinToken, name: token_name(token), expected: None };
-        let put = put_node(&kept.node, &joined, None, node.clone(), now);
-        let record = draft.decided(Decision::Allow, &[]).ok();
-        match self.ledger.commit(Entry { changes: vec![remove, put], records: vec![record] }).await {
-            Ok(_) => Ok(NodeCertificate { node, certificate }),
-            Err(LedgerError::ObjectMissing { .. }) => Err(Failure::JoinToken),
-            Err(other) => Err(other.into()),
+        Ok((put_node(name, &joined, None, node.clone(), now), NodeCertificate { node, certificate }))
+    }
+
+    /// Keeps why a node was not let in, with what follows from it.
+    async fn refuse(&self, changes: Vec<Change>, draft: Draft, failure: Failure) -> Failure {
+        let entry = Entry { changes, records: vec![draft.failed(&failure)] };
+        match self.ledger.commit(entry).await {
+            // Somebody else presented the same token meanwhile, and its record tells of it.
+            Ok(_) | Err(LedgerError::RevisionConflict { .. } | LedgerError::ObjectMissing { .. }) => failure,
+            Err(error) => Failure::Ledger(error),
         }
     }
 

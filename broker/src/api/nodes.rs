@@ -24,7 +24,7 @@ use super::page::{self, text};
 use super::{Api, status};
 use crate::call::Call;
 use crate::failure::Failure;
-use crate::identity::nodes::Node;
+use crate::identity::nodes::{Node, TokenFault};
 use crate::identity::{Caller, Method};
 use crate::membership::NodeCertificate;
 use crate::policy::{Facts, PrincipalFacts, Resource};
@@ -49,7 +49,7 @@ impl Nodes for Api {
         .await
     }
 
-    /// Open: the token is the credential. One that is not good leaves nothing in the ledger, since nobody is known and
+    /// Open: the token is the credential. One that never was leaves nothing in the ledger, since nobody is known and
     /// strangers must not fill it; it is counted and logged.
     async fn join(&self, request: Request<NodesJoinRequest>) -> Result<Response<NodesJoinResponse>, Status> {
         let stranger = request.extensions().get::<Stranger>().cloned();
@@ -125,12 +125,12 @@ impl Api {
         let stranger = stranger.ok_or(Failure::Unauthenticated)?;
         let peer = stranger.handshake.map(|handshake| handshake.address).ok_or(Failure::Unauthenticated)?;
         if message.token.len() > limits::JOIN_TOKEN {
-            return Err(Failure::JoinToken);
+            return Err(Failure::JoinToken(TokenFault::Unknown));
         }
         let token: Secret = message.take_token();
         let request = csr(std::mem::take(&mut message.csr))?;
-        let kept = self.membership.token(&token, peer.ip()).await?;
-        let id = self.membership.node_id(&kept.node)?;
+        let token = self.membership.token(&token).await?;
+        let id = self.membership.node_id(token.node())?;
         let facts = Facts {
             id: id.clone(),
             method: Method::JoinToken.as_str().to_owned(),
@@ -141,7 +141,7 @@ impl Api {
         let caller = Caller {
             facts: PrincipalFacts::new(facts),
             credential: data_encoding::HEXLOWER.encode(&Sha256::digest(&request)),
-            credential_expires: kept.expires_at,
+            credential_expires: token.expires_at(),
             instance: None,
             ttl: None,
             peer: Some(peer),
@@ -154,8 +154,7 @@ impl Api {
             arrived: Instant::now(),
         };
         let draft = call.asks(Action::Join, id.as_str());
-        let work = self.membership.join(&token, &kept, &request, peer.ip(), draft.clone());
-        self.broker.settle(draft, work).await
+        self.membership.join(token, &request, peer.ip(), draft).await
     }
 
     fn certificate(&self, issued: NodeCertificate) -> v1::NodeCertificate {
@@ -173,7 +172,7 @@ fn token_request(
 ) -> Result<(String, Duration, Option<IpAddr>), Failure> {
     let life = duration_from_wire("ttl", message.ttl)?.unwrap_or(TOKEN_LIFE);
     if !(TOKEN_MIN_LIFE..=TOKEN_MAX_LIFE).contains(&life) {
-        let message = "is 1 minute to 24 hours".to_owned();
+        let message = "is 5 seconds to 24 hours".to_owned();
         return Err(Failure::Invalid { field: "ttl", message });
     }
     let address = match message.address.as_str() {
@@ -212,5 +211,5 @@ fn wire_node(name: String, spiffe_id: String, node: Node) -> v1::Node {
 }
 
 const TOKEN_LIFE: Duration = Duration::from_secs(600);
-const TOKEN_MIN_LIFE: Duration = Duration::from_secs(60);
+const TOKEN_MIN_LIFE: Duration = Duration::from_secs(5);
 const TOKEN_MAX_LIFE: Duration = Duration::from_secs(24 * 3600);

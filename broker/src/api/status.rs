@@ -93,7 +93,7 @@ fn reason(failure: &Failure) -> Reason {
             _ => Reason::EnvironmentInvalid,
         },
         Failure::Policy(_) => Reason::PolicyInvalid,
-        Failure::JoinToken => Reason::JoinTokenInvalid,
+        Failure::JoinToken(_) => Reason::JoinTokenInvalid,
         Failure::NodeUnknown(_) => Reason::NodeUnknown,
         Failure::Invalid { .. } | Failure::Wire(_) | Failure::Authority(_) | Failure::Time(_) => {
             Reason::RequestInvalid

@@ -1,6 +1,7 @@
 //! What the broker keeps about its nodes, and the memory of evictions that every call of a node is checked against.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{PoisonError, RwLock};
 
 use bursar_core::SpiffeId;
@@ -28,7 +29,48 @@ pub struct JoinToken {
     pub node: String,
     pub expires_at: Timestamp,
     /// The only address that may use it.
-    pub address: Option<std::net::IpAddr>,
+    pub address: Option<IpAddr>,
+    /// When it was used. It is kept after that, so that a second use is seen for what it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub used_at: Option<Timestamp>,
+}
+
+impl JoinToken {
+    /// Whether it is good, for somebody at `address`.
+    ///
+    /// # Errors
+    /// [`TokenFault`].
+    pub fn check(&self, address: IpAddr, now: Timestamp) -> Result<(), TokenFault> {
+        match self {
+            Self { used_at: Some(_), .. } => Err(TokenFault::Used),
+            Self { expires_at, .. } if *expires_at <= now => Err(TokenFault::Expired),
+            Self { address: Some(bound), .. } if *bound != address => Err(TokenFault::Address),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Why a join token is not good. For the ledger and the log: whoever presents it is told the same in every case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenFault {
+    /// The ledger has no such token.
+    Unknown,
+    Used,
+    Expired,
+    /// It is bound to another address.
+    Address,
+}
+
+impl TokenFault {
+    /// The name in audit records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "join_token_unknown",
+            Self::Used => "join_token_used",
+            Self::Expired => "join_token_expired",
+            Self::Address => "join_token_address",
+        }
+    }
 }
 
 /// The SPIFFE ID of the node called `name`.
@@ -77,6 +119,29 @@ mod tests {
         let node = node_id(&TrustDomain::parse("example.org").expect("domain"), "n1").expect("id");
         assert!(evictions.covers(&node, Timestamp::constant(999_999, 0)));
         assert!(!evictions.covers(&node, Timestamp::constant(1_000_001, 0)));
+    }
+
+    #[test]
+    fn a_token_is_good_once_in_time_and_from_its_address() {
+        let (now, here) = (Timestamp::constant(1_000, 0), IpAddr::from([10, 0, 0, 1]));
+        let token = JoinToken {
+            node: "n1".to_owned(),
+            expires_at: Timestamp::constant(1_001, 0),
+            address: Some(here),
+            used_at: None,
+        };
+        assert_eq!(token.check(here, now), Ok(()));
+        assert_eq!(token.check(here, token.expires_at), Err(TokenFault::Expired));
+        assert_eq!(token.check(IpAddr::from([10, 0, 0, 2]), now), Err(TokenFault::Address));
+        let used = JoinToken { used_at: Some(now), ..token };
+        assert_eq!(used.check(here, now), Err(TokenFault::Used));
+    }
+
+    #[test]
+    fn a_token_of_an_earlier_release_is_read_as_not_used() {
+        let kept = r#"{"node":"n1","expires_at":"2026-01-01T00:00:00Z","address":null}"#;
+        let token: JoinToken = serde_json::from_str(kept).expect("token");
+        assert_eq!(token.used_at, None);
     }
 
     #[test]

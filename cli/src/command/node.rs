@@ -35,7 +35,7 @@ pub(crate) enum Command {
 pub(crate) struct Token {
     /// The node's name
     node: String,
-    /// How long the token may be used: `1m` to `24h`
+    /// How long the token may be used: `5s` to `24h`
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     ttl: Option<Duration>,
     /// The IP address that the node has to join from

@@ -159,7 +159,7 @@ fn a_request_that_is_too_large_says_the_limit() -> Result<()> {
     std::fs::write(&file, vec![b'x'; limits::VALUE + 1])?;
     let said = site.admin.run(&["secret", "put", "local/large", "--from-file", "large"])?;
     said.refused(1, &["`large`", &limits::VALUE.to_string()])?;
-    let data = Some(v1::local_store_put_request::Data::Value(vec![b'x'; limits::VALUE + 1].into()));
+    let data = Some(v1::local_store_put_request::Data::Value(vec![b'x'; limits::VALUE + 1]));
     let put = v1::LocalStorePutRequest { reference: "local/large".to_owned(), data, expected_version: None };
     let ended = admin.call("/bursar.v1.LocalStore/Put", put.encode_to_vec())?;
     ensure!(ended.code == Code::InvalidArgument, "{ended:?}");

@@ -8,6 +8,7 @@ mod cli_dev;
 mod cli_golden;
 mod harness;
 mod house;
+mod joining;
 mod main_job;
 mod raw;
 mod unauthorized;

@@ -6,9 +6,8 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
-use bursar_proto::convert::{timestamp_to_wire, wire_bytes};
+use bursar_proto::convert::timestamp_to_wire;
 use bursar_proto::{Reason, v1};
-use bursar_sdk::Secret;
 use bursar_tests::{Broker, Cli, ClientAuthority, ClientCertificate};
 use jiff::Timestamp;
 use prost::Message;
@@ -260,8 +259,8 @@ fn rows(things: &Things) -> Vec<Row> {
         last_at: now,
     };
     let revision = || Some(v1::EnvironmentRevision { name: shop(), revision: None });
-    let value = v1::local_store_put_request::Data::Value(b"value".to_vec().into());
-    let token_bytes = wire_bytes(&Secret::from("bursar_join_guess".to_owned()));
+    let value = v1::local_store_put_request::Data::Value(b"value".to_vec());
+    let token_bytes = b"bursar_join_guess".to_vec();
     vec![
         Row::new("Secrets/Read", "read", "local/plain", read("local/plain")),
         Row::new(
@@ -490,8 +489,8 @@ impl Site {
     fn join(&self, name: &str) -> Result<Caller> {
         let token = self.admin.done(&["node", "token", name])?;
         let key = rcgen::KeyPair::generate()?;
-        let token = wire_bytes(&Secret::from(token.trim().to_owned()));
-        let request = v1::NodesJoinRequest { token, csr: signing_request(&key)? };
+        let request =
+            v1::NodesJoinRequest { token: token.trim().as_bytes().to_vec(), csr: signing_request(&key)? };
         let joined =
             Caller::connect(&self.broker, None)?.call("/bursar.v1.Nodes/Join", request.encode_to_vec())?;
         ensure!(joined.code == Code::Ok, "{joined:?}");
