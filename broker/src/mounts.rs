@@ -1,8 +1,12 @@
 //! The configured stores under their names, and the one cache in front of them.
 //!
 //! A static secret is read from its store at most once per `max_stale`, however many callers ask: concurrent readers of
-//! one secret wait for one call (single-flight), and nodes never poll a store. The cache is bounded in bytes and drops
+//! one secret wait for one call (single-flight) and share its failure, and nodes never poll a store. The cache is bounded in bytes and drops
 //! the least useful entries first. Leased credentials never enter it: each belongs to one lease.
+
+mod failures;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,11 +21,13 @@ use tokio::time::Instant;
 
 use crate::config::{CacheContract, OnOutage};
 use crate::telemetry::Metrics;
+use failures::Failures;
 
 /// All stores.
 pub struct Mounts {
     mounts: BTreeMap<BackendName, Mount>,
     cache: Cache<Key, Arc<Cached>, ByBytes>,
+    failures: Failures,
     metrics: Metrics,
 }
 
@@ -49,6 +55,7 @@ impl Mounts {
         Self {
             mounts: stores.into_iter().collect(),
             cache: Cache::with_weighter(expected, cache_bytes, ByBytes),
+            failures: Failures::new(),
             metrics,
         }
     }
@@ -86,7 +93,14 @@ impl Mounts {
             // Only the entry that was found old is dropped: another caller may have replaced it since.
             self.cache.remove_if(&key, |cached| Arc::ptr_eq(cached, old));
         }
-        let read = self.cache.get_or_insert_async(&key, self.read(mount, reference)).await;
+        let waits_since = self.failures.mark();
+        let read = async {
+            match self.failures.since(waits_since, &key) {
+                Some(failure) => Err(failure),
+                None => self.read(mount, reference).await,
+            }
+        };
+        let read = self.cache.get_or_insert_async(&key, read).await;
         match (read, old) {
             (Err(error), Some(old))
                 if error.is_transient() && mount.contract.on_outage == OnOutage::Serve =>
@@ -114,7 +128,7 @@ impl Mounts {
         self.metrics.cache("miss");
         let read = mount.backend.read(&reference.path, reference.version.as_ref()).await;
         self.observe(&reference.backend, Operation::Read, &read);
-        let fetched = read?;
+        let fetched = read.inspect_err(|error| self.failures.insert(Key::of(reference), error.clone()))?;
         Ok(Arc::new(Cached { data: fetched.data, version: fetched.version, read_at: Instant::now() }))
     }
 }
