@@ -14,7 +14,7 @@ use bursar_core::tasks::Tasks;
 use futures_util::future::join_all;
 use tokio::sync::watch;
 
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, LedgerError};
 use crate::mounts::Mounts;
 
 /// The checks and what came of them last.
@@ -64,11 +64,21 @@ impl Health {
 
     /// Whether the broker can serve now. What the last commit met counts at once, not at the next round.
     pub fn ready(&self) -> bool {
+        self.why_not().is_none()
+    }
+
+    /// Why the broker cannot serve now; nothing when it can.
+    pub fn why_not(&self) -> Option<String> {
+        if self.stopping.load(Ordering::Acquire) {
+            return Some("stopping".to_owned());
+        }
         let findings = self.findings.borrow();
-        findings.checked
-            && findings.ledger.is_none()
-            && self.ledger.health() == crate::ledger::Health::Ready
-            && !self.stopping.load(Ordering::Acquire)
+        match self.ledger.health() {
+            crate::ledger::Health::Full => Some(LedgerError::Full.to_string()),
+            crate::ledger::Health::Failed(kind) => Some(format!("the ledger fails ({})", kind.as_str())),
+            crate::ledger::Health::Ready if !findings.checked => Some("starting".to_owned()),
+            crate::ledger::Health::Ready => findings.ledger.clone(),
+        }
     }
 
     /// What the last round found.

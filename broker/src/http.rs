@@ -77,11 +77,10 @@ pub fn router(shown: Arc<Shown>) -> Router {
 }
 
 async fn ready(State(shown): State<Arc<Shown>>) -> Response {
-    if shown.health.ready() {
-        return (StatusCode::OK, "ready\n").into_response();
+    match shown.health.why_not() {
+        None => (StatusCode::OK, "ready\n").into_response(),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")).into_response(),
     }
-    let why = shown.health.findings().ledger.unwrap_or_else(|| "starting or stopping".to_owned());
-    (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")).into_response()
 }
 
 async fn metrics(State(shown): State<Arc<Shown>>) -> Response {

@@ -39,14 +39,15 @@ impl SmallDisk {
         self.directory.path()
     }
 
-    /// Fills it to the last byte.
+    /// Fills it to the last byte. Done again, it takes what was freed since.
     ///
     /// # Errors
     /// Writing fails for another reason than that it is full.
     pub fn fill(&self) -> Result<()> {
-        let mut ballast = File::create(self.ballast())?;
+        let mut ballast = File::options().create(true).append(true).open(self.ballast())?;
         // Large blocks first, then single bytes into what is left of the last page.
-        for block in [vec![0; 64 * 1024], vec![0; 512], vec![0; 1]] {
+        for size in [64 * 1024, 512, 1] {
+            let block = vec![0; size];
             loop {
                 match ballast.write_all(&block) {
                     Ok(()) => {}
