@@ -173,7 +173,7 @@ impl Cli {
     /// # Errors
     /// The ledger cannot be asked.
     pub fn audit(&self, filter: &[&str]) -> Result<Vec<Value>> {
-        let found = self.json(&[&["audit", "query", "--limit", "5000"], filter].concat())?;
+        let found = self.json(&[&["audit", "query", "--limit", "100000"], filter].concat())?;
         Ok(found.as_array().cloned().unwrap_or_default())
     }
 

@@ -358,7 +358,7 @@ impl Site {
     }
 
     fn nothing_is_leased(&self) -> Result<()> {
-        let leases = self.admin.json(&["lease", "list"])?;
+        let leases = self.admin.json(&["lease", "list", "--state", EVERY_STATE])?;
         ensure!(leases.as_array().is_some_and(Vec::is_empty), "there are leases: {leases}");
         Ok(())
     }
@@ -372,6 +372,8 @@ fn read() -> v1::SecretsReadRequest {
 fn ledger_bytes(site: &Site) -> Result<usize> {
     Ok(site.admin.done(&["audit", "export"])?.len())
 }
+
+const EVERY_STATE: &str = "intent,active,expired,revoked,revoking,stuck,gone";
 
 const READ: &str = "/bursar.v1.Secrets/Read";
 
