@@ -22,6 +22,7 @@ use bursar_sdk::Client;
 
 use crate::arguments::{Arguments, Command};
 use crate::connection;
+use crate::dumps::CoreLimit;
 use crate::error::Error;
 use crate::output::Output;
 use crate::settings::{ConnectionArguments, Folders, Settings};
@@ -32,6 +33,7 @@ use crate::settings::{ConnectionArguments, Folders, Settings};
 pub(crate) struct Session {
     connection: ConnectionArguments,
     output: Output,
+    core_limit: CoreLimit,
 }
 
 impl Session {
@@ -49,7 +51,11 @@ impl Session {
 /// # Errors
 /// [`Error`].
 pub(crate) fn carry_out(arguments: Arguments) -> Result<ExitCode, Error> {
-    let session = Session { connection: arguments.connection, output: Output::new(arguments.output) };
+    let session = Session {
+        connection: arguments.connection,
+        output: Output::new(arguments.output),
+        core_limit: CoreLimit::forbid().map_err(std::io::Error::from)?,
+    };
     match arguments.command {
         Command::Run(run) => run.carry_out(&session),
         Command::Completions(completions) => completions.carry_out(),

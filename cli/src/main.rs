@@ -9,6 +9,7 @@ mod arguments;
 mod command;
 mod connection;
 mod disclose;
+mod dumps;
 mod error;
 mod export;
 mod hint;

@@ -124,7 +124,12 @@ impl Agent {
 }
 
 fn configure(command: &mut Command, directory: &Path) {
-    command.env_clear().current_dir(directory).arg("--config").arg(directory.join("agent.toml"));
+    command
+        .env_clear()
+        .env("TMPDIR", directory)
+        .current_dir(directory)
+        .arg("--config")
+        .arg(directory.join("agent.toml"));
 }
 
 /// The agent's program as `user`, who gets the directory and all that is in it.

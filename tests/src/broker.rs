@@ -148,7 +148,13 @@ fn serve(directory: &Path) -> Result<Process> {
 
 fn command(directory: &Path, verb: &str) -> Result<Command> {
     let mut command = Command::new(binary("bursar-broker")?);
-    command.env_clear().current_dir(directory).arg("--config").arg(directory.join(CONFIG)).arg(verb);
+    command
+        .env_clear()
+        .env("TMPDIR", directory)
+        .current_dir(directory)
+        .arg("--config")
+        .arg(directory.join(CONFIG))
+        .arg(verb);
     Ok(command)
 }
 

@@ -72,6 +72,7 @@ impl Cli {
         let variables = vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())];
         let mut cli = Self { directory, variables, user: None };
         cli.set("BURSAR_ADDRESS", address);
+        cli.set("TMPDIR", &cli.path("").display().to_string());
         cli.set("XDG_CONFIG_HOME", &cli.path("config").display().to_string());
         Ok(cli)
     }

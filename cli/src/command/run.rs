@@ -68,6 +68,7 @@ impl Arguments {
         let variables = self.variables(std::env::vars_os(), resolved);
         let mut command = std::process::Command::new(program);
         command.args(arguments).env_clear().envs(variables);
+        session.core_limit.restore().map_err(std::io::Error::from)?;
         Err(Error::Execute { program: named, source: command.exec() })
     }
 

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod bad_start;
+mod canaries;
 mod certificates;
 mod cli_dev;
 mod cli_golden;

@@ -1,0 +1,364 @@
+//! Secrets go through every path there is, and are then searched for wherever they must not be: logs at their most
+//! verbose, data and temporary files, metrics, health, exports, what people are told, arguments and environments of
+//! processes, core dumps (promise 3).
+
+use std::cell::RefCell;
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bursar_tests::{
+    Agent, Broker, Canary, Cli, Finding, OddStore, OpenBao, Postgres, Process, Said, Signal, scan,
+    scan_bytes, wait_until,
+};
+use rustix::process::{Resource, Rlimit, setrlimit};
+use serde_json::json;
+
+#[test]
+fn no_secret_turns_up_where_it_must_not() -> Result<()> {
+    dumps_are_allowed()?;
+    let mut site = Site::start()?;
+    site.go_every_way()?;
+    let leased = site.leased()?;
+    let [running, broker, agent] = site.look_at_processes()?;
+    let values = Rc::clone(&site.values);
+    let every: Vec<&Canary> = values.all().into_iter().chain(&leased).collect();
+
+    // What the running processes show to others. The program that was started has its secrets, and nobody else's.
+    let mut found = Vec::new();
+    for (place, bytes) in running.arguments.iter().chain(&broker.everything()).chain(&agent.everything()) {
+        found.extend(scan_bytes(place, bytes, &every)?);
+    }
+    for path in ["/metrics", "/readyz", "/livez"] {
+        found.extend(scan_bytes(path, &site.broker.http(path)?.body, &every)?);
+        found.extend(scan_bytes(path, &site.agent.http(path)?.body, &every)?);
+    }
+    let export = site.admin.run(&["audit", "export"])?;
+    ensure!(export.code == Some(0), "{}", export.stderr);
+    found.extend(scan_bytes("an export", &export.stdout, &every)?);
+    found.extend(scan_bytes("what the commands said", site.said.borrow().as_bytes(), &every)?);
+
+    // Then they die, as badly as a program can.
+    for process in [site.broker.process(), site.agent.process()] {
+        process.signal(Signal::ABORT)?;
+        let status = process.wait(LIMIT)?;
+        ensure!(status.signal() == Some(6) && !status.core_dumped(), "it ended with {status}");
+    }
+    found.extend(site.in_files(&every)?);
+    ensure!(found.is_empty(), "secrets leaked: {}", list(&found));
+    Ok(())
+}
+
+#[test]
+fn the_command_line_leaves_no_dump_and_the_program_that_it_becomes_may() -> Result<()> {
+    dumps_are_allowed()?;
+    let store = OddStore::start("unused")?;
+    let token = tempfile::NamedTempFile::new()?;
+    fs::write(token.path(), "a token")?;
+    let broker = Broker::start(&format!(
+        "[backends.odd]\nkind = 'vault'\naddress = '{}'\nallow_plaintext = true\ntimeout = '9s'\n\
+         auth = {{ method = 'token', token = {{ file = '{}' }} }}\nmounts = {{ kv = 'kv-v2' }}\n",
+        store.url(),
+        token.path().display()
+    ))?;
+    let admin = Cli::administering(&broker)?;
+    admin.apply_policies(POLICIES, "")?;
+    let key = Canary::known("administrator's key", &fs::read_to_string(broker.bootstrap("admin.key"))?)?;
+
+    // While it waits for an answer it holds its credential.
+    let mut command = admin.command()?;
+    command.args(["get", "odd/kv/silent"]);
+    let mut get = Process::start("get", command, &admin.path(""))?;
+    wait_until(LIMIT, "the store to be asked", || store.calls(bursar_tests::Oddity::Silent) > 0)?;
+    get.signal(Signal::ABORT)?;
+    let status = get.wait(LIMIT)?;
+    ensure!(status.signal() == Some(6) && !status.core_dumped(), "`bursar get` ended with {status}");
+    let found = scan(&admin.path(""), &[&key])?;
+    ensure!(found.is_empty(), "{}", list(&found));
+
+    admin.write("empty.toml", "[environment.\"empty\".vars]\nA = \"b\"\n")?;
+    admin.done(&["env", "apply", "empty.toml"])?;
+    let limit = admin.done(&["run", "--env", "empty", "--", "sh", "-c", "ulimit -c"])?;
+    ensure!(limit.trim() == "unlimited", "the program's limit on dumps is {limit}");
+    Ok(())
+}
+
+/// What is searched for.
+struct Values {
+    local: Canary,
+    replaced: Canary,
+    kv: Canary,
+    odd: Canary,
+}
+
+impl Values {
+    fn all(&self) -> Vec<&Canary> {
+        vec![&self.local, &self.replaced, &self.kv, &self.odd]
+    }
+}
+
+/// Stores, broker, agent and command line, with a secret in each store.
+struct Site {
+    broker: Broker,
+    agent: Agent,
+    admin: Cli,
+    workload: Cli,
+    bao: OpenBao,
+    _postgres: Postgres,
+    values: Rc<Values>,
+    /// What commands wrote to standard error, and to standard output where that is no secret.
+    said: RefCell<String>,
+    _odd: OddStore,
+    _token: tempfile::NamedTempFile,
+}
+
+impl Site {
+    fn start() -> Result<Self> {
+        let canary = Canary::random;
+        let (local, replaced, kv) = (canary("local value"), canary("replaced value"), canary("KV value"));
+        let odd = Canary::alphanumeric("what the odd store says");
+        let (postgres, bao, store) = (Postgres::start()?, OpenBao::start()?, OddStore::start(odd.value())?);
+        bao.enable_kv("secret")?;
+        bao.api("POST", "secret/data/api", &json!({ "data": { "key": kv.value() } }))?;
+        bao.enable_database("database", &postgres)?;
+        bao.database_role("database", "app", Duration::from_secs(600))?;
+        let token = tempfile::NamedTempFile::new()?;
+        fs::write(token.path(), odd.value())?;
+        let vault = bao.backend("vault", BAO_POLICY, "{ secret = 'kv-v2', database = 'leased' }")?;
+        let broker = Broker::start(&format!(
+            "[backends.local]\nkind = 'local'\n{vault}[backends.odd]\nkind = 'vault'\naddress = '{}'\n\
+             allow_plaintext = true\ntimeout = '1s'\nauth = {{ method = 'token', token = {{ file = '{}' }} }}\n\
+             mounts = {{ kv = 'kv-v2' }}\n",
+            store.url(),
+            token.path().display(),
+        ))?;
+        let admin = Cli::administering(&broker)?;
+        let uid = rustix::process::getuid().as_raw();
+        admin.apply_policies(POLICIES, &REGISTRATIONS.replace("UID", &uid.to_string()))?;
+        admin.write("environments.toml", ENVIRONMENTS)?;
+        admin.done(&["env", "apply", "environments.toml"])?;
+        let join = admin.done(&["node", "token", "web-1"])?;
+        let agent = Agent::start(&broker, "web-1", join.trim())?;
+        let workload = Cli::through(&agent.socket())?;
+        let values = Rc::new(Values { local, replaced, kv, odd });
+        let (said, _odd, _token) = (RefCell::default(), store, token);
+        Ok(Self { broker, agent, admin, workload, bao, _postgres: postgres, values, said, _odd, _token })
+    }
+
+    /// Every way that a secret can take, and every way in which it can fail to.
+    fn go_every_way(&self) -> Result<()> {
+        let put = ["secret", "put", "local/a", "--field", "p"];
+        for value in [&self.values.replaced, &self.values.local] {
+            let value = value.value().as_bytes().to_vec();
+            let said = self.admin.run_with(&put, &value)?;
+            self.told(said, Some(0))?;
+        }
+        let secrets =
+            ["local/a#p", "local/a#p@1", "local/a", "vault/secret/api#key", "vault/database/creds/app"];
+        for reference in secrets {
+            for cli in [&self.admin, &self.workload] {
+                // Twice: the second answer of the agent is out of its cache.
+                for _ in 0..2 {
+                    ensure!(!cli.done(&["get", reference])?.is_empty(), "`{reference}` is empty");
+                }
+            }
+            self.workload.done(&["get", reference, "--output", "json"])?;
+        }
+        ensure!(
+            self.workload.done(&["get", "local/a#p"])? == self.values.local.value(),
+            "another value was read"
+        );
+        for command in [["run", "--env", "app", "--", "true"], ["run", "--env", "broken", "--", "true"]] {
+            let said = self.workload.run(&command)?;
+            self.told(said, None)?;
+            let said = self.admin.run(&command)?;
+            self.told(said, None)?;
+        }
+        let leases = self.admin.json(&["lease", "list"])?;
+        for lease in leases.as_array().into_iter().flatten().filter_map(|lease| lease.get("id")?.as_str()) {
+            let said = self.admin.run(&["lease", "renew", lease])?;
+            self.told(said, None)?;
+            let said = self.admin.run(&["lease", "show", lease])?;
+            self.told(said, Some(0))?;
+        }
+        let refusals: [&[&str]; 11] = [
+            &["get", "local/absent"],
+            &["get", "local/a#absent"],
+            &["get", "local/a#p@9"],
+            &["get", "nowhere/a"],
+            &["get", "vault/secret/absent"],
+            &["get", "vault/database/creds/absent"],
+            &["get", "odd/kv/garbage#p"],
+            &["get", "odd/kv/page#p"],
+            &["get", "odd/kv/huge#p"],
+            &["get", "odd/kv/fails#p"],
+            &["get", "odd/kv/drips#p"],
+        ];
+        for arguments in refusals {
+            let said = self.admin.run(arguments)?;
+            ensure!(said.code != Some(0), "`bursar {}` was not refused", arguments.join(" "));
+            self.told(said, None)?;
+        }
+        self.delete_and_revoke()?;
+        self.bao.seal()?;
+        let said = self.admin.run(&["get", "vault/secret/api#key", "--max-age", "0s"])?;
+        self.told(said, Some(1))?;
+        self.bao.unseal()
+    }
+
+    fn delete_and_revoke(&self) -> Result<()> {
+        let done: [(&[&str], i32); 6] = [
+            (&["secret", "delete", "local/a", "--reason", "a test"], 0),
+            (&["get", "local/a#p"], 1),
+            (&["secret", "undelete", "local/a", "--version", "2", "--reason", "a test"], 0),
+            (&["env", "explain", "app"], 0),
+            (&["lease", "revoke-many", "--path", "vault", "--reason", "a test", "--yes"], 0),
+            (&["status"], 0),
+        ];
+        for (arguments, code) in done {
+            let said = self.admin.run(arguments)?;
+            self.told(said, Some(code)).with_context(|| arguments.join(" "))?;
+        }
+        Ok(())
+    }
+
+    /// Keeps what a command said, for the search; it ended with `code`, where that is known.
+    fn told(&self, said: Said, code: Option<i32>) -> Result<()> {
+        ensure!(code.is_none() || said.code == code, "exit code {:?}: {}", said.code, said.stderr);
+        let mut all = self.said.borrow_mut();
+        all.push_str(&said.stderr);
+        all.push_str(&String::from_utf8_lossy(&said.stdout));
+        Ok(())
+    }
+
+    /// The password of a database user that was leased, as a value to search for.
+    fn leased(&self) -> Result<Vec<Canary>> {
+        let read = self.workload.done(&["get", "vault/database/creds/app#password"])?;
+        Ok(vec![Canary::known("leased password", &read)?])
+    }
+
+    /// A program that was started with secrets, the broker, and the agent, as other processes see them.
+    fn look_at_processes(&mut self) -> Result<[Seen; 3]> {
+        let mut command = self.workload.command()?;
+        command.args(["run", "--env", "app", "--", "sh", "-c", "echo up; exec tail -f /dev/null"]);
+        let mut program = Process::start("program", command, &self.workload.path(""))?;
+        program.wait_for_line(LIMIT, "up")?;
+        let environment = fs::read(format!("/proc/{}/environ", program.pid()))?;
+        let mine = scan_bytes("its environment", &environment, &[&self.values.kv])?;
+        ensure!(!mine.is_empty(), "the program did not get its secret, so nothing was looked at");
+        Ok([
+            Seen::of(program.pid())?,
+            Seen::undumpable(self.broker.process().pid())?,
+            Seen::undumpable(self.agent.process().pid())?,
+        ])
+    }
+
+    fn in_files(&self, every: &[&Canary]) -> Result<Vec<Finding>> {
+        let mut found = Vec::new();
+        let workload = self.workload.path("");
+        for directory in [self.broker.directory(), self.agent.directory(), &self.admin.path(""), &workload] {
+            found.extend(scan(directory, every)?);
+        }
+        Ok(found)
+    }
+}
+
+/// What `/proc` shows of a process.
+struct Seen {
+    arguments: Vec<(String, Vec<u8>)>,
+    environment: Vec<(String, Vec<u8>)>,
+}
+
+impl Seen {
+    fn of(pid: u32) -> Result<Self> {
+        let read =
+            |file: &str| Ok::<_, anyhow::Error>((file.to_owned(), fs::read(format!("/proc/{pid}/{file}"))?));
+        Ok(Self { arguments: vec![read("cmdline")?, read("comm")?], environment: vec![read("environ")?] })
+    }
+
+    /// Of a process that must not be dumped: its files in `/proc` belong to root, whoever runs it, and its limit on the
+    /// size of dumps is zero for good.
+    fn undumpable(pid: u32) -> Result<Self> {
+        let limits = fs::read_to_string(format!("/proc/{pid}/limits"))?;
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).context("no limit")?;
+        let figures: Vec<_> = core.split_whitespace().skip(4).take(2).collect();
+        ensure!(figures == ["0", "0"], "the limits on dumps are {figures:?}");
+        Self::of(pid)
+    }
+
+    fn everything(&self) -> Vec<(String, Vec<u8>)> {
+        self.arguments.iter().chain(&self.environment).cloned().collect()
+    }
+}
+
+/// Lifts the limit on core dumps from what this process starts: a dump that the surroundings forbid would not show that
+/// a program forbids it.
+fn dumps_are_allowed() -> Result<()> {
+    let unlimited = Rlimit { current: None, maximum: None };
+    setrlimit(Resource::Core, unlimited).context("core dumps cannot be allowed: run the tests as root")?;
+    let place = tempfile::tempdir()?;
+    let mut child = sleeper(place.path())?;
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::ABORT)?;
+    let status = child.wait()?;
+    let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern")?;
+    ensure!(
+        status.core_dumped() || pattern.starts_with('|'),
+        "a program that does not forbid it leaves no dump here ({status}, pattern `{}`), so nothing would be shown",
+        pattern.trim()
+    );
+    Ok(())
+}
+
+fn sleeper(place: &Path) -> Result<Child> {
+    let mut command = Command::new("tail");
+    command.args(["-f", "/dev/null"]).current_dir(place).stdin(Stdio::null());
+    Ok(command.spawn()?)
+}
+
+fn list(found: &[Finding]) -> String {
+    found.iter().map(|finding| format!("\n  {finding}")).collect()
+}
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+const BAO_POLICY: &str = r#"
+path "secret/data/*" { capabilities = ["read"] }
+path "secret/metadata/*" { capabilities = ["read"] }
+path "database/creds/*" { capabilities = ["read"] }
+path "sys/leases/renew" { capabilities = ["update"] }
+path "sys/leases/revoke" { capabilities = ["update"] }
+path "sys/leases/lookup" { capabilities = ["update"] }
+path "sys/leases/lookup/database/*" { capabilities = ["list", "sudo"] }
+"#;
+
+const POLICIES: &str = r#"
+@id("everything")
+permit (principal == Bursar::Principal::"spiffe://example.org/user/admin", action, resource);
+@id("workload")
+permit (principal == Bursar::Principal::"spiffe://example.org/workload/app",
+        action in Bursar::Action::"use", resource);
+@id("watch")
+permit (principal, action == Bursar::Action::"watch", resource);
+"#;
+
+const REGISTRATIONS: &str = r#"
+[[registration]]
+principal = "spiffe://example.org/workload/app"
+node = "web-1"
+selectors = ["unix:uid:UID"]
+"#;
+
+const ENVIRONMENTS: &str = r#"
+[environment."app".vars]
+LEVEL = "info"
+KEY = { from = "vault/secret/api#key" }
+LOCAL = { from = "local/a#p" }
+URL = { compose = "postgres://${vault/database/creds/app#username}:${vault/database/creds/app#password}@db/app" }
+[environment."broken".vars]
+KEY = { from = "vault/secret/api#key" }
+URL = { compose = "x://${KEY}:${local/a#p}:${odd/kv/fails#p}" }
+"#;
