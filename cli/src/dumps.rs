@@ -21,7 +21,7 @@ impl CoreLimit {
 
     /// Puts it back: a program that is run decides about its own dumps.
     pub(crate) fn restore(&self) -> rustix::io::Result<()> {
-        setrlimit(Resource::Core, self.0.clone())
+        setrlimit(Resource::Core, self.0)
     }
 }
 

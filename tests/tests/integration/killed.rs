@@ -84,7 +84,7 @@ impl Site {
             self.broker.process().kill()?;
             let mut given = BTreeMap::new();
             for thread in threads {
-                given.extend(thread.join().expect("a thread")?);
+                given.extend(thread.join().map_err(|_| anyhow::anyhow!("a client panicked"))??);
             }
             Ok(given)
         })
