@@ -55,6 +55,7 @@ pub(super) fn text(failure: &Failure) -> String {
         Failure::Ledger(
             error @ (LedgerError::RevisionConflict { .. }
             | LedgerError::ProofRange { .. }
+            | LedgerError::Pruned { .. }
             | LedgerError::PageToken
             | LedgerError::Busy),
         ) => error.to_string(),
@@ -124,7 +125,9 @@ fn ledger_reason(error: &LedgerError) -> Reason {
     match error {
         LedgerError::Full => Reason::LedgerFull,
         LedgerError::RevisionConflict { .. } => Reason::RevisionConflict,
-        LedgerError::ProofRange { .. } | LedgerError::PageToken => Reason::RequestInvalid,
+        LedgerError::ProofRange { .. } | LedgerError::Pruned { .. } | LedgerError::PageToken => {
+            Reason::RequestInvalid
+        }
         LedgerError::LeaseMissing { .. }
         | LedgerError::NotActive { .. }
         | LedgerError::IllegalTransition { .. } => Reason::LeaseNotRenewable,
