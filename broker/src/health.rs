@@ -2,7 +2,8 @@
 //!
 //! Ready is one flag, worked out from checks that are made again all the time; nothing sets it by hand but the shutdown.
 //! A store that is down does not make the broker unready: others may be well, and an orchestrator that restarts brokers
-//! because a store is sealed would only make things worse. It is shown, counted and named instead.
+//! because a store is sealed would only make things worse. It is shown, counted and named instead. So is an audit sink
+//! that takes no records: they wait in the ledger.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,12 +17,14 @@ use tokio::sync::watch;
 
 use crate::ledger::Ledger;
 use crate::mounts::Mounts;
+use crate::shipping::Shipping;
 
 /// The checks and what came of them last.
 #[derive(Debug)]
 pub struct Health {
     ledger: Ledger,
     mounts: Arc<Mounts>,
+    shipping: Arc<Shipping>,
     stopping: AtomicBool,
     findings: watch::Sender<Findings>,
 }
@@ -36,9 +39,9 @@ pub struct Findings {
 
 impl Health {
     /// Not ready until the first round.
-    pub fn new(ledger: Ledger, mounts: Arc<Mounts>) -> Self {
+    pub fn new(ledger: Ledger, mounts: Arc<Mounts>, shipping: Arc<Shipping>) -> Self {
         let findings = watch::Sender::new(Findings::default());
-        Self { ledger, mounts, stopping: AtomicBool::new(false), findings }
+        Self { ledger, mounts, shipping, stopping: AtomicBool::new(false), findings }
     }
 
     /// Checks until the process stops.
@@ -74,6 +77,19 @@ impl Health {
     /// What the last round found.
     pub fn findings(&self) -> Findings {
         self.findings.borrow().clone()
+    }
+
+    /// What is not well and does not keep the broker from serving, with why: stores, audit sinks.
+    pub fn degraded(&self) -> Vec<(String, String)> {
+        let backends = self.findings().backends.into_iter();
+        let backends = backends.map(|(name, fault)| (format!("backend {name}"), fault));
+        let faults = backends.chain(self.sinks());
+        faults.filter_map(|(what, fault)| fault.map(|fault| (what, fault))).collect()
+    }
+
+    /// What each audit sink met last.
+    pub fn sinks(&self) -> impl Iterator<Item = (String, Option<String>)> {
+        self.shipping.findings().into_iter().map(|(name, fault)| (format!("sink {name}"), fault))
     }
 
     /// Hears of every round.

@@ -28,6 +28,7 @@ pub mod policy;
 pub mod rulebook;
 pub mod seal;
 pub mod server;
+pub mod shipping;
 pub mod source;
 pub mod start;
 pub mod store;

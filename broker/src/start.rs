@@ -32,8 +32,9 @@ use crate::mounts::{Mount, Mounts};
 use crate::rulebook::Rulebook;
 use crate::seal::{Seal, SealError};
 use crate::server::Listener;
+use crate::shipping::{self, Ground};
 use crate::source::{self, SourceError};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, SinkMetrics};
 
 /// Serves until `tasks` stop; answers why they did.
 ///
@@ -69,7 +70,16 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
     ));
     let rulebook =
         Rulebook::load(ledger.clone(), config.trust_domain.clone(), config.administrator()).await?;
-    let health = Arc::new(Health::new(ledger.clone(), Arc::clone(&mounts)));
+    let ground = Ground {
+        ledger: ledger.clone(),
+        clock: Arc::clone(&clock),
+        metrics: SinkMetrics::register(&mut registry),
+        origin: origin(&config),
+        broker: config.identity(),
+        tasks: tasks.clone(),
+    };
+    let shipping = Arc::new(shipping::start(&config.audit, &ground));
+    let health = Arc::new(Health::new(ledger.clone(), Arc::clone(&mounts), Arc::clone(&shipping)));
     let broker = Arc::new(Broker {
         ledger: ledger.clone(),
         mounts,
@@ -102,7 +112,7 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
         "certificate",
         renew_certificate(config_names(&config), authority, Arc::clone(&certificate), tasks.clone()),
     );
-    let shown = Shown { registry, health: Arc::clone(&health), gauges, ledger: ledger.clone() };
+    let shown = Shown { registry, health: Arc::clone(&health), gauges, ledger: ledger.clone(), shipping };
     tasks.run("http", serve_http(http, Arc::new(shown), tasks.clone()));
 
     let api = Api {
