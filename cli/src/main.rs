@@ -16,6 +16,7 @@ mod input;
 mod output;
 mod page;
 mod progress;
+mod proof;
 mod report;
 mod settings;
 mod table;

@@ -1,4 +1,4 @@
-use bursar_core::tlog::{Checkpoint, ReplayError, Signer};
+use bursar_core::tlog::{Checkpoint, ReplayError, Signer, leaf_hash};
 
 use super::*;
 
@@ -89,6 +89,28 @@ fn an_export_without_its_end_is_told() {
     let cut = format!("{}\n", lines[..3].join("\n"));
     assert!(matches!(check(&cut), Err(Error::Export(what)) if what.contains("no checkpoint")));
     assert!(matches!(check(text.trim_end()), Err(Error::Export(what)) if what.contains("does not end")));
+}
+
+#[test]
+fn an_export_of_the_newest_records_is_verified_from_its_start() {
+    let all = records(300);
+    let signer = signer("log");
+    let mut edge = Frontier::default();
+    all[..256].iter().for_each(|record| edge.append(leaf_hash(record.as_bytes()), |_| {}));
+    let text = |start: u64, edge: &Frontier, from: usize| {
+        let edge = data_encoding::BASE64.encode(&edge.to_bytes());
+        let start = serde_json::to_string(&Start { start, edge }).expect("json");
+        format!("{start}\n{}", file(&all[from..], &note(&all, &signer), &signer))
+    };
+    let verified = check(&text(256, &edge, 256)).expect("verified");
+    assert_eq!((verified.first, verified.records), (256, 44));
+    // The edge of other records, of another place, and a start that was left out.
+    let mut other = Frontier::default();
+    all[..256].iter().rev().for_each(|record| other.append(leaf_hash(record.as_bytes()), |_| {}));
+    assert!(matches!(check(&text(256, &other, 256)), Err(Error::Unverified { .. })));
+    assert!(matches!(check(&text(255, &edge, 256)), Err(Error::Export(_))));
+    assert!(matches!(check(&text(256, &edge, 257)), Err(Error::Unverified { place: Some(_), .. })));
+    assert!(check(&file(&all[256..], &note(&all, &signer), &signer)).is_err());
 }
 
 #[test]

@@ -25,9 +25,8 @@ impl LogVerifier {
 
     /// Starts before record `start.size()`, where the records before are not at hand: they were pruned, or lie in another
     /// export. `start` needs no trust. A root that is signed is reached from the true edge of the log alone.
-    #[must_use]
-    pub fn starting_at(self, start: Frontier) -> Self {
-        Self { frontier: start, ..self }
+    pub fn start_at(&mut self, start: Frontier) {
+        self.frontier = start;
     }
 
     /// Takes the next record: its exact bytes, without the newline that ends its line in an export.

@@ -57,7 +57,8 @@ async fn what_is_left_replays_to_the_signed_head_from_its_edge() {
     assert_eq!(pruned_to(&fixture, 512).await, 512);
     let lines = within(fixture.ledger.audit_lines(512, 1000)).await.expect("lines");
     let edge = within(fixture.ledger.edge_at(512)).await.expect("edge");
-    let mut log = LogVerifier::new(signer(&fixture.key).verifier().clone()).starting_at(edge);
+    let mut log = LogVerifier::new(signer(&fixture.key).verifier().clone());
+    log.start_at(edge);
     lines.iter().for_each(|line| log.push(line));
     log.finish(&fixture.ledger.checkpoint().expect("head").note).expect("verified");
 }

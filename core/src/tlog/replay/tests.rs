@@ -20,7 +20,8 @@ fn the_newest_records_verify_from_the_edge_before_them_and_from_no_other() {
         log.frontier
     };
     let from = |start: Frontier, records: &[String]| {
-        let mut log = LogVerifier::new(signer("log").verifier().clone()).starting_at(start);
+        let mut log = LogVerifier::new(signer("log").verifier().clone());
+        log.start_at(start);
         records.iter().for_each(|record| log.push(record.as_bytes()));
         log.finish(&note).map(drop)
     };
