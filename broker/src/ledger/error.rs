@@ -29,6 +29,11 @@ pub enum OpenError {
     )]
     NewerSchema { path: PathBuf, found: i64, supported: i64 },
     #[error(
+        "the ledger `{}` has schema {found}, and this looks at {wanted}; start this broker on it once, which brings it up",
+        path.display()
+    )]
+    OlderSchema { path: PathBuf, found: i64, wanted: i64 },
+    #[error(
         "the ledger `{}` is damaged: {what}; restore it from a backup, and keep the damaged file to find out what happened",
         path.display()
     )]

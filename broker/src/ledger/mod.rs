@@ -26,18 +26,20 @@ mod wal;
 mod writer;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use bursar_core::audit::AuditRecord;
 use bursar_core::backend::StoreHandle;
-use bursar_core::tlog::{Checkpoint, Frontier, Hash, Signer};
+use bursar_core::tlog::{Checkpoint, Frontier, Hash, Signer, Verifier};
 use bursar_core::{BackendName, Clock, Lease, LeaseId, LeaseState};
 use jiff::Timestamp;
+use rusqlite::{Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use board::{LedgerStats, SignedHead};
+pub use engine::sqlite::inspect::Inspection;
 pub use engine::sqlite::pruning::Prunable;
 pub use entry::{Change, Committed, Entry, Object, ObjectKind, Outcome, REVOKED_IDS, RevokeSelector};
 pub use error::{FailureKind, Health, LedgerError, OpenError};
@@ -45,7 +47,7 @@ pub use query::{AuditQuery, HolderKind, LeaseFilter, MAX_PAGE, Page, Paged, Reco
 
 use board::Board;
 use engine::sqlite::audit::{self, StoredHead};
-use engine::sqlite::{self, Files, holders, leases, objects, pruning, sinks};
+use engine::sqlite::{self, Files, holders, inspect, leases, objects, pruning, sinks};
 use readers::Readers;
 use writer::{Order, Work, Writer};
 
@@ -97,6 +99,20 @@ impl Ledger {
         ];
         let inner = Inner { config, stored, board, queue, readers, threads: Mutex::new(threads) };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Reads all of a ledger against itself, with the key that signed it. Changes nothing, and may be done while a broker
+    /// has the ledger open.
+    ///
+    /// # Errors
+    /// [`OpenError`] when it cannot be read as far as that.
+    pub fn inspect(path: &Path, verifier: &Verifier) -> Result<Inspection, OpenError> {
+        let connection = sqlite::visitor(path)?;
+        let look = || {
+            let snapshot = Transaction::new_unchecked(&connection, TransactionBehavior::Deferred)?;
+            inspect::inspect(&snapshot, verifier)
+        };
+        look().map_err(|error| OpenError::of_head(path, error))
     }
 
     /// Sets the key that signs the log's heads. The ledger takes no entry before: keys are kept in the ledger, sealed,

@@ -10,6 +10,7 @@ mod opening;
 mod pruning;
 mod queue;
 mod revocation;
+mod tampering;
 mod transitions;
 
 use std::path::{Path, PathBuf};

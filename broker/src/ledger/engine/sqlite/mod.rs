@@ -13,6 +13,7 @@ mod failure;
 pub(in crate::ledger) mod files;
 mod grant;
 pub(in crate::ledger) mod holders;
+pub(in crate::ledger) mod inspect;
 pub(in crate::ledger) mod lease_list;
 pub(in crate::ledger) mod leases;
 pub(in crate::ledger) mod objects;
@@ -59,6 +60,19 @@ pub(in crate::ledger) fn checkpointer(path: &Path) -> Result<Connection, OpenErr
         Ok(connection)
     };
     open().map_err(|error| failure::on_open(path, error))
+}
+
+/// Opens a connection that looks at a ledger which may be another broker's, open at this moment or long closed.
+pub(in crate::ledger) fn visitor(path: &Path) -> Result<Connection, OpenError> {
+    if !path.is_file() {
+        return Err(OpenError::NotALedger { path: path.to_owned() });
+    }
+    let connection = reader(path)?;
+    match schema::version(&connection, path)? {
+        schema::VERSION => Ok(connection),
+        0 => Err(OpenError::NotALedger { path: path.to_owned() }),
+        found => Err(OpenError::OlderSchema { path: path.to_owned(), found, wanted: schema::VERSION }),
+    }
 }
 
 /// Opens a connection that reads.

@@ -68,7 +68,7 @@ pub(super) fn bring_up(connection: &Connection, from: i64) -> rusqlite::Result<(
 const STEPS: [&str; 2] = [TABLES, SINKS_AND_PRUNING];
 
 /// The schema that this broker writes.
-const VERSION: i64 = STEPS.len() as i64;
+pub(super) const VERSION: i64 = STEPS.len() as i64;
 
 /// `BRSR`: tells a ledger from any other database.
 const APPLICATION_ID: i64 = 0x4252_5352;
