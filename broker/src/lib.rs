@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod backends;
+pub mod backup;
 pub mod broker;
 pub mod call;
 pub mod catalog;
@@ -33,3 +34,4 @@ pub mod source;
 pub mod start;
 pub mod store;
 pub mod telemetry;
+pub mod verify;

@@ -115,6 +115,25 @@ impl Ledger {
         look().map_err(|error| OpenError::of_head(path, error))
     }
 
+    /// Brings the schema of a ledger that nobody has open up to date, as opening it would.
+    ///
+    /// # Errors
+    /// [`OpenError`], with the newer schema among them.
+    pub fn bring_up(path: &Path) -> Result<(), OpenError> {
+        let _files = Files::open(path)?;
+        sqlite::writer(path).map(drop)
+    }
+
+    /// A sealed key out of a ledger's file, as [`Ledger::inspect`] reads it.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn key_in(path: &Path, name: &str) -> Result<Option<Vec<u8>>, OpenError> {
+        let found = objects::object(&sqlite::visitor(path)?, ObjectKind::Key, name);
+        let found = found.map_err(|error| OpenError::of_head(path, error))?;
+        Ok(found.map(|object| object.body))
+    }
+
     /// Sets the key that signs the log's heads. The ledger takes no entry before: keys are kept in the ledger, sealed,
     /// so it has to be open for its own key to be found.
     ///
