@@ -1,6 +1,7 @@
 //! The broker's configuration: TOML in, typed values out. `docs/config.md` is the reference.
 
 mod audit;
+mod disk;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use bursar_core::spiffe::TrustDomain;
 use bursar_core::{BackendName, SpiffeId};
 
 pub use audit::{AuditSettings, FileSink, OtlpSink, SinkConfig, SinkKind, SyslogPlace};
+pub use disk::{DiskLimits, Threshold};
 
 use crate::telemetry::LogFormat;
 
@@ -31,6 +33,7 @@ pub struct Config {
     pub limits: RequestLimits,
     pub log: Log,
     pub audit: AuditSettings,
+    pub disk: DiskLimits,
     pub backends: Vec<BackendConfig>,
 }
 
@@ -218,6 +221,7 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
         filter: log.text("filter").unwrap_or_else(|| "info".to_owned()),
     });
     let audit = root.section("audit", audit::audit);
+    let disk = root.section("disk", disk::disk);
     let backends = root.each("backends", backend);
     Some(Config {
         trust_domain: trust_domain?,
@@ -230,6 +234,7 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
         limits,
         log,
         audit,
+        disk,
         backends,
     })
 }

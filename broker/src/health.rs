@@ -15,6 +15,7 @@ use bursar_core::tasks::Tasks;
 use futures_util::future::join_all;
 use tokio::sync::watch;
 
+use crate::disk::{Disk, Room};
 use crate::ledger::Ledger;
 use crate::mounts::Mounts;
 use crate::shipping::Shipping;
@@ -25,6 +26,7 @@ pub struct Health {
     ledger: Ledger,
     mounts: Arc<Mounts>,
     shipping: Arc<Shipping>,
+    disk: Arc<Disk>,
     stopping: AtomicBool,
     findings: watch::Sender<Findings>,
 }
@@ -39,9 +41,9 @@ pub struct Findings {
 
 impl Health {
     /// Not ready until the first round.
-    pub fn new(ledger: Ledger, mounts: Arc<Mounts>, shipping: Arc<Shipping>) -> Self {
+    pub fn new(ledger: Ledger, mounts: Arc<Mounts>, shipping: Arc<Shipping>, disk: Arc<Disk>) -> Self {
         let findings = watch::Sender::new(Findings::default());
-        Self { ledger, mounts, shipping, stopping: AtomicBool::new(false), findings }
+        Self { ledger, mounts, shipping, disk, stopping: AtomicBool::new(false), findings }
     }
 
     /// Checks until the process stops.
@@ -71,6 +73,7 @@ impl Health {
         findings.checked
             && findings.ledger.is_none()
             && self.ledger.health() == crate::ledger::Health::Ready
+            && self.disk.room() < Room::Refusing
             && !self.stopping.load(Ordering::Acquire)
     }
 
@@ -79,11 +82,23 @@ impl Health {
         self.findings.borrow().clone()
     }
 
-    /// What is not well and does not keep the broker from serving, with why: stores, audit sinks.
+    /// Why the broker is not ready, in words.
+    pub fn why(&self) -> String {
+        let disk = self.disk.finding().filter(|_| self.disk.room() >= Room::Refusing);
+        let fault = self.findings().ledger.or(disk);
+        fault.unwrap_or_else(|| "starting or stopping".to_owned())
+    }
+
+    /// What the last look at the disk found.
+    pub fn disk(&self) -> (String, Option<String>) {
+        ("disk".to_owned(), self.disk.finding())
+    }
+
+    /// What is not well and does not keep the broker from serving, with why: stores, audit sinks, a disk that gets full.
     pub fn degraded(&self) -> Vec<(String, String)> {
         let backends = self.findings().backends.into_iter();
         let backends = backends.map(|(name, fault)| (format!("backend {name}"), fault));
-        let faults = backends.chain(self.sinks());
+        let faults = backends.chain(self.sinks()).chain([self.disk()]);
         faults.filter_map(|(what, fault)| fault.map(|fault| (what, fault))).collect()
     }
 

@@ -11,6 +11,7 @@ pub mod call;
 pub mod catalog;
 pub mod check;
 pub mod config;
+pub mod disk;
 pub mod environment;
 pub mod failure;
 pub mod hardening;

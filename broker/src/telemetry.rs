@@ -194,6 +194,8 @@ const SINK_FAILURES: &str = "bursar_sink_failures";
 /// How far sinks are behind, collected when somebody asks.
 pub const SINK_LAG_RECORDS: &str = "bursar_sink_lag_records";
 pub const SINK_LAG_SECONDS: &str = "bursar_sink_lag_seconds";
+/// Room on the disk, collected when somebody asks.
+pub const DISK_BYTES: &str = "bursar_disk_bytes";
 /// Leases by state, collected when somebody asks.
 pub const LEASES: &str = "bursar_leases";
 /// Figures of the ledger, collected when somebody asks.

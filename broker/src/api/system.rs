@@ -26,6 +26,8 @@ impl System for Api {
             let mut checks = vec![check("ledger".to_owned(), findings.ledger)];
             let backends = findings.backends.into_iter();
             checks.extend(backends.map(|(name, fault)| check(format!("backend {name}"), fault)));
+            let (disk, low) = self.health.disk();
+            checks.push(check(disk, low));
             checks.extend(self.health.sinks().map(|(name, fault)| check(name, fault)));
             Ok(SystemStatusResponse {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
