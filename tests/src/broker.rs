@@ -30,7 +30,15 @@ impl Broker {
     /// # Errors
     /// It was not built, refuses the configuration, or does not get ready; with the last lines it wrote.
     pub fn start(backends: &str) -> Result<Self> {
-        let directory = tempfile::Builder::new().prefix("bursar-broker-").tempdir()?;
+        Self::start_in(&std::env::temp_dir(), backends)
+    }
+
+    /// As [`Broker::start`], with its directory made in `parent`.
+    ///
+    /// # Errors
+    /// As [`Broker::start`].
+    pub fn start_in(parent: &Path, backends: &str) -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("bursar-broker-").tempdir_in(parent)?;
         let (grpc, http) = (free_port()?, free_port()?);
         let config = format!(
             "trust_domain = 'example.org'\ndata_dir = '{data}'\n\
@@ -79,6 +87,29 @@ impl Broker {
     /// No answer.
     pub fn http(&self, path: &str) -> Result<http::Reply> {
         http::request(self.http, "GET", path, &[], &[])
+    }
+
+    /// Runs `bursar-broker` with further arguments and its configuration, beside the one that serves.
+    ///
+    /// # Errors
+    /// It was not built, or cannot be run.
+    pub fn command(&self, arguments: &[&str]) -> Result<std::process::Output> {
+        let mut command = command(self.directory.path(), arguments.first().copied().unwrap_or("serve"))?;
+        command.args(arguments.get(1..).unwrap_or_default());
+        command.output().context("`bursar-broker` cannot be run")
+    }
+
+    /// Stops it, changes its configuration from `from` to `to`, and starts it again.
+    ///
+    /// # Errors
+    /// As [`Broker::start`].
+    pub fn restart_with(&mut self, from: &str, to: &str) -> Result<()> {
+        self.process.stop()?;
+        let path = self.directory.path().join("broker.toml");
+        let config = fs::read_to_string(&path)?;
+        ensure!(config.contains(from), "the configuration has no `{from}`");
+        fs::write(&path, config.replace(from, to))?;
+        self.start_again()
     }
 
     /// Its process.

@@ -22,6 +22,7 @@ pub use crate::place::binary;
 pub use crate::port::free_port;
 pub use crate::postgres::Postgres;
 pub use crate::process::Process;
+pub use crate::tmpfs::Tmpfs;
 pub use crate::wait::{wait_for, wait_until};
 
 pub mod http;
@@ -34,4 +35,5 @@ mod place;
 mod port;
 mod postgres;
 mod process;
+mod tmpfs;
 mod wait;
