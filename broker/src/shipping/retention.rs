@@ -26,6 +26,12 @@ pub(super) async fn run(ground: Ground, sinks: Vec<String>, age: Duration) {
             pruned = prune(&ground, &sinks, age) => match pruned {
                 Ok(0) | Err(LedgerError::Closed) => {}
                 Ok(records) => tracing::info!(records, "audit records were pruned"),
+                Err(error @ LedgerError::Corrupt { .. }) => {
+                    // It will be no better in a minute, and each attempt leaves a record.
+                    tracing::error!(%error, "nothing is pruned any more; look with `bursar-broker verify`");
+                    ground.tasks.stopping().await;
+                    return;
+                }
                 Err(error) => tracing::warn!(%error, "audit records could not be pruned; it is tried again"),
             },
             _ = ground.tasks.stopping() => return,
@@ -65,9 +71,13 @@ pub(super) async fn prune(ground: &Ground, sinks: &[String], age: Duration) -> R
         pace.tick().await;
         let change = Change::Prune { below };
         ground.ledger.commit(Entry { changes: vec![change], records: Vec::new() }).await?;
-        first = ground.ledger.first_kept().await?;
+        let now = ground.ledger.first_kept().await?;
+        if now == first {
+            break;
+        }
+        first = now;
     }
-    Ok(below - prunable.first)
+    Ok(first - prunable.first)
 }
 
 const TILE: u64 = 1 << bursar_core::tlog::TILE_HEIGHT;

@@ -15,11 +15,13 @@ pub(super) struct Worker {
     /// Locked by the one attempt under way; the lock lets the retry policy borrow it again for the next.
     sink: Mutex<Box<dyn Sink>>,
     ground: Ground,
+    /// A sink has so long to take a batch.
+    pub(super) limit: Duration,
 }
 
 impl Worker {
     pub(super) fn new(standing: Arc<Standing>, sink: Box<dyn Sink>, ground: Ground) -> Self {
-        Self { standing, sink: Mutex::new(sink), ground }
+        Self { standing, sink: Mutex::new(sink), ground, limit: LIMIT }
     }
 
     /// Ships until the broker stops. What is not shipped then is shipped after the next start.
@@ -88,11 +90,9 @@ impl Worker {
 
     async fn deliver(&self, lines: &Arc<[Line]>) -> Result<(), SinkError> {
         let mut sink = self.sink.lock().await;
-        let delivered = match tokio::time::timeout(LIMIT, sink.deliver(lines)).await {
+        let delivered = match tokio::time::timeout(self.limit, sink.deliver(lines)).await {
             Ok(delivered) => delivered,
-            Err(_) => {
-                Err(SinkError::new(SinkFault::Timeout, format!("no answer within {} s", LIMIT.as_secs())))
-            }
+            Err(_) => Err(SinkError::new(SinkFault::Timeout, format!("no answer within {:?}", self.limit))),
         };
         match &delivered {
             Ok(()) => self.standing.well(),
@@ -135,5 +135,5 @@ fn time(line: &Line) -> Option<jiff::Timestamp> {
 const BATCH: usize = 512;
 /// Their bytes: well below what collectors take in one message.
 const BATCH_BYTES: usize = 1024 * 1024;
-/// A sink has so long to take them.
+/// Longer than a healthy sink takes under load.
 const LIMIT: Duration = Duration::from_secs(10);

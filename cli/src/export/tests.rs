@@ -1,3 +1,4 @@
+use bursar_core::audit::Action;
 use bursar_core::tlog::{Checkpoint, ReplayError, Signer, leaf_hash};
 
 use super::*;
@@ -78,6 +79,33 @@ fn a_missing_record_is_found_and_its_place_is_told() {
         panic!("instead of a place");
     };
     assert_eq!(place, "record 8 stands in the place of record 7, line 8");
+}
+
+/// Each kind of record in an export, changed in each way that there is.
+#[test]
+fn no_kind_of_record_can_be_tampered_with() {
+    let line = |(seq, action): (usize, &Action)| {
+        format!("{{\"seq\":{seq},\"action\":\"{}\",\"outcome\":\"ok\"}}", action.as_str())
+    };
+    let all: Vec<String> = Action::ALL.iter().enumerate().map(line).collect();
+    let signer = signer("log");
+    let note = note(&all, &signer);
+    assert!(check(&file(&all, &note, &signer)).is_ok());
+    for (place, action) in Action::ALL.iter().enumerate() {
+        let other = (place + 1) % all.len();
+        let mut ways = [(); 6].map(|()| all.clone());
+        ways[0][place] = ways[0][place].replace("\"ok\"", "\"oh\"");
+        ways[1].remove(place);
+        ways[2].swap(place, other);
+        ways[3].insert(place, all[place].clone());
+        ways[4][place] = all[other].clone();
+        ways[5].truncate(place);
+        let names = ["changed", "deleted", "swapped", "inserted", "replaced by another", "cut off"];
+        for (way, records) in names.into_iter().zip(ways) {
+            let found = check(&file(&records, &note, &signer));
+            assert!(matches!(found, Err(Error::Unverified { .. })), "{} {way}: {found:?}", action.as_str());
+        }
+    }
 }
 
 #[test]
