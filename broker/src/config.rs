@@ -1,5 +1,8 @@
 //! The broker's configuration: TOML in, typed values out. `docs/config.md` is the reference.
 
+mod audit;
+mod disk;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
@@ -10,6 +13,9 @@ use bursar_backend_local::DEFAULT_MAX_VERSIONS;
 use bursar_core::settings::{self, Fault, SecretSource, Section};
 use bursar_core::spiffe::TrustDomain;
 use bursar_core::{BackendName, SpiffeId};
+
+pub use audit::{AuditSettings, FileSink, OtlpSink, SinkConfig, SinkKind, SyslogPlace};
+pub use disk::{DiskLimits, Threshold};
 
 use crate::telemetry::LogFormat;
 
@@ -26,6 +32,8 @@ pub struct Config {
     pub leases: LeaseLimits,
     pub limits: RequestLimits,
     pub log: Log,
+    pub audit: AuditSettings,
+    pub disk: DiskLimits,
     pub backends: Vec<BackendConfig>,
 }
 
@@ -148,7 +156,12 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-        Self::parse(&text).map_err(|faults| ConfigError::Faulty { path: path.to_owned(), faults })
+        let faulty = |faults| ConfigError::Faulty { path: path.to_owned(), faults };
+        let config = Self::parse(&text).map_err(faulty)?;
+        match config.audit.misplaced() {
+            faults if faults.is_empty() => Ok(config),
+            faults => Err(faulty(faults)),
+        }
     }
 
     /// Reads the text of a file.
@@ -207,6 +220,8 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
         format: log.parsed("format", str::parse).unwrap_or(LogFormat::Json),
         filter: log.text("filter").unwrap_or_else(|| "info".to_owned()),
     });
+    let audit = root.section("audit", audit::audit);
+    let disk = root.section("disk", disk::disk);
     let backends = root.each("backends", backend);
     Some(Config {
         trust_domain: trust_domain?,
@@ -218,6 +233,8 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
         leases,
         limits,
         log,
+        audit,
+        disk,
         backends,
     })
 }

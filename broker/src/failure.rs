@@ -75,6 +75,8 @@ pub enum Failure {
     Kept(&'static str),
     #[error("the request is larger than {limit} bytes, the limit of one message")]
     TooLarge { limit: usize },
+    #[error("the broker's disk has {free} left, so nothing new is issued; make room on it")]
+    DiskLow { free: String },
     #[error("the request took longer than its deadline")]
     Deadline,
     #[error("this part of the interface is not built yet: {0}")]
@@ -116,6 +118,7 @@ impl Failure {
             Self::Authority(_) => "certificate_request",
             Self::Invalid { .. } | Self::Wire(_) | Self::Time(_) => "request_invalid",
             Self::TooLarge { .. } => "request_too_large",
+            Self::DiskLow { .. } => "disk_low",
             Self::Deadline => "deadline",
             Self::NotBuilt(_) => "not_implemented",
             Self::Stopping => "shutting_down",

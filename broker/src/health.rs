@@ -2,7 +2,8 @@
 //!
 //! Ready is one flag, worked out from checks that are made again all the time; nothing sets it by hand but the shutdown.
 //! A store that is down does not make the broker unready: others may be well, and an orchestrator that restarts brokers
-//! because a store is sealed would only make things worse. It is shown, counted and named instead.
+//! because a store is sealed would only make things worse. It is shown, counted and named instead. So is an audit sink
+//! that takes no records: they wait in the ledger.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,14 +15,18 @@ use bursar_core::tasks::Tasks;
 use futures_util::future::join_all;
 use tokio::sync::watch;
 
+use crate::disk::{Disk, Room};
 use crate::ledger::{Ledger, LedgerError};
 use crate::mounts::Mounts;
+use crate::shipping::Shipping;
 
 /// The checks and what came of them last.
 #[derive(Debug)]
 pub struct Health {
     ledger: Ledger,
     mounts: Arc<Mounts>,
+    shipping: Arc<Shipping>,
+    disk: Arc<Disk>,
     stopping: AtomicBool,
     findings: watch::Sender<Findings>,
 }
@@ -36,9 +41,9 @@ pub struct Findings {
 
 impl Health {
     /// Not ready until the first round.
-    pub fn new(ledger: Ledger, mounts: Arc<Mounts>) -> Self {
+    pub fn new(ledger: Ledger, mounts: Arc<Mounts>, shipping: Arc<Shipping>, disk: Arc<Disk>) -> Self {
         let findings = watch::Sender::new(Findings::default());
-        Self { ledger, mounts, stopping: AtomicBool::new(false), findings }
+        Self { ledger, mounts, shipping, disk, stopping: AtomicBool::new(false), findings }
     }
 
     /// Checks until the process stops.
@@ -77,13 +82,34 @@ impl Health {
             crate::ledger::Health::Full => Some(LedgerError::Full.to_string()),
             crate::ledger::Health::Failed(kind) => Some(format!("the ledger fails ({})", kind.as_str())),
             crate::ledger::Health::Ready if !findings.checked => Some("starting".to_owned()),
-            crate::ledger::Health::Ready => findings.ledger.clone(),
+            crate::ledger::Health::Ready => findings
+                .ledger
+                .clone()
+                .or_else(|| self.disk.finding().filter(|_| self.disk.room() >= Room::Refusing)),
         }
     }
 
     /// What the last round found.
     pub fn findings(&self) -> Findings {
         self.findings.borrow().clone()
+    }
+
+    /// What the last look at the disk found.
+    pub fn disk(&self) -> (String, Option<String>) {
+        ("disk".to_owned(), self.disk.finding())
+    }
+
+    /// What is not well and does not keep the broker from serving, with why: stores, audit sinks, a disk that gets full.
+    pub fn degraded(&self) -> Vec<(String, String)> {
+        let backends = self.findings().backends.into_iter();
+        let backends = backends.map(|(name, fault)| (format!("backend {name}"), fault));
+        let faults = backends.chain(self.sinks()).chain([self.disk()]);
+        faults.filter_map(|(what, fault)| fault.map(|fault| (what, fault))).collect()
+    }
+
+    /// What each audit sink met last.
+    pub fn sinks(&self) -> impl Iterator<Item = (String, Option<String>)> {
+        self.shipping.findings().into_iter().map(|(name, fault)| (format!("sink {name}"), fault))
     }
 
     /// Hears of every round.

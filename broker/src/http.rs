@@ -13,9 +13,11 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::disk::Disk;
 use crate::health::Health;
 use crate::ledger::Ledger;
-use crate::telemetry::{LEASES, LEDGER};
+use crate::shipping::Shipping;
+use crate::telemetry::{DISK_BYTES, LEASES, LEDGER, SINK_LAG_RECORDS, SINK_LAG_SECONDS, SinkLabels};
 
 /// What the port shows.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub struct Shown {
     pub health: Arc<Health>,
     pub gauges: Gauges,
     pub ledger: Ledger,
+    pub shipping: Arc<Shipping>,
+    pub disk: Arc<Disk>,
 }
 
 /// Figures that are read from the ledger when somebody asks.
@@ -31,6 +35,9 @@ pub struct Shown {
 pub struct Gauges {
     leases: Family<StateLabel, Gauge>,
     ledger: Family<FigureLabel, Gauge>,
+    disk: Family<FigureLabel, Gauge>,
+    lag_records: Family<SinkLabels, Gauge>,
+    lag_seconds: Family<SinkLabels, Gauge>,
 }
 
 impl Gauges {
@@ -39,10 +46,30 @@ impl Gauges {
         let gauges = Self::default();
         registry.register(LEASES, "Leases by state", gauges.leases.clone());
         registry.register(LEDGER, "Figures of the ledger", gauges.ledger.clone());
+        registry.register(DISK_BYTES, "The disk that the data directory is on", gauges.disk.clone());
+        let (records, seconds) = (gauges.lag_records.clone(), gauges.lag_seconds.clone());
+        registry.register(SINK_LAG_RECORDS, "Audit records that a sink has not confirmed", records);
+        registry.register(SINK_LAG_SECONDS, "The age of the oldest of them", seconds);
         gauges
     }
 
-    async fn refresh(&self, ledger: &Ledger) {
+    async fn refresh(&self, shown: &Shown) {
+        let Shown { ledger, shipping, disk, .. } = shown;
+        if let (Some(space), Some((warn, refuse))) = (disk.space(), disk.limits()) {
+            let figures = [("free", space.free), ("total", space.total), ("warn", warn), ("refuse", refuse)];
+            for (figure, value) in figures {
+                let gauge = self.disk.get_or_create(&FigureLabel { figure });
+                gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+            }
+        }
+        for lag in shipping.lags() {
+            let label = SinkLabels { sink: lag.sink };
+            let gauge = |family: &Family<_, Gauge>, value: u64| {
+                family.get_or_create(&label).set(i64::try_from(value).unwrap_or(i64::MAX));
+            };
+            gauge(&self.lag_records, lag.records);
+            gauge(&self.lag_seconds, lag.seconds);
+        }
         if let Ok(counts) = ledger.lease_counts().await {
             for (state, count) in counts {
                 let gauge = self.leases.get_or_create(&StateLabel { state: state.as_str() });
@@ -77,14 +104,16 @@ pub fn router(shown: Arc<Shown>) -> Router {
 }
 
 async fn ready(State(shown): State<Arc<Shown>>) -> Response {
-    match shown.health.why_not() {
-        None => (StatusCode::OK, "ready\n").into_response(),
-        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")).into_response(),
+    if let Some(why) = shown.health.why_not() {
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")).into_response();
     }
+    let degraded: String =
+        shown.health.degraded().iter().map(|(what, why)| format!("degraded: {what}: {why}\n")).collect();
+    (StatusCode::OK, format!("ready\n{degraded}")).into_response()
 }
 
 async fn metrics(State(shown): State<Arc<Shown>>) -> Response {
-    shown.gauges.refresh(&shown.ledger).await;
+    shown.gauges.refresh(&shown).await;
     let mut text = String::new();
     match encode(&mut text, &shown.registry) {
         Ok(()) => ([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response(),

@@ -1,5 +1,6 @@
 //! The broker's own keys: made once by `init`, kept in the ledger, sealed.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use bursar_core::spiffe::TrustDomain;
@@ -11,7 +12,7 @@ use ring::signature::Ed25519KeyPair;
 
 use crate::identity::Authority;
 use crate::identity::authority::AuthorityError;
-use crate::ledger::{Change, Ledger, LedgerError, ObjectKind};
+use crate::ledger::{Change, Ledger, LedgerError, ObjectKind, OpenError};
 use crate::seal::{Seal, SealError};
 
 /// The keys of a broker.
@@ -69,6 +70,15 @@ impl Keys {
     }
 }
 
+/// The key that signs the log of a ledger that is not opened to be written: to look at, or out of a backup.
+///
+/// # Errors
+/// [`KeysError::Incomplete`] when the ledger has none, [`KeysError::Seal`] when the seal is another.
+pub fn signer_in(ledger: &Path, seal: &Seal, origin: &str) -> Result<Signer, KeysError> {
+    let sealed = Ledger::key_in(ledger, SIGNING_KEY)?.ok_or(KeysError::Incomplete)?;
+    signer(origin, &seal.open(SIGNING_KEY, &sealed)?)
+}
+
 fn signer(origin: &str, pkcs8: &Secret) -> Result<Signer, KeysError> {
     Signer::from_pkcs8(origin, pkcs8.expose()).map_err(|_| KeysError::Incomplete)
 }
@@ -93,6 +103,8 @@ pub enum KeysError {
     Authority(#[from] AuthorityError),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    Open(#[from] OpenError),
     #[error("the keys in the ledger are incomplete; restore it from a backup")]
     Incomplete,
     #[error("the operating system gives no randomness")]

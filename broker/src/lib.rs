@@ -5,11 +5,13 @@
 
 pub mod api;
 pub mod backends;
+pub mod backup;
 pub mod broker;
 pub mod call;
 pub mod catalog;
 pub mod check;
 pub mod config;
+pub mod disk;
 pub mod environment;
 pub mod failure;
 pub mod hardening;
@@ -28,7 +30,9 @@ pub mod policy;
 pub mod rulebook;
 pub mod seal;
 pub mod server;
+pub mod shipping;
 pub mod source;
 pub mod start;
 pub mod store;
 pub mod telemetry;
+pub mod verify;

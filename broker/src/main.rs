@@ -5,10 +5,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
+use bursar_broker::backup::{self, Manifest};
 use bursar_broker::config::Config;
-use bursar_broker::{hardening, init, start, telemetry};
-use bursar_core::SystemClock;
+use bursar_broker::ledger::Inspection;
+use bursar_broker::{hardening, init, start, telemetry, verify};
 use bursar_core::tasks::{Stop, Tasks};
+use bursar_core::{Clock, SystemClock};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -31,6 +33,28 @@ enum Command {
     Init,
     /// Check the configuration and say every fault in it.
     CheckConfig,
+    /// Read the whole ledger and say whether it is as it was written; the broker may go on serving.
+    Verify {
+        /// A file with the key of the log, kept where the broker's operators cannot write; without it, the key in the
+        /// ledger is used.
+        #[arg(long, value_name = "FILE")]
+        key_file: Option<PathBuf>,
+    },
+    /// Copy the data directory into a new directory; the broker may go on serving.
+    Backup {
+        /// The directory to make.
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+    },
+    /// Make the data directory out of a backup, after checking all of it.
+    Restore {
+        /// The backup.
+        #[arg(long, value_name = "DIR")]
+        from: PathBuf,
+        /// Restore into this directory instead of the configured `data_dir`.
+        #[arg(long, value_name = "DIR")]
+        to: Option<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -56,24 +80,42 @@ fn run(command: Option<Command>, config: Config) -> anyhow::Result<ExitCode> {
     telemetry::start_logging(config.log.format, &config.log.filter)
         .context("the configuration's `log.filter` is not in the form of RUST_LOG")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let clock = Arc::new(SystemClock);
     match command {
         Some(Command::Init) => {
-            let made = runtime.block_on(init::init(&config, Arc::new(SystemClock)))?;
-            let state =
-                if made.fresh { "initialised" } else { "was initialised before; nothing was replaced" };
-            let mut text =
-                format!("{}: {state}\n  authority: {}", config.data_dir.display(), made.ca.display());
-            text.push_str(&format!("\n  audit log key: {}", made.verifier.display()));
-            if let Some((certificate, key)) = made.administrator {
-                text.push_str(&format!("\n  administrator: {} and {}", certificate.display(), key.display()));
-            }
-            Ok(say(&text))
+            let made = runtime.block_on(init::init(&config, clock))?;
+            Ok(say(&initialised(&config, &made)))
+        }
+        Some(Command::Verify { key_file }) => {
+            let read = |path: PathBuf| {
+                let text = std::fs::read_to_string(&path);
+                text.with_context(|| format!("cannot read the key `{}`", path.display()))
+            };
+            let key = key_file.map(read).transpose()?;
+            Ok(verified(&verify::verify(&config, key.as_deref())?))
+        }
+        Some(Command::Backup { to }) => {
+            let made = backup::take(&config, &*clock, &to)?;
+            let what = told(&made);
+            Ok(say(&format!("{}: {what}; the seal key is not in it", to.display())))
+        }
+        Some(Command::Restore { from, to }) => {
+            let data_dir = to.unwrap_or_else(|| config.data_dir.clone());
+            let config = Config { data_dir, ..config };
+            let _context = runtime.enter();
+            let made = backup::restore(&config, &(clock as Arc<dyn Clock>), &from)?;
+            Ok(say(&format!(
+                "{}: restored {}; what happened after {} is not in it, see docs/operations.md",
+                config.data_dir.display(),
+                told(&made),
+                made.made_at
+            )))
         }
         _ => {
             let stop = runtime.block_on(async {
                 let tasks = Tasks::new();
                 stop_on_signal(&tasks)?;
-                anyhow::Ok(start::serve(config, Arc::new(SystemClock), tasks).await?)
+                anyhow::Ok(start::serve(config, clock, tasks).await?)
             })?;
             Ok(match stop {
                 Stop::TaskEnded { .. } => ExitCode::from(EX_FAILED),
@@ -81,6 +123,35 @@ fn run(command: Option<Command>, config: Config) -> anyhow::Result<ExitCode> {
             })
         }
     }
+}
+
+fn initialised(config: &Config, made: &init::Initialised) -> String {
+    let state = if made.fresh { "initialised" } else { "was initialised before; nothing was replaced" };
+    let mut text = format!("{}: {state}\n  authority: {}", config.data_dir.display(), made.ca.display());
+    text.push_str(&format!("\n  audit log key: {}", made.verifier.display()));
+    if let Some((certificate, key)) = &made.administrator {
+        text.push_str(&format!("\n  administrator: {} and {}", certificate.display(), key.display()));
+    }
+    text
+}
+
+fn told(made: &Manifest) -> String {
+    let bytes: u64 = made.files.iter().map(|file| file.bytes).sum();
+    format!("{} files of {bytes} bytes, the audit log at {} records", made.files.len(), made.log_size)
+}
+
+fn verified(found: &Inspection) -> ExitCode {
+    if found.findings.is_empty() {
+        return say(&format!(
+            "the log holds: {} records from {} on, root {}, {} leases",
+            found.size - found.first,
+            found.first,
+            found.root,
+            found.leases
+        ));
+    }
+    let findings: String = found.findings.iter().map(|finding| format!("\n  {finding}")).collect();
+    fail(EX_FAILED, &anyhow::anyhow!("the ledger is not as it was written:{findings}"))
 }
 
 fn stop_on_signal(tasks: &Tasks) -> std::io::Result<()> {

@@ -19,6 +19,7 @@ use crate::backends;
 use crate::broker::Broker;
 use crate::catalog::Catalog;
 use crate::config::Config;
+use crate::disk::Disk;
 use crate::failure::Failure;
 use crate::health::Health;
 use crate::http::{self, Gauges, Shown};
@@ -32,8 +33,9 @@ use crate::mounts::{Mount, Mounts};
 use crate::rulebook::Rulebook;
 use crate::seal::{Seal, SealError};
 use crate::server::Listener;
+use crate::shipping::{self, Ground};
 use crate::source::{self, SourceError};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, SinkMetrics};
 
 /// Serves until `tasks` stop; answers why they did.
 ///
@@ -69,7 +71,18 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
     ));
     let rulebook =
         Rulebook::load(ledger.clone(), config.trust_domain.clone(), config.administrator()).await?;
-    let health = Arc::new(Health::new(ledger.clone(), Arc::clone(&mounts)));
+    let ground = Ground {
+        ledger: ledger.clone(),
+        clock: Arc::clone(&clock),
+        metrics: SinkMetrics::register(&mut registry),
+        origin: origin(&config),
+        broker: config.identity(),
+        tasks: tasks.clone(),
+    };
+    let shipping = Arc::new(shipping::start(&config.audit, &ground));
+    let disk = Arc::new(Disk::new(&config.data_dir, config.disk));
+    let health =
+        Arc::new(Health::new(ledger.clone(), Arc::clone(&mounts), Arc::clone(&shipping), Arc::clone(&disk)));
     let broker = Arc::new(Broker {
         ledger: ledger.clone(),
         mounts,
@@ -97,12 +110,20 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
     tasks.run("reaper", Arc::clone(&leases).reap());
     tasks.run("revoker", Arc::clone(&leases).revoke_due());
     tasks.run("health", Arc::clone(&health).watch(tasks.clone()));
+    tasks.run("disk", Arc::clone(&disk).watch(tasks.clone()));
     tasks.run("ledger", watch_ledger(ledger.clone(), tasks.clone()));
     tasks.run(
         "certificate",
         renew_certificate(config_names(&config), authority, Arc::clone(&certificate), tasks.clone()),
     );
-    let shown = Shown { registry, health: Arc::clone(&health), gauges, ledger: ledger.clone() };
+    let shown = Shown {
+        registry,
+        health: Arc::clone(&health),
+        gauges,
+        ledger: ledger.clone(),
+        shipping,
+        disk: Arc::clone(&disk),
+    };
     tasks.run("http", serve_http(http, Arc::new(shown), tasks.clone()));
 
     let api = Api {
@@ -119,6 +140,7 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
         broker,
         membership,
         metrics,
+        disk,
         deadline: config.limits.deadline,
         message_bytes: config.limits.message_bytes,
     };

@@ -106,6 +106,46 @@ impl Metrics {
     }
 }
 
+/// What the audit sinks count. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct SinkMetrics {
+    records: Family<SinkLabels, Counter>,
+    failures: Family<SinkFailureLabels, Counter>,
+}
+
+impl SinkMetrics {
+    /// New counters, known to `registry`.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self { records: Family::default(), failures: Family::default() };
+        registry.register(SINK_RECORDS, "Audit records that a sink confirmed", metrics.records.clone());
+        registry.register(SINK_FAILURES, "Deliveries to a sink that failed", metrics.failures.clone());
+        metrics
+    }
+
+    /// Records that a sink confirmed.
+    pub fn shipped(&self, sink: &str, records: usize) {
+        let labels = SinkLabels { sink: sink.to_owned() };
+        self.records.get_or_create(&labels).inc_by(u64::try_from(records).unwrap_or(u64::MAX));
+    }
+
+    /// A delivery that failed.
+    pub fn failed(&self, sink: &str, fault: &'static str) {
+        self.failures.get_or_create(&SinkFailureLabels { sink: sink.to_owned(), fault }).inc();
+    }
+}
+
+/// Sinks are named in the configuration, so they are few.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct SinkLabels {
+    pub(crate) sink: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SinkFailureLabels {
+    sink: String,
+    fault: &'static str,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
     method: &'static str,
@@ -149,6 +189,13 @@ const REQUEST_SECONDS: &str = "bursar_request_seconds";
 const BACKEND_CALLS: &str = "bursar_backend_calls";
 const CACHE: &str = "bursar_cache_reads";
 const DISCLOSURES: &str = "bursar_disclosures";
+const SINK_RECORDS: &str = "bursar_sink_records";
+const SINK_FAILURES: &str = "bursar_sink_failures";
+/// How far sinks are behind, collected when somebody asks.
+pub const SINK_LAG_RECORDS: &str = "bursar_sink_lag_records";
+pub const SINK_LAG_SECONDS: &str = "bursar_sink_lag_seconds";
+/// Room on the disk, collected when somebody asks.
+pub const DISK_BYTES: &str = "bursar_disk_bytes";
 /// Leases by state, collected when somebody asks.
 pub const LEASES: &str = "bursar_leases";
 /// Figures of the ledger, collected when somebody asks.

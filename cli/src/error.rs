@@ -5,7 +5,7 @@ use std::io;
 use std::path::PathBuf;
 
 use bursar_core::settings::Fault;
-use bursar_core::tlog::{KeyError, ReplayError};
+use bursar_core::tlog::{KeyError, ProofError, ReplayError};
 use bursar_proto::Reason;
 use bursar_sdk::{AddressError, ConnectError};
 use tonic::Code;
@@ -79,6 +79,10 @@ pub(crate) enum Error {
     },
     #[error("the export cannot be verified: {0}")]
     Export(String),
+    #[error("the proof cannot be verified: {0}")]
+    Proof(String),
+    #[error("the record is not proven to be in the log")]
+    Unproven(#[source] ProofError),
     #[error("the verifier key cannot be used")]
     VerifierKey(#[source] KeyError),
     #[error("{} of {checks} checks failed", failed)]

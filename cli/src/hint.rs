@@ -24,6 +24,7 @@ pub(crate) fn of(error: &Error) -> Option<&'static str> {
         Error::Unverified { .. } => {
             Some("keep this export and the broker's data as they are, and find out who could write to them")
         }
+        Error::Unproven(_) => Some("check that the record's line is byte for byte as the log had it"),
         Error::VerifierKey(_) => Some("it is in `bootstrap/audit.vkey` of the broker's data directory"),
         Error::Start { .. } => {
             Some("it has to be in the directory of this program; build or install all of Bursar")

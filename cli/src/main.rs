@@ -17,6 +17,7 @@ mod input;
 mod output;
 mod page;
 mod progress;
+mod proof;
 mod report;
 mod settings;
 mod table;

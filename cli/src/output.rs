@@ -82,6 +82,14 @@ impl Output {
         write(&Table::details(&thing.details(SystemClock.now())))
     }
 
+    /// Writes one thing as JSON, whoever reads it.
+    ///
+    /// # Errors
+    /// [`Error::Output`].
+    pub(crate) fn object(self, thing: &impl Serialize) -> Result<(), Error> {
+        json(thing)
+    }
+
     /// Writes what was done: for a program `result`, for people `words`, which are no result.
     ///
     /// # Errors

@@ -79,6 +79,8 @@ pub enum Action {
     Expire,
     Gone,
     Stuck,
+    /// Old records were taken out of the ledger; their hashes stay.
+    Prune,
     ApplyEnvironment,
     DeleteEnvironment,
     ViewEnvironment,
@@ -99,7 +101,7 @@ pub enum Action {
 
 impl Action {
     /// Every action, for the policy schema and the surface tables.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::Read,
         Self::LocalRead,
         Self::Resolve,
@@ -111,6 +113,7 @@ impl Action {
         Self::Expire,
         Self::Gone,
         Self::Stuck,
+        Self::Prune,
         Self::ApplyEnvironment,
         Self::DeleteEnvironment,
         Self::ViewEnvironment,
@@ -143,6 +146,7 @@ impl Action {
             Self::Expire => "expire",
             Self::Gone => "gone",
             Self::Stuck => "stuck",
+            Self::Prune => "prune",
             Self::ApplyEnvironment => "apply-environment",
             Self::DeleteEnvironment => "delete-environment",
             Self::ViewEnvironment => "view-environment",

@@ -100,6 +100,29 @@ impl Broker {
         http::request(self.http, "GET", path, &[], &[])
     }
 
+    /// Runs `bursar-broker` with further arguments and its configuration, beside the one that serves.
+    ///
+    /// # Errors
+    /// It was not built, or cannot be run.
+    pub fn command(&self, arguments: &[&str]) -> Result<std::process::Output> {
+        let mut command = command(self.directory.path(), arguments.first().copied().unwrap_or("serve"))?;
+        command.args(arguments.get(1..).unwrap_or_default());
+        command.output().context("`bursar-broker` cannot be run")
+    }
+
+    /// Stops it, changes its configuration from `from` to `to`, and starts it again.
+    ///
+    /// # Errors
+    /// As [`Broker::start`].
+    pub fn restart_with(&mut self, from: &str, to: &str) -> Result<()> {
+        self.process.stop()?;
+        let path = self.directory.path().join("broker.toml");
+        let config = fs::read_to_string(&path)?;
+        ensure!(config.contains(from), "the configuration has no `{from}`");
+        fs::write(&path, config.replace(from, to))?;
+        self.start_again()
+    }
+
     /// Its process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process

@@ -15,14 +15,14 @@ pub struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// Mounts one of `mib` MiB.
+    /// Mounts one of so many bytes.
     ///
     /// # Errors
     /// The system does not let this process mount: it has to be root, with the capability to.
-    pub fn mount(mib: u32) -> Result<Self> {
+    pub fn mount(bytes: u64) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("bursar-disk-").tempdir()?;
         let output = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", &format!("size={mib}m,mode=0700"), "bursar-test"])
+            .args(["-t", "tmpfs", "-o", &format!("size={bytes},mode=0700"), "bursar-test"])
             .arg(directory.path())
             .output()
             .context("`mount` cannot be run")?;
@@ -59,7 +59,24 @@ impl SmallDisk {
         Ok(())
     }
 
-    /// Gives back what [`fill`](Self::fill) took.
+    /// Fills it but for so many bytes. Done again, it takes more.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn fill_but(&self, bytes: u64) -> Result<()> {
+        let mut ballast = File::options().create(true).append(true).open(self.ballast())?;
+        let space = rustix::fs::statvfs(self.path())?;
+        let mut left = (space.f_bavail * space.f_frsize).saturating_sub(bytes);
+        let block = vec![0; 64 * 1024];
+        while left > 0 {
+            let part = usize::try_from(left)?.min(block.len());
+            ballast.write_all(block.get(..part).unwrap_or_default())?;
+            left -= part as u64;
+        }
+        Ok(())
+    }
+
+    /// Gives back what filling took.
     ///
     /// # Errors
     /// The file cannot be removed.

@@ -68,6 +68,7 @@ const TABLE: &[Route] = &[
     route("/bursar.v1.Audit/Export", To::Broker),
     route("/bursar.v1.Audit/Checkpoint", To::Broker),
     route("/bursar.v1.Audit/ConsistencyProof", To::Broker),
+    route("/bursar.v1.Audit/InclusionProof", To::Broker),
     route("/bursar.v1.Audit/Journal", To::Nobody),
     route("/bursar.v1.Policies/Get", To::Broker),
     route("/bursar.v1.Policies/Apply", To::Broker),

@@ -333,6 +333,13 @@ impl Audit for Fake {
         Ok(Response::new(AuditConsistencyProofResponse { hashes, checkpoint }))
     }
 
+    async fn inclusion_proof(
+        &self,
+        _: Request<AuditInclusionProofRequest>,
+    ) -> Result<Response<AuditInclusionProofResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn query(&self, _: Request<AuditQueryRequest>) -> Result<Response<AuditQueryResponse>, Status> {
         Err(Status::unimplemented(""))
     }

@@ -1,19 +1,22 @@
 //! `bursar.v1.Audit`.
 
+mod filter;
+mod stream;
+
+use std::ops::Range;
 use std::pin::Pin;
 
-use bursar_core::audit::{Action, AuditRecord};
-use bursar_core::{LeaseId, SpiffeId};
-use bursar_proto::convert::{WireError, decision_from_wire, outcome_from_wire, timestamp_from_wire};
+use bursar_core::audit::Action;
+use bursar_core::tlog::Hash;
+use bursar_proto::convert::{WireError, timestamp_from_wire};
 use bursar_proto::limits;
 use bursar_proto::v1;
-use bursar_proto::v1::audit_export_response::Piece;
 use bursar_proto::v1::audit_server::Audit;
 use bursar_proto::v1::{
     AuditCheckpointRequest, AuditCheckpointResponse, AuditConsistencyProofRequest,
-    AuditConsistencyProofResponse, AuditExportRequest, AuditExportResponse, AuditFilter, AuditJournalRequest,
-    AuditJournalResponse, AuditOrder, AuditQueryRequest, AuditQueryResponse, AuditTailRequest,
-    AuditTailResponse, SignedCheckpoint,
+    AuditConsistencyProofResponse, AuditExportRequest, AuditExportResponse, AuditInclusionProofRequest,
+    AuditInclusionProofResponse, AuditJournalRequest, AuditJournalResponse, AuditQueryRequest,
+    AuditQueryResponse, AuditTailRequest, AuditTailResponse, SignedCheckpoint,
 };
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
@@ -23,7 +26,7 @@ use tonic::{Request, Response, Status};
 use super::{Api, page, status};
 use crate::failure::Failure;
 use crate::journal::LocalRead;
-use crate::ledger::{AuditQuery, Ledger, SignedHead};
+use crate::ledger::{AuditQuery, LedgerError, SignedHead};
 use crate::policy::Resource;
 
 type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -35,18 +38,19 @@ impl Audit for Api {
         request: Request<AuditQueryRequest>,
     ) -> Result<Response<AuditQueryResponse>, Status> {
         let read = |message: AuditQueryRequest| {
-            if message.order() == AuditOrder::OldestFirst {
-                return Err(Failure::NotBuilt("order: oldest first; `Export` gives the log in order"));
-            }
-            Ok((query(message.filter)?, page::read(message.page_size, message.page_token)?))
+            let order = filter::order(message.order());
+            let query = AuditQuery { order, ..filter::query(message.filter)? };
+            Ok((query, page::read(message.page_size, message.page_token)?))
         };
         self.answer(request, read, |call, (query, page)| async move {
             let draft = self.broker.permit(&call, Action::QueryAudit, Resource::System, "audit", "").await?;
-            let found = async { Ok(self.broker.ledger.audit(query, page).await?) };
-            let found = self.broker.observe(draft, found).await?;
+            let ledger = &self.broker.ledger;
+            let found = async { Ok((ledger.audit(query, page).await?, ledger.first_kept().await?)) };
+            let (found, first) = self.broker.observe(draft, found).await?;
             Ok(AuditQueryResponse {
                 records: found.items.into_iter().map(Into::into).collect(),
                 next_page_token: found.next.unwrap_or_default(),
+                first_sequence: first,
             })
         })
         .await
@@ -55,7 +59,7 @@ impl Audit for Api {
     type TailStream = Answers<AuditTailResponse>;
 
     async fn tail(&self, request: Request<AuditTailRequest>) -> Result<Response<Self::TailStream>, Status> {
-        let read = |message: AuditTailRequest| Ok((message.first_sequence, query(message.filter)?));
+        let read = |message: AuditTailRequest| Ok((message.first_sequence, filter::query(message.filter)?));
         self.answer(request, read, |call, (from, query)| async move {
             let draft = self.broker.permit(&call, Action::QueryAudit, Resource::System, "tail", "").await?;
             self.broker.note(draft).await?;
@@ -65,7 +69,7 @@ impl Audit for Api {
             let (stop, request_id) = (self.tasks.clone(), call.request_id.clone());
             drop(self.tasks.finish(async move {
                 let sent = tokio::select! {
-                    sent = send_tail(&ledger, from, &query, &records) => sent,
+                    sent = stream::send_tail(&ledger, from, &query, &records) => sent,
                     () = records.closed() => return,
                     _ = stop.stopping() => Err(Failure::Stopping),
                 };
@@ -84,23 +88,17 @@ impl Audit for Api {
         &self,
         request: Request<AuditExportRequest>,
     ) -> Result<Response<Self::ExportStream>, Status> {
-        let read = |message: AuditExportRequest| {
-            if message.size.is_some() {
-                return Err(Failure::NotBuilt("size: exporting an earlier size of the log"));
-            }
-            Ok(message.first_sequence)
-        };
-        self.answer(request, read, |call, from| async move {
+        let read = |message: AuditExportRequest| Ok((message.first_sequence, message.size));
+        self.answer(request, read, |call, (from, size)| async move {
             let draft = self.broker.permit(&call, Action::QueryAudit, Resource::System, "export", "").await?;
-            self.broker.note(draft).await?;
+            let (extent, head) = self.broker.observe(draft, self.extent(from, size)).await?;
             let ledger = self.broker.ledger.clone();
-            let head = ledger.checkpoint()?;
             let checkpoint = self.signed(&head);
             let (pieces, stream) = mpsc::channel(STREAM_BUFFER);
             let (stop, request_id) = (self.tasks.clone(), call.request_id.clone());
             drop(self.tasks.finish(async move {
                 let sent = tokio::select! {
-                    sent = send_export(&ledger, from, head.size, checkpoint, &pieces) => sent,
+                    sent = stream::send_export(&ledger, extent, checkpoint, &pieces) => sent,
                     () = pieces.closed() => return,
                     _ = stop.stopping() => Err(Failure::Stopping),
                 };
@@ -131,13 +129,29 @@ impl Audit for Api {
     ) -> Result<Response<AuditConsistencyProofResponse>, Status> {
         let read = |message: AuditConsistencyProofRequest| Ok((message.old_size, message.new_size));
         self.answer(request, read, |_, (old, new)| async move {
-            let head = self.broker.ledger.checkpoint()?;
-            if new.is_some_and(|new| new != head.size) {
-                return Err(Failure::NotBuilt("new_size: a proof to an earlier size of the log"));
-            }
+            let head = self.head(new).await?;
             let hashes = self.broker.ledger.consistency_proof(old, head.size).await?;
-            Ok(AuditConsistencyProofResponse {
-                hashes: hashes.iter().map(|hash| hash.as_bytes().to_vec()).collect(),
+            Ok(AuditConsistencyProofResponse { hashes: wire(&hashes), checkpoint: Some(self.signed(&head)) })
+        })
+        .await
+    }
+
+    async fn inclusion_proof(
+        &self,
+        request: Request<AuditInclusionProofRequest>,
+    ) -> Result<Response<AuditInclusionProofResponse>, Status> {
+        let read = |message: AuditInclusionProofRequest| Ok((message.sequence, message.size));
+        self.answer(request, read, |call, (sequence, size)| async move {
+            let shown = format!("record {sequence}");
+            let draft = self.broker.permit(&call, Action::QueryAudit, Resource::System, &shown, "").await?;
+            let proven = async {
+                let head = self.head(size).await?;
+                Ok((self.broker.ledger.inclusion_proof(sequence, head.size).await?, head))
+            };
+            let ((record, hashes), head) = self.broker.observe(draft, proven).await?;
+            Ok(AuditInclusionProofResponse {
+                record: record.unwrap_or_default(),
+                hashes: wire(&hashes),
                 checkpoint: Some(self.signed(&head)),
             })
         })
@@ -160,108 +174,32 @@ impl Api {
     fn signed(&self, head: &SignedHead) -> SignedCheckpoint {
         SignedCheckpoint { note: head.note.clone(), verifier_key: self.verifier_key.clone() }
     }
-}
 
-async fn send_tail(
-    ledger: &Ledger,
-    mut from: u64,
-    query: &AuditQuery,
-    records: &mpsc::Sender<Result<AuditTailResponse, Status>>,
-) -> Result<(), Failure> {
-    let mut appended = ledger.appended();
-    loop {
-        let lines = ledger.audit_lines(from, LINES).await?;
-        for line in &lines {
-            let record = AuditRecord::from_line(line).map_err(|_| Failure::Kept("an audit record"))?;
-            from = record.seq + 1;
-            let wanted = query.selects(&record);
-            let message = AuditTailResponse { record: Some(record.into()) };
-            if wanted && records.send(Ok(message)).await.is_err() {
-                return Ok(());
+    /// The signed head of a size; without one, the newest.
+    async fn head(&self, size: Option<u64>) -> Result<SignedHead, Failure> {
+        match size {
+            Some(size) => Ok(self.broker.ledger.checkpoint_at(size).await?),
+            None => Ok(self.broker.ledger.checkpoint()?),
+        }
+    }
+
+    /// Which records an export has, and the head over them.
+    async fn extent(&self, from: u64, size: Option<u64>) -> Result<(Range<u64>, SignedHead), Failure> {
+        let (first, head) = (self.broker.ledger.first_kept().await?, self.head(size).await?);
+        match from {
+            0 if first <= head.size => Ok((first..head.size, head)),
+            0 => Err(LedgerError::Pruned { from, first }.into()),
+            from if from < first => Err(LedgerError::Pruned { from, first }.into()),
+            from if from > head.size => {
+                Err(LedgerError::ProofRange { old: from, new: head.size, size: head.size }.into())
             }
-        }
-        if lines.is_empty() && appended.wait_for(|size| *size > from).await.is_err() {
-            return Ok(());
+            from => Ok((from..head.size, head)),
         }
     }
 }
 
-async fn send_export(
-    ledger: &Ledger,
-    mut from: u64,
-    size: u64,
-    checkpoint: SignedCheckpoint,
-    pieces: &mpsc::Sender<Result<AuditExportResponse, Status>>,
-) -> Result<(), Failure> {
-    while from < size {
-        let wanted = usize::try_from(size - from).unwrap_or(usize::MAX).min(LINES);
-        let lines = ledger.audit_lines(from, wanted).await?;
-        if lines.is_empty() {
-            return Err(Failure::Kept("the audit log"));
-        }
-        let mut piece = Vec::new();
-        for line in lines {
-            from += 1;
-            if piece.len() + line.len() >= limits::EXPORT_PIECE {
-                let full = Piece::Records(std::mem::take(&mut piece));
-                if pieces.send(Ok(AuditExportResponse { piece: Some(full) })).await.is_err() {
-                    return Ok(());
-                }
-            }
-            piece.extend_from_slice(&line);
-            piece.push(b'\n');
-        }
-        let full = Piece::Records(piece);
-        if pieces.send(Ok(AuditExportResponse { piece: Some(full) })).await.is_err() {
-            return Ok(());
-        }
-    }
-    let last = AuditExportResponse { piece: Some(Piece::Checkpoint(checkpoint)) };
-    // Whoever hung up does not want it.
-    drop(pieces.send(Ok(last)).await);
-    Ok(())
-}
-
-fn query(filter: Option<AuditFilter>) -> Result<AuditQuery, Failure> {
-    let Some(filter) = filter else { return Ok(AuditQuery::default()) };
-    if filter.decision != i32::from(v1::Decision::Unspecified) {
-        let decision = decision_from_wire("decision", filter.decision)?;
-        if decision == bursar_core::audit::Decision::Allow {
-            return Err(Failure::NotBuilt("decision: use `outcome`"));
-        }
-    }
-    let given = |text: String| (!text.is_empty()).then_some(text);
-    let action = match filter.actions.as_slice() {
-        [] => None,
-        [action] => {
-            Some(action.parse::<Action>().map_err(|source| WireError::Action { field: "actions", source })?)
-        }
-        _ => return Err(Failure::NotBuilt("actions: more than one at a time")),
-    };
-    let outcome = match (filter.outcome, filter.decision) {
-        (0, 0) => None,
-        (0, _) => Some(bursar_core::audit::Outcome::Denied),
-        (outcome, _) => Some(outcome_from_wire("outcome", outcome)?),
-    };
-    let principal = given(filter.principal).map(|text| SpiffeId::parse(&text));
-    let principal =
-        principal.transpose().map_err(|source| WireError::SpiffeId { field: "principal", source })?;
-    let lease_id = given(filter.lease_id).map(|text| text.parse::<LeaseId>());
-    let time = |field, time: Option<prost_types::Timestamp>| {
-        time.map(|time| timestamp_from_wire(field, Some(time))).transpose()
-    };
-    Ok(AuditQuery {
-        principal,
-        node: None,
-        action,
-        resource: given(filter.reference_prefix),
-        environment: None,
-        lease_id: lease_id.transpose().map_err(|source| WireError::LeaseId { field: "lease_id", source })?,
-        request_id: given(filter.request_id),
-        outcome,
-        since: time("start_time", filter.start_time)?,
-        until: time("end_time", filter.end_time)?,
-    })
+fn wire(hashes: &[Hash]) -> Vec<Vec<u8>> {
+    hashes.iter().map(|hash| hash.as_bytes().to_vec()).collect()
 }
 
 fn local_reads(message: AuditJournalRequest) -> Result<Vec<LocalRead>, Failure> {
@@ -287,4 +225,3 @@ fn local_reads(message: AuditJournalRequest) -> Result<Vec<LocalRead>, Failure> 
 }
 
 const STREAM_BUFFER: usize = 16;
-const LINES: usize = 1000;

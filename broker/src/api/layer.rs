@@ -26,6 +26,7 @@ use super::status;
 use super::surface::{self, Access, Rpc};
 use crate::broker::Broker;
 use crate::call::Call;
+use crate::disk::Disk;
 use crate::failure::Failure;
 use crate::identity::workload;
 use crate::membership::Membership;
@@ -67,6 +68,7 @@ pub struct Identify {
     pub broker: Arc<Broker>,
     pub membership: Arc<Membership>,
     pub metrics: Metrics,
+    pub disk: Arc<Disk>,
     pub deadline: Duration,
     pub message_bytes: usize,
 }
@@ -181,6 +183,7 @@ impl Identify {
         let handshake = handshake.ok_or(Failure::Unauthenticated)?;
         let time = self.broker.clock.now();
         let caller = self.membership.caller(&handshake, time)?;
+        self.disk.admit(action)?;
         let trace_id = request.headers().get(TRACE_PARENT).and_then(trace_id);
         let mut call = Call { caller, request_id: request_id.to_owned(), trace_id, time, arrived };
         if let Some(context) = workload_context(request.headers())? {

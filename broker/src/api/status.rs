@@ -18,7 +18,9 @@ use crate::ledger::LedgerError;
 /// The status that a caller gets for `failure`.
 pub fn of(failure: &Failure, request_id: &str) -> Status {
     let reason = reason(failure);
-    if matches!(reason, Reason::Internal | Reason::LedgerUnavailable | Reason::LedgerFull) {
+    let ours = matches!(reason, Reason::Internal | Reason::LedgerUnavailable | Reason::LedgerFull);
+    // Whoever watches the disk has said so once.
+    if ours && !matches!(failure, Failure::DiskLow { .. }) {
         tracing::error!(request_id, kind = failure.kind(), cause = %Causes(failure), "a request failed");
     }
     let mut details = reason.details(request_id);
@@ -55,6 +57,7 @@ pub(super) fn text(failure: &Failure) -> String {
         Failure::Ledger(
             error @ (LedgerError::RevisionConflict { .. }
             | LedgerError::ProofRange { .. }
+            | LedgerError::Pruned { .. }
             | LedgerError::PageToken
             | LedgerError::Busy),
         ) => error.to_string(),
@@ -100,6 +103,7 @@ fn reason(failure: &Failure) -> Reason {
         }
         Failure::TooLarge { .. } => Reason::RequestTooLarge,
         Failure::Kept(_) => Reason::Internal,
+        Failure::DiskLow { .. } => Reason::LedgerFull,
         Failure::Deadline => Reason::BackendTimeout,
         Failure::NotBuilt(_) => Reason::NotImplemented,
         Failure::Stopping => Reason::ShuttingDown,
@@ -124,7 +128,9 @@ fn ledger_reason(error: &LedgerError) -> Reason {
     match error {
         LedgerError::Full => Reason::LedgerFull,
         LedgerError::RevisionConflict { .. } => Reason::RevisionConflict,
-        LedgerError::ProofRange { .. } | LedgerError::PageToken => Reason::RequestInvalid,
+        LedgerError::ProofRange { .. } | LedgerError::Pruned { .. } | LedgerError::PageToken => {
+            Reason::RequestInvalid
+        }
         LedgerError::LeaseMissing { .. }
         | LedgerError::NotActive { .. }
         | LedgerError::IllegalTransition { .. } => Reason::LeaseNotRenewable,

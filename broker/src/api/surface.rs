@@ -50,6 +50,7 @@ pub const TABLE: &[Rpc] = &[
     known("/bursar.v1.Audit/Export", Action::QueryAudit),
     known("/bursar.v1.Audit/Checkpoint", Action::QueryAudit),
     known("/bursar.v1.Audit/ConsistencyProof", Action::QueryAudit),
+    known("/bursar.v1.Audit/InclusionProof", Action::QueryAudit),
     known("/bursar.v1.Audit/Journal", Action::LocalRead),
     known("/bursar.v1.Policies/Get", Action::ViewPolicy),
     known("/bursar.v1.Policies/Apply", Action::ApplyPolicy),

@@ -26,11 +26,15 @@ impl System for Api {
             let mut checks = vec![check("ledger".to_owned(), findings.ledger)];
             let backends = findings.backends.into_iter();
             checks.extend(backends.map(|(name, fault)| check(format!("backend {name}"), fault)));
+            let (disk, low) = self.health.disk();
+            checks.push(check(disk, low));
+            checks.extend(self.health.sinks().map(|(name, fault)| check(name, fault)));
             Ok(SystemStatusResponse {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 trust_domain: self.membership.authority.domain().to_string(),
                 uptime: Some(duration_to_wire(self.started.elapsed())),
                 ready: self.health.ready(),
+                degraded: !self.health.degraded().is_empty(),
                 checks,
                 ledger_bytes: self.broker.ledger.stats().db_bytes,
                 log_size: *self.broker.ledger.appended().borrow(),

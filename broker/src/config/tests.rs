@@ -6,13 +6,14 @@ fn a_good_file_is_read_whole() {
     assert_eq!(config.name, "broker-1");
     assert_eq!(config.limits.streams, 128);
     assert_eq!(config.backends.len(), 2);
+    let kinds: Vec<_> = config.audit.sinks.iter().map(|sink| sink.kind.as_str()).collect();
+    assert_eq!(kinds, ["file", "otlp", "stdout", "syslog"]);
     assert!(matches!(config.seal_key, SecretSource::Credential(_)));
 }
 
 #[test]
 fn the_least_file_gets_defaults_that_listen_on_loopback_only() {
-    let text = "trust_domain = 'example.org'\ndata_dir = 'd'\n[seal]\nkey = { env = 'K' }\n";
-    let config = Config::parse(text).expect("good");
+    let config = Config::parse(LEAST).expect("good");
     assert!(config.listen.grpc.ip().is_loopback() && config.listen.http.ip().is_loopback());
 }
 
@@ -27,3 +28,17 @@ fn every_fault_of_a_bad_file_is_reported_and_no_value_is_shown() {
     );
     assert!(!text.contains("c2VjcmV0"));
 }
+
+#[test]
+fn a_sink_whose_file_is_a_directory_is_refused_when_the_file_is_read() {
+    let folder = tempfile::tempdir().expect("folder");
+    let path = folder.path().join("broker.toml");
+    let sink = format!("[audit.sinks.archive]\nkind = 'file'\npath = '{}'\n", folder.path().display());
+    std::fs::write(&path, [LEAST, &sink].concat()).expect("file");
+    let refused = Config::load(&path).expect_err("a directory").to_string();
+    let expected =
+        format!("audit.sinks.archive.path: `{}` is a directory; name a file in it", folder.path().display());
+    assert!(refused.contains(&expected), "{refused}");
+}
+
+const LEAST: &str = "trust_domain = 'example.org'\ndata_dir = 'd'\n[seal]\nkey = { env = 'K' }\n";

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bursar_core::tlog::{Hash, Signer};
+use bursar_core::tlog::{Checkpoint, Frontier, Hash, Signer};
 use tokio::sync::watch;
 
 use super::error::Health;
@@ -17,6 +17,14 @@ pub struct SignedHead {
     pub root: Hash,
     /// The signed note (C2SP tlog-checkpoint) that says so.
     pub note: String,
+}
+
+impl SignedHead {
+    /// The head of the log whose right edge this is.
+    pub(super) fn sign(edge: &Frontier, signer: &Signer) -> Self {
+        let head = edge.head();
+        Self { size: head.size, root: head.root, note: Checkpoint::sign(head, signer).to_string() }
+    }
 }
 
 /// How the ledger is doing, for metrics and `bursar status`.

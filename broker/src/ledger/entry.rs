@@ -71,6 +71,10 @@ pub enum Change {
     },
     /// Removes an object, which must exist.
     RemoveObject { kind: ObjectKind, name: String, expected: Option<u64> },
+    /// The sink of this name has every record below `position`.
+    Shipped { sink: String, position: u64 },
+    /// Takes some of the oldest records below `below` away, a bounded number at a time; their leaf hashes stay.
+    Prune { below: u64 },
 }
 
 /// Which leases a bulk revocation takes.
@@ -203,6 +207,8 @@ impl fmt::Debug for Change {
             Self::RemoveObject { kind, name, .. } => {
                 f.debug_tuple("RemoveObject").field(kind).field(name).finish()
             }
+            Self::Shipped { sink, position } => f.debug_tuple("Shipped").field(sink).field(position).finish(),
+            Self::Prune { below } => f.debug_tuple("Prune").field(below).finish(),
         }
     }
 }

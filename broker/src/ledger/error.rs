@@ -29,6 +29,11 @@ pub enum OpenError {
     )]
     NewerSchema { path: PathBuf, found: i64, supported: i64 },
     #[error(
+        "the ledger `{}` has schema {found}, and this looks at {wanted}; start this broker on it once, which brings it up",
+        path.display()
+    )]
+    OlderSchema { path: PathBuf, found: i64, wanted: i64 },
+    #[error(
         "the ledger `{}` is damaged: {what}; restore it from a backup, and keep the damaged file to find out what happened",
         path.display()
     )]
@@ -113,6 +118,11 @@ pub enum LedgerError {
     PageToken,
     #[error("no proof from {old} to {new} records: the log has {size}")]
     ProofRange { old: u64, new: u64, size: u64 },
+    #[error(
+        "the audit records before {first} were pruned, so there are none from {from} on; begin at {first}, and find the \
+         older ones where a sink put them"
+    )]
+    Pruned { from: u64, first: u64 },
     #[error("the ledger is damaged: {what}; restore it from a backup")]
     Corrupt { what: String },
 }

@@ -26,25 +26,28 @@ mod wal;
 mod writer;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use bursar_core::audit::AuditRecord;
 use bursar_core::backend::StoreHandle;
-use bursar_core::tlog::{Checkpoint, Hash, Signer};
+use bursar_core::tlog::{Checkpoint, Frontier, Hash, Signer, Verifier};
 use bursar_core::{BackendName, Clock, Lease, LeaseId, LeaseState};
 use jiff::Timestamp;
+use rusqlite::{Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use board::{LedgerStats, SignedHead};
+pub use engine::sqlite::inspect::Inspection;
+pub use engine::sqlite::pruning::Prunable;
 pub use entry::{Change, Committed, Entry, Object, ObjectKind, Outcome, REVOKED_IDS, RevokeSelector};
 pub use error::{FailureKind, Health, LedgerError, OpenError};
-pub use query::{AuditQuery, HolderKind, LeaseFilter, MAX_PAGE, Page, Paged, Revocable};
+pub use query::{AuditQuery, HolderKind, LeaseFilter, MAX_PAGE, Page, Paged, RecordOrder, Revocable};
 
 use board::Board;
 use engine::sqlite::audit::{self, StoredHead};
-use engine::sqlite::{self, Files, holders, leases, objects};
+use engine::sqlite::{self, Files, holders, inspect, leases, objects, pruning, sinks};
 use readers::Readers;
 use writer::{Order, Work, Writer};
 
@@ -98,6 +101,39 @@ impl Ledger {
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// Reads all of a ledger against itself, with the key that signed it. Changes nothing, and may be done while a broker
+    /// has the ledger open.
+    ///
+    /// # Errors
+    /// [`OpenError`] when it cannot be read as far as that.
+    pub fn inspect(path: &Path, verifier: &Verifier) -> Result<Inspection, OpenError> {
+        let connection = sqlite::visitor(path)?;
+        let look = || {
+            let snapshot = Transaction::new_unchecked(&connection, TransactionBehavior::Deferred)?;
+            inspect::inspect(&snapshot, verifier)
+        };
+        look().map_err(|error| OpenError::of_head(path, error))
+    }
+
+    /// Brings the schema of a ledger that nobody has open up to date, as opening it would.
+    ///
+    /// # Errors
+    /// [`OpenError`], with the newer schema among them.
+    pub fn bring_up(path: &Path) -> Result<(), OpenError> {
+        let _files = Files::open(path)?;
+        sqlite::writer(path).map(drop)
+    }
+
+    /// A sealed key out of a ledger's file, as [`Ledger::inspect`] reads it.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn key_in(path: &Path, name: &str) -> Result<Option<Vec<u8>>, OpenError> {
+        let found = objects::object(&sqlite::visitor(path)?, ObjectKind::Key, name);
+        let found = found.map_err(|error| OpenError::of_head(path, error))?;
+        Ok(found.map(|object| object.body))
+    }
+
     /// Sets the key that signs the log's heads. The ledger takes no entry before: keys are kept in the ledger, sealed,
     /// so it has to be open for its own key to be found.
     ///
@@ -124,7 +160,7 @@ impl Ledger {
                 }
                 SignedHead { size: signed.head().size, root: signed.head().root, note: note.clone() }
             }
-            None => stored.tail.sign(&signer),
+            None => SignedHead::sign(&stored.tail.frontier, &signer),
         };
         board.head.send_replace(Some(head));
         board.signer.set(signer).map_err(|_| OpenError::SigningAlready)
@@ -269,7 +305,7 @@ impl Ledger {
             .await
     }
 
-    /// Audit records, newest first.
+    /// Audit records, a page at a time.
     ///
     /// # Errors
     /// [`LedgerError::PageToken`], or when the ledger cannot be read.
@@ -281,7 +317,7 @@ impl Ledger {
     /// most 10,000 at once.
     ///
     /// # Errors
-    /// [`LedgerError`] when the ledger cannot be read.
+    /// [`LedgerError::Pruned`] when the first of them are no longer there, or when the ledger cannot be read.
     pub async fn audit_lines(&self, from: u64, limit: usize) -> Result<Vec<Vec<u8>>, LedgerError> {
         self.inner.readers.ask(move |connection| audit::lines(connection, from, limit)).await
     }
@@ -300,6 +336,66 @@ impl Ledger {
     /// [`LedgerError::ProofRange`] when `old` is larger than `new` or `new` than the log.
     pub async fn consistency_proof(&self, old: u64, new: u64) -> Result<Vec<Hash>, LedgerError> {
         self.inner.readers.ask(move |connection| audit::consistency(connection, old, new)).await
+    }
+
+    /// The record of this number and the proof that it is among the first `size` of the log. A record that was pruned is
+    /// proved all the same, and not there.
+    ///
+    /// # Errors
+    /// [`LedgerError::ProofRange`] when the log of `size` records is not, or has no such record.
+    pub async fn inclusion_proof(
+        &self,
+        seq: u64,
+        size: u64,
+    ) -> Result<(Option<Vec<u8>>, Vec<Hash>), LedgerError> {
+        self.inner.readers.ask(move |connection| audit::inclusion(connection, seq, size)).await
+    }
+
+    /// The log's right edge at an earlier size: where a replay of the records from there begins.
+    ///
+    /// # Errors
+    /// [`LedgerError::ProofRange`] when the log is shorter.
+    pub async fn edge_at(&self, size: u64) -> Result<Frontier, LedgerError> {
+        self.inner.readers.ask(move |connection| audit::edge(connection, size)).await
+    }
+
+    /// The head of the log as it was at `size` records, signed now where it is not the newest.
+    ///
+    /// # Errors
+    /// As [`Ledger::edge_at`], and as [`Ledger::checkpoint`].
+    pub async fn checkpoint_at(&self, size: u64) -> Result<SignedHead, LedgerError> {
+        let newest = self.checkpoint()?;
+        if newest.size == size {
+            return Ok(newest);
+        }
+        let frontier = self.edge_at(size).await?;
+        let signer = self.inner.board.signer.get().ok_or(LedgerError::NotSigning)?;
+        Ok(SignedHead::sign(&frontier, signer))
+    }
+
+    /// The oldest record that was not pruned.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the ledger cannot be read.
+    pub async fn first_kept(&self) -> Result<u64, LedgerError> {
+        self.inner.readers.ask(|connection| Ok(pruning::first_kept(connection)?)).await
+    }
+
+    /// Which records made before `time` may be pruned.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the ledger cannot be read.
+    pub async fn prunable(&self, time: Timestamp) -> Result<Prunable, LedgerError> {
+        self.inner.readers.ask(move |connection| pruning::prunable(connection, time)).await
+    }
+
+    /// The first record that a sink has not confirmed.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the ledger cannot be read.
+    pub async fn shipped(&self, sink: &str) -> Result<u64, LedgerError> {
+        let sink = sink.to_owned();
+        self.inner.readers.ask(move |connection| sinks::position(connection, &sink)).await
     }
 
     /// The number of durable records, as it grows.

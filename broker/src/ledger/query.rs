@@ -91,12 +91,13 @@ pub struct Revocable {
     pub handle: Option<StoreHandle>,
 }
 
-/// Which audit records to list, newest first; every condition that is set must hold.
+/// Which audit records to list, and in which order; every condition that is set must hold.
 #[derive(Debug, Clone, Default)]
 pub struct AuditQuery {
     pub principal: Option<SpiffeId>,
     pub node: Option<SpiffeId>,
-    pub action: Option<Action>,
+    /// Any of these; when empty, any.
+    pub actions: Vec<Action>,
     /// The beginning of the resource.
     pub resource: Option<String>,
     pub environment: Option<String>,
@@ -108,6 +109,15 @@ pub struct AuditQuery {
     pub since: Option<Timestamp>,
     /// Recorded before this time.
     pub until: Option<Timestamp>,
+    pub order: RecordOrder,
+}
+
+/// In which order records are listed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RecordOrder {
+    #[default]
+    NewestFirst,
+    OldestFirst,
 }
 
 impl AuditQuery {
@@ -123,7 +133,7 @@ impl AuditQuery {
             && same(lease_id.as_deref(), record.lease_id.as_deref())
             && same(self.request_id.as_deref(), Some(&record.request_id))
             && self.resource.as_ref().is_none_or(|wanted| record.resource.starts_with(wanted))
-            && self.action.is_none_or(|wanted| record.action == wanted)
+            && (self.actions.is_empty() || self.actions.contains(&record.action))
             && self.outcome.is_none_or(|wanted| record.outcome == wanted)
     }
 }

@@ -4,10 +4,13 @@ mod durability;
 mod grants;
 mod lists;
 mod log;
+mod migration;
 mod objects;
 mod opening;
+mod pruning;
 mod queue;
 mod revocation;
+mod tampering;
 mod transitions;
 
 use std::path::{Path, PathBuf};

@@ -2,6 +2,7 @@
 
 mod export;
 mod filter;
+mod proof;
 mod query;
 mod verify;
 
@@ -21,6 +22,7 @@ pub(crate) enum Command {
     Tail(query::Tail),
     Export(export::Arguments),
     Verify(verify::Arguments),
+    Proof(proof::Arguments),
     /// Write the newest signed checkpoint of the log
     Checkpoint,
 }
@@ -39,6 +41,7 @@ impl Command {
             Self::Tail(tail) => tail.carry_out(session).await,
             Self::Export(export) => export.carry_out(session).await,
             Self::Verify(verify) => verify.carry_out(session).await,
+            Self::Proof(proof) => proof.carry_out(session).await,
             Self::Checkpoint => checkpoint(session).await,
         }
     }

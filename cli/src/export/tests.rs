@@ -1,4 +1,5 @@
-use bursar_core::tlog::{Checkpoint, ReplayError, Signer};
+use bursar_core::audit::Action;
+use bursar_core::tlog::{Checkpoint, ReplayError, Signer, leaf_hash};
 
 use super::*;
 
@@ -80,6 +81,33 @@ fn a_missing_record_is_found_and_its_place_is_told() {
     assert_eq!(place, "record 8 stands in the place of record 7, line 8");
 }
 
+/// Each kind of record in an export, changed in each way that there is.
+#[test]
+fn no_kind_of_record_can_be_tampered_with() {
+    let line = |(seq, action): (usize, &Action)| {
+        format!("{{\"seq\":{seq},\"action\":\"{}\",\"outcome\":\"ok\"}}", action.as_str())
+    };
+    let all: Vec<String> = Action::ALL.iter().enumerate().map(line).collect();
+    let signer = signer("log");
+    let note = note(&all, &signer);
+    assert!(check(&file(&all, &note, &signer)).is_ok());
+    for (place, action) in Action::ALL.iter().enumerate() {
+        let other = (place + 1) % all.len();
+        let mut ways = [(); 6].map(|()| all.clone());
+        ways[0][place] = ways[0][place].replace("\"ok\"", "\"oh\"");
+        ways[1].remove(place);
+        ways[2].swap(place, other);
+        ways[3].insert(place, all[place].clone());
+        ways[4][place] = all[other].clone();
+        ways[5].truncate(place);
+        let names = ["changed", "deleted", "swapped", "inserted", "replaced by another", "cut off"];
+        for (way, records) in names.into_iter().zip(ways) {
+            let found = check(&file(&records, &note, &signer));
+            assert!(matches!(found, Err(Error::Unverified { .. })), "{} {way}: {found:?}", action.as_str());
+        }
+    }
+}
+
 #[test]
 fn an_export_without_its_end_is_told() {
     let records = records(3);
@@ -89,6 +117,28 @@ fn an_export_without_its_end_is_told() {
     let cut = format!("{}\n", lines[..3].join("\n"));
     assert!(matches!(check(&cut), Err(Error::Export(what)) if what.contains("no checkpoint")));
     assert!(matches!(check(text.trim_end()), Err(Error::Export(what)) if what.contains("does not end")));
+}
+
+#[test]
+fn an_export_of_the_newest_records_is_verified_from_its_start() {
+    let all = records(300);
+    let signer = signer("log");
+    let mut edge = Frontier::default();
+    all[..256].iter().for_each(|record| edge.append(leaf_hash(record.as_bytes()), |_| {}));
+    let text = |start: u64, edge: &Frontier, from: usize| {
+        let edge = data_encoding::BASE64.encode(&edge.to_bytes());
+        let start = serde_json::to_string(&Start { start, edge }).expect("json");
+        format!("{start}\n{}", file(&all[from..], &note(&all, &signer), &signer))
+    };
+    let verified = check(&text(256, &edge, 256)).expect("verified");
+    assert_eq!((verified.first, verified.records), (256, 44));
+    // The edge of other records, of another place, and a start that was left out.
+    let mut other = Frontier::default();
+    all[..256].iter().rev().for_each(|record| other.append(leaf_hash(record.as_bytes()), |_| {}));
+    assert!(matches!(check(&text(256, &other, 256)), Err(Error::Unverified { .. })));
+    assert!(matches!(check(&text(255, &edge, 256)), Err(Error::Export(_))));
+    assert!(matches!(check(&text(256, &edge, 257)), Err(Error::Unverified { place: Some(_), .. })));
+    assert!(check(&file(&all[256..], &note(&all, &signer), &signer)).is_err());
 }
 
 #[test]

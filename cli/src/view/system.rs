@@ -47,6 +47,7 @@ impl Row for CheckView {
 #[derive(Debug, Serialize)]
 pub(crate) struct StatusView {
     ready: bool,
+    degraded: bool,
     version: String,
     trust_domain: String,
     uptime_seconds: Option<u64>,
@@ -74,6 +75,7 @@ impl TryFrom<v1::SystemStatusResponse> for StatusView {
         });
         Ok(Self {
             ready: status.ready,
+            degraded: status.degraded,
             version: status.version,
             trust_domain: status.trust_domain,
             uptime_seconds: duration_from_wire("uptime", status.uptime)?.map(|uptime| uptime.as_secs()),
@@ -92,7 +94,11 @@ impl Details for StatusView {
         let uptime = self.uptime_seconds.map(|uptime| text::duration(std::time::Duration::from_secs(uptime)));
         let some = self.leases.iter().filter(|(_, count)| **count > 0);
         let leases: Vec<_> = some.map(|(state, count)| format!("{count} {state}")).collect();
-        let ready = if self.ready { Cell::good("yes") } else { Cell::bad("no") };
+        let ready = match (self.ready, self.degraded) {
+            (true, false) => Cell::good("yes"),
+            (true, true) => Cell::bad("yes, degraded"),
+            (false, _) => Cell::bad("no"),
+        };
         let mut details = vec![
             ("ready", ready),
             ("version", Cell::new(&self.version)),
@@ -108,10 +114,13 @@ impl Details for StatusView {
             "ledger" => ("ledger", check.cell()),
             "policy" => ("policy", check.cell()),
             "certificate" => ("certificate", check.cell()),
-            _ => (
-                "check",
-                Cell::new(format!("{}: {}", check.name, if check.ok { "well" } else { "not well" })),
-            ),
+            _ => match (check.ok, &check.message) {
+                (true, _) => ("check", Cell::new(format!("{}: well", check.name))),
+                (false, message) => {
+                    let why = message.as_deref().unwrap_or("not well");
+                    ("check", Cell::bad(format!("{}: {why}", check.name)))
+                }
+            },
         }));
         details
     }

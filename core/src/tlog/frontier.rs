@@ -35,6 +35,11 @@ impl Frontier {
         Ok(Self { size, subtrees: hashes.iter().copied().map(Hash::from).collect() })
     }
 
+    /// The caller has one root for each set bit of `size`, the largest subtree first.
+    pub(super) fn of_subtrees(size: u64, subtrees: Vec<Hash>) -> Self {
+        Self { size, subtrees }
+    }
+
     /// The size as 8 bytes, big-endian, then 32 bytes for each subtree: at most 2,024 bytes.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = self.size.to_be_bytes().to_vec();

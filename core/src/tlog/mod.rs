@@ -5,7 +5,7 @@
 //! signed (C2SP tlog-checkpoint and signed-note). From there:
 //!
 //! - whoever holds all records replays them through a [`LogVerifier`] and meets the signed root, or one was edited,
-//!   inserted, moved or cut off;
+//!   inserted, moved or cut off; with the [`Frontier`] at the first of them, the newest records alone are enough;
 //! - whoever holds an older head asks for a [`consistency_proof`], and [`verify_consistency`] shows that the newer log
 //!   only added to it;
 //! - whoever holds one record asks for an [`inclusion_proof`], and [`verify_inclusion`] shows that it is in the log.
@@ -39,5 +39,5 @@ pub use key::{KeyError, KeyId, Signer, Verifier};
 pub use note::{NoteError, SignedNote};
 pub use prove::{consistency_proof, inclusion_proof};
 pub use replay::{LogVerifier, ReplayError};
-pub use tree::{Node, NodeSource, TILE_HEIGHT, TreeError, TreeHead, root_at};
+pub use tree::{Node, NodeSource, TILE_HEIGHT, TreeError, TreeHead, frontier_at, root_at};
 pub use verify::{ProofError, verify_consistency, verify_inclusion};

@@ -49,6 +49,16 @@ fn a_published_inclusion_proof_is_made_and_accepted() {
 }
 
 #[test]
+fn the_right_edge_of_any_size_is_found_again_in_the_stored_hashes() {
+    let all = leaves(700);
+    let log = MemoryLog::new(all.clone());
+    for size in [0, 1, 5, 255, 256, 257, 512, 699, 700] {
+        let kept = &all[..usize::try_from(size).expect("size")];
+        assert_eq!(frontier_at(&log, size).expect("frontier"), filled(kept), "at {size}");
+    }
+}
+
+#[test]
 fn a_published_consistency_proof_is_made_and_accepted() {
     let log = MemoryLog::new(published_leaves());
     let proof = consistency_proof(&log, 6, 8).expect("proof");

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use thiserror::Error;
 
+use super::frontier::Frontier;
 use super::hash::{Hash, empty_root, join, node_hash};
 
 /// Levels between two stored levels of inner nodes: 8, 16, 24 … are stored, each row over 256 of the level below.
@@ -86,12 +87,25 @@ pub fn root_at<S: NodeSource>(source: &S, size: u64) -> Result<Hash, TreeError<S
     subtree_hash(source, 0..size)
 }
 
+/// The right edge that the log had when it was `size` records long: where somebody starts who replays it from there.
+///
+/// # Errors
+/// As for [`root_at`].
+pub fn frontier_at<S: NodeSource>(source: &S, size: u64) -> Result<Frontier, TreeError<S::Error>> {
+    Ok(Frontier::of_subtrees(size, perfect_subtrees(source, 0..size)?))
+}
+
 /// `MTH(D[range])` of RFC 6962. The range is one that its recursion meets: it starts at a multiple of the smallest
 /// power of two that is not below its length.
 pub(super) fn subtree_hash<S: NodeSource>(
     source: &S,
     range: Range<u64>,
 ) -> Result<Hash, TreeError<S::Error>> {
+    Ok(join(&perfect_subtrees(source, range)?))
+}
+
+/// The perfect subtrees that a range of the same kind is made of, the largest first.
+fn perfect_subtrees<S: NodeSource>(source: &S, range: Range<u64>) -> Result<Vec<Hash>, TreeError<S::Error>> {
     let mut subtrees = Vec::new();
     let mut start = range.start;
     while let Some(level) = (range.end - start).checked_ilog2() {
@@ -99,7 +113,7 @@ pub(super) fn subtree_hash<S: NodeSource>(
         subtrees.push(perfect_hash(source, level as u8, start >> level)?);
         start += 1 << level;
     }
-    Ok(join(&subtrees))
+    Ok(subtrees)
 }
 
 /// The hash of the perfect subtree `index` of `level`, computed up from the nearest stored level at or below it.

@@ -13,9 +13,10 @@ use crate::raw::{Caller, Ended};
 
 #[test]
 fn a_full_disk_refuses_says_so_and_recovers_by_itself_with_nothing_lost() -> Result<()> {
-    let disk = SmallDisk::mount(24)?;
+    let disk = SmallDisk::mount(24 * 1024 * 1024)?;
     let data = disk.path().join("data");
-    let mut broker = Broker::start_on(&data, "[backends.local]\nkind = 'local'\n")?;
+    let mut broker =
+        Broker::start_on(&data, "[backends.local]\nkind = 'local'\n[disk]\nwarn = '0 B'\nrefuse = '0 B'\n")?;
     let admin = Cli::administering(&broker)?;
     admin.apply_policies(POLICIES, "")?;
     let value = Canary::random("value");

@@ -1,17 +1,21 @@
 //! The one integration binary: each module tests one part of Bursar against real servers and real processes.
 //! Run it by `cargo xtask test`, which finds the servers.
 
+mod audit_log;
+mod backup;
 mod bad_input;
 mod bad_start;
 mod canaries;
 mod certificates;
 mod cli_dev;
 mod cli_golden;
+mod disk;
 mod disk_full;
 mod harness;
 mod house;
 mod joining;
 mod killed;
+mod local_site;
 mod main_job;
 mod ordinary_user;
 mod raw;

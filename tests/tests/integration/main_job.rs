@@ -230,6 +230,9 @@ impl Site {
                 match answer.piece {
                     Some(Piece::Records(lines)) => records.extend(lines),
                     Some(Piece::Checkpoint(checkpoint)) => return anyhow::Ok((records, checkpoint.note)),
+                    Some(Piece::Start(start)) => {
+                        anyhow::bail!("the export begins at {}", start.first_sequence)
+                    }
                     None => {}
                 }
             }

@@ -357,6 +357,12 @@ fn rows(things: &Things) -> Vec<Row> {
             v1::AuditConsistencyProofRequest { old_size: 1, new_size: None },
         )
         .answered(),
+        Row::new(
+            "Audit/InclusionProof",
+            "query-audit",
+            "record 0",
+            v1::AuditInclusionProofRequest { sequence: 0, size: None },
+        ),
         Row::new("Audit/Journal", "local-read", plain(), v1::AuditJournalRequest { reads: vec![journal] })
             .by_node(),
         Row::new("Policies/Get", "view-policy", "policies", v1::PoliciesGetRequest { revision: None }),

@@ -1,9 +1,11 @@
 use std::time::Duration;
 
 use bursar_core::audit::{Action, AuditRecord, Outcome as Came};
-use bursar_core::tlog::{LogVerifier, ReplayError, TreeHead, verify_consistency};
+use bursar_core::tlog::{
+    LogVerifier, ReplayError, TreeHead, leaf_hash, verify_consistency, verify_inclusion,
+};
 
-use super::super::{AuditQuery, LedgerError, Page};
+use super::super::{AuditQuery, LedgerError, Page, RecordOrder};
 use super::{Fixture, first, signer, spiffe, within};
 
 #[tokio::test]
@@ -115,7 +117,8 @@ async fn a_query_selects_by_every_field() {
         (AuditQuery { principal: Some(spiffe("spiffe://example.org/user/ada")), ..all() }, vec![1]),
         (AuditQuery { node: Some(spiffe("spiffe://example.org/node/n1")), ..all() }, vec![2]),
         (AuditQuery { environment: Some("shop/prod".to_owned()), ..all() }, vec![3]),
-        (AuditQuery { action: Some(Action::Renew), ..all() }, vec![4]),
+        (AuditQuery { actions: vec![Action::Renew], ..all() }, vec![4]),
+        (AuditQuery { actions: vec![Action::Renew, Action::Revoke], ..all() }, vec![4]),
         (AuditQuery { resource: Some("vault/odd \"na".to_owned()), ..all() }, vec![5]),
         (AuditQuery { request_id: Some("request-2".to_owned()), ..all() }, vec![6]),
         (AuditQuery { outcome: Some(Came::Denied), ..all() }, vec![7]),
@@ -157,15 +160,45 @@ async fn times_select_a_stretch_of_the_log_in_the_order_of_the_ledger() {
 #[tokio::test]
 async fn pages_lead_through_the_log() {
     let fixture = filled(25).await;
-    let mut seen = Vec::new();
-    let mut page = first(10);
+    let newest_first = walk(&fixture, RecordOrder::NewestFirst).await;
+    assert_eq!(newest_first, (0..25).rev().collect::<Vec<_>>());
+    assert_eq!(walk(&fixture, RecordOrder::OldestFirst).await, (0..25).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_record_is_proved_to_be_in_every_log_that_has_it() {
+    let fixture = filled(300).await;
+    for (seq, size) in [(0, 1), (0, 300), (255, 256), (256, 300), (299, 300)] {
+        let head = within(fixture.ledger.checkpoint_at(size)).await.expect("head");
+        let (line, proof) = within(fixture.ledger.inclusion_proof(seq, size)).await.expect("proof");
+        let head = TreeHead { size: head.size, root: head.root };
+        let leaf = leaf_hash(&line.expect("line"));
+        assert_eq!(verify_inclusion(&leaf, seq, &head, &proof), Ok(()), "{seq} in {size}");
+    }
+    for (seq, size) in [(5, 5), (0, 301), (u64::MAX, 300)] {
+        let refused = within(fixture.ledger.inclusion_proof(seq, size)).await;
+        assert!(matches!(refused, Err(LedgerError::ProofRange { .. })), "{seq} in {size}: {refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_earlier_head_is_signed_as_it_was() {
+    let fixture = filled(20).await;
+    let then = fixture.ledger.checkpoint().expect("head");
+    fixture.records((0..300).map(|_| fixture.record(Action::Read, None)).collect()).await;
+    assert_eq!(within(fixture.ledger.checkpoint_at(20)).await.expect("head"), then);
+    assert!(within(fixture.ledger.checkpoint_at(321)).await.is_err());
+}
+
+async fn walk(fixture: &Fixture, order: RecordOrder) -> Vec<u64> {
+    let (mut seen, mut page) = (Vec::new(), first(10));
     loop {
-        let found = within(fixture.ledger.audit(AuditQuery::default(), page)).await.expect("page");
+        let query = AuditQuery { order, ..AuditQuery::default() };
+        let found = within(fixture.ledger.audit(query, page)).await.expect("page");
         seen.extend(found.items.iter().map(|record| record.seq));
-        let Some(token) = found.next else { break };
+        let Some(token) = found.next else { return seen };
         page = Page { token: Some(token), ..first(10) };
     }
-    assert_eq!(seen, (0..25).rev().collect::<Vec<_>>());
 }
 
 async fn filled(records: usize) -> Fixture {

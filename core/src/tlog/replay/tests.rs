@@ -11,6 +11,28 @@ fn the_whole_log_is_the_log_that_was_signed() {
 }
 
 #[test]
+fn the_newest_records_verify_from_the_edge_before_them_and_from_no_other() {
+    let records = records(300);
+    let note = signed(&records);
+    let edge = |records: &[String]| {
+        let mut log = LogVerifier::new(signer("log").verifier().clone());
+        records.iter().for_each(|record| log.push(record.as_bytes()));
+        log.frontier
+    };
+    let from = |start: Frontier, records: &[String]| {
+        let mut log = LogVerifier::new(signer("log").verifier().clone());
+        log.start_at(start);
+        records.iter().for_each(|record| log.push(record.as_bytes()));
+        log.finish(&note).map(drop)
+    };
+    assert_eq!(from(edge(&records[..256]), &records[256..]), Ok(()));
+    let mut other = records[..256].to_vec();
+    other.swap(3, 4);
+    assert_eq!(from(edge(&other), &records[256..]), Err(ReplayError::RootMismatch { size: 300 }));
+    assert!(from(edge(&records[..255]), &records[256..]).is_err());
+}
+
+#[test]
 fn a_record_cut_off_the_end_is_missed() {
     let records = records(9);
     let found = replay(&records[..8], &signed(&records));

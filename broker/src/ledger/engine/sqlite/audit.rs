@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use bursar_core::LeaseId;
-use bursar_core::audit::AuditRecord;
+use bursar_core::audit::{Action, AuditRecord};
 use bursar_core::tlog::{
-    Frontier, Hash, NodeSource, TreeError, consistency_proof, inclusion_proof, leaf_hash, verify_inclusion,
+    Frontier, Hash, NodeSource, TreeError, consistency_proof, frontier_at, inclusion_proof, leaf_hash,
+    verify_inclusion,
 };
 use jiff::Timestamp;
 use rusqlite::types::Value;
@@ -13,10 +14,11 @@ use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
 use super::batch::LogTail;
 use super::codes::{at_most, micros, read, stored};
+use super::pruning;
 use crate::ledger::error::LedgerError;
-use crate::ledger::query::{AuditQuery, Page, Paged};
+use crate::ledger::query::{AuditQuery, Page, Paged, RecordOrder};
 
-/// One page of the records that the query selects, newest first.
+/// One page of the records that the query selects.
 ///
 /// Records have no index but their number: each one would cost every read a scattered page write. A walk tests the bytes
 /// of a line for the quoted values wanted and parses only what has them all.
@@ -25,38 +27,46 @@ pub(in crate::ledger) fn audit(
     query: &AuditQuery,
     page: &Page,
 ) -> Result<Paged<AuditRecord>, LedgerError> {
-    let size = size(connection)?;
+    let kept = pruning::first_kept(connection)?..size(connection)?;
     let end = match query.until {
-        Some(until) => first_at(connection, size, until)?,
-        None => size,
-    };
-    let end = match &page.token {
-        Some(token) => token.parse::<u64>().map_err(|_| LedgerError::PageToken)?.min(end),
-        None => end,
+        Some(until) => first_at(connection, kept.clone(), until)?,
+        None => kept.end,
     };
     let start = match query.since {
-        Some(since) => first_at(connection, size, since)?,
-        None => 0,
+        Some(since) => first_at(connection, kept, since)?,
+        None => kept.start,
+    };
+    // The token is where the page before stopped: the end of what is left, or its start.
+    let token = page.token.as_ref().map(|token| token.parse::<u64>().map_err(|_| LedgerError::PageToken));
+    let (direction, left) = match (query.order, token.transpose()?) {
+        (RecordOrder::NewestFirst, token) => ("DESC", start..token.map_or(end, |token| token.min(end))),
+        (RecordOrder::OldestFirst, token) => ("ASC", token.map_or(start, |token| token.max(start))..end),
     };
 
     let needles = needles(query);
     let tests: String = needles.iter().map(|_| " AND instr(line, ?) > 0").collect();
-    let sql =
-        format!("SELECT true{tests}, seq, line FROM audit WHERE seq >= ? AND seq < ? ORDER BY seq DESC");
-    let bounds = [Value::Integer(stored(start)), Value::Integer(stored(end))];
+    let sql = format!(
+        "SELECT true{tests}, seq, line FROM audit WHERE seq >= ? AND seq < ? ORDER BY seq {direction}"
+    );
+    let bounds = [Value::Integer(stored(left.start)), Value::Integer(stored(left.end))];
     let values = needles.into_iter().map(Value::Blob).chain(bounds);
     let mut select = connection.prepare_cached(&sql)?;
     let mut found = select.query(params_from_iter(values))?;
 
     let mut items = Vec::new();
-    let mut last = end;
+    let (mut seen, mut last) = (0, 0);
     while let Some(row) = found.next()? {
-        if items.len() == page.limit() || end - last == SCAN {
-            return Ok(Paged { items, next: Some(last.to_string()) });
+        let seq = read(row.get(1)?);
+        if items.len() == page.limit() || seen == SCAN {
+            let next = match query.order {
+                RecordOrder::NewestFirst => last,
+                RecordOrder::OldestFirst => seq,
+            };
+            return Ok(Paged { items, next: Some(next.to_string()) });
         }
-        last = read(row.get(1)?);
+        (seen, last) = (seen + 1, seq);
         if row.get(0)? {
-            let record = parse(last, row.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?)?;
+            let record = parse(seq, row.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?)?;
             items.extend(query.selects(&record).then_some(record));
         }
     }
@@ -69,13 +79,17 @@ pub(in crate::ledger) fn lines(
     from: u64,
     limit: usize,
 ) -> Result<Vec<Vec<u8>>, LedgerError> {
+    let first = pruning::first_kept(connection)?;
+    if from < first {
+        return Err(LedgerError::Pruned { from, first });
+    }
     let mut select = connection.prepare_cached(LINES)?;
     let lines = select.query_map((stored(from), at_most(limit.min(MAX_LINES))), |row| row.get(0))?;
     Ok(lines.collect::<Result<_, _>>()?)
 }
 
 /// The number of records in what this connection sees.
-fn size(connection: &Connection) -> Result<u64, LedgerError> {
+pub(super) fn size(connection: &Connection) -> Result<u64, LedgerError> {
     let mut select = connection.prepare_cached("SELECT max(seq) FROM audit")?;
     let last: Option<i64> = select.query_row([], |row| row.get(0))?;
     Ok(last.map_or(0, |seq| read(seq) + 1))
@@ -141,10 +155,38 @@ pub(in crate::ledger) fn consistency(
     if old > new || new > size {
         return Err(LedgerError::ProofRange { old, new, size });
     }
-    consistency_proof(&Hashes { connection }, old, new).map_err(|error| match error {
+    consistency_proof(&Hashes { connection }, old, new).map_err(unproven)
+}
+
+/// The record of this number, where it was not pruned, and the proof that it is among the first `size`.
+pub(in crate::ledger) fn inclusion(
+    connection: &Connection,
+    seq: u64,
+    size: u64,
+) -> Result<(Option<Vec<u8>>, Vec<Hash>), LedgerError> {
+    let there = self::size(connection)?;
+    if seq >= size || size > there {
+        return Err(LedgerError::ProofRange { old: seq, new: size, size: there });
+    }
+    let line = connection.prepare_cached(LINE)?.query_row([stored(seq)], |row| row.get(0)).optional()?;
+    let proof = inclusion_proof(&Hashes { connection }, seq, size).map_err(unproven)?;
+    Ok((line, proof))
+}
+
+/// The right edge of the log as it was at `size` records.
+pub(in crate::ledger) fn edge(connection: &Connection, size: u64) -> Result<Frontier, LedgerError> {
+    let there = self::size(connection)?;
+    if size > there {
+        return Err(LedgerError::ProofRange { old: size, new: size, size: there });
+    }
+    frontier_at(&Hashes { connection }, size).map_err(unproven)
+}
+
+fn unproven(error: TreeError<rusqlite::Error>) -> LedgerError {
+    match error {
         TreeError::Source(source) => source.into(),
         damage => corrupt(damage.to_string()),
-    })
+    }
 }
 
 /// The hashes of the log: leaves from the records themselves, nodes from the tiles.
@@ -156,7 +198,14 @@ struct Hashes<'c> {
 impl NodeSource for Hashes<'_> {
     type Error = rusqlite::Error;
 
+    /// No tile is pruned in part, and nobody asks for leaves of two at once.
     fn leaf_hashes(&self, range: Range<u64>) -> rusqlite::Result<Vec<Hash>> {
+        if range.start < pruning::first_kept(self.connection)? {
+            let pruned = pruning::leaves(self.connection, range.start / pruning::TILE)?.unwrap_or_default();
+            let skipped = usize::try_from(range.start % pruning::TILE).unwrap_or(usize::MAX);
+            let wanted = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+            return Ok(pruned.into_iter().skip(skipped).take(wanted).collect());
+        }
         let mut select = self.connection.prepare_cached(RANGE)?;
         let hashes = select.query_map((stored(range.start), stored(range.end)), |row| {
             Ok(leaf_hash(row.get_ref(0)?.as_blob()?))
@@ -171,10 +220,10 @@ impl NodeSource for Hashes<'_> {
     }
 }
 
-/// The first record made at `time` or later, by halving: times never decrease along the log.
-fn first_at(connection: &Connection, size: u64, time: Timestamp) -> Result<u64, LedgerError> {
+/// The first record of those kept that was made at `time` or later, by halving: times never decrease along the log.
+fn first_at(connection: &Connection, kept: Range<u64>, time: Timestamp) -> Result<u64, LedgerError> {
     let mut select = connection.prepare_cached("SELECT at FROM audit WHERE seq = ?1")?;
-    let (mut low, mut high) = (0, size);
+    let (mut low, mut high) = (kept.start, kept.end);
     while low < high {
         let middle = low + (high - low) / 2;
         let at: i64 = select.query_row([stored(middle)], |row| row.get(0))?;
@@ -191,7 +240,8 @@ fn needles(query: &AuditQuery) -> Vec<Vec<u8>> {
         query.environment.clone(),
         query.lease_id.as_ref().map(LeaseId::to_string),
         query.request_id.clone(),
-        query.action.map(|action| action.as_str().to_owned()),
+        // Any of several is left to the record itself.
+        <[Action; 1]>::try_from(query.actions.as_slice()).ok().map(|[action]| action.as_str().to_owned()),
         query.outcome.map(|outcome| outcome.as_str().to_owned()),
     ];
     let quoted = |text: &String| serde_json::to_vec(text).unwrap_or_default();
@@ -213,6 +263,7 @@ fn corrupt(what: String) -> LedgerError {
 }
 
 const LINES: &str = "SELECT line FROM audit WHERE seq >= ?1 ORDER BY seq LIMIT ?2";
+const LINE: &str = "SELECT line FROM audit WHERE seq = ?1";
 const RANGE: &str = "SELECT line FROM audit WHERE seq >= ?1 AND seq < ?2 ORDER BY seq";
 const TILE: &str = "SELECT hash FROM tiles WHERE level = ?1 AND place = ?2";
 

@@ -4,7 +4,7 @@
 //! with several runs under a savepoint. The read path (one grant, one record) therefore never pays for one.
 
 use bursar_core::audit::AuditRecord;
-use bursar_core::tlog::{Checkpoint, Frontier, Node, Signer, leaf_hash};
+use bursar_core::tlog::{Frontier, Node, Signer, leaf_hash};
 use jiff::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
@@ -88,13 +88,19 @@ impl<'c> Batch<'c> {
         signer: &Signer,
     ) -> rusqlite::Result<(LogTail, Option<SignedHead>)> {
         self.tally.write(&self.connection)?;
-        let head = (self.tail.frontier.size() > self.size_before).then(|| self.tail.sign(signer));
+        let head = (self.tail.frontier.size() > self.size_before)
+            .then(|| SignedHead::sign(&self.tail.frontier, signer));
         if let Some(head) = &head {
             let mut put = self.connection.prepare_cached(PUT_HEAD)?;
             put.execute((self.tail.frontier.to_bytes(), &head.note))?;
         }
         self.connection.commit()?;
         Ok((self.tail, head))
+    }
+
+    /// The number of records, with those of this batch.
+    pub(super) fn size(&self) -> u64 {
+        self.tail.frontier.size()
     }
 
     fn changes(&mut self, changes: &[Change]) -> Result<Vec<Outcome>, Fault> {
@@ -154,6 +160,8 @@ impl<'c> Batch<'c> {
             Change::RemoveObject { kind, name, expected } => {
                 self.remove_object(*kind, name, *expected).map(|()| Outcome::Done)
             }
+            Change::Shipped { sink, position } => self.shipped(sink, *position).map(|()| Outcome::Done),
+            Change::Prune { below } => self.prune(*below).map(|()| Outcome::Done),
         }
     }
 
@@ -171,13 +179,6 @@ impl<'c> Batch<'c> {
             insert.execute((tile.level, stored(tile.index), tile.hash.as_bytes()))?;
         }
         Ok(())
-    }
-}
-
-impl LogTail {
-    pub(in crate::ledger) fn sign(&self, signer: &Signer) -> SignedHead {
-        let head = self.frontier.head();
-        SignedHead { size: head.size, root: head.root, note: Checkpoint::sign(head, signer).to_string() }
     }
 }
 

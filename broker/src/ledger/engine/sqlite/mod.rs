@@ -13,12 +13,15 @@ mod failure;
 pub(in crate::ledger) mod files;
 mod grant;
 pub(in crate::ledger) mod holders;
+pub(in crate::ledger) mod inspect;
 pub(in crate::ledger) mod lease_list;
 pub(in crate::ledger) mod leases;
 pub(in crate::ledger) mod objects;
+pub(in crate::ledger) mod pruning;
 mod revoke;
 mod rows;
 mod schema;
+pub(in crate::ledger) mod sinks;
 mod slot;
 mod tally;
 mod transition;
@@ -32,17 +35,17 @@ pub(in crate::ledger) use files::Files;
 
 use crate::ledger::error::OpenError;
 
-/// Opens the connection that writes, and creates the tables in an empty file.
+/// Opens the connection that writes. Creates the tables in an empty file, and brings those of an older broker up to date.
 pub(in crate::ledger) fn writer(path: &Path) -> Result<Connection, OpenError> {
     let failed = |error| failure::on_open(path, error);
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, WRITER_CACHE_KIB).map_err(failed)?;
-    let is_there = schema::is_there(&connection, path)?;
+    let version = schema::version(&connection, path)?;
     let settle = || {
         connection.pragma_update(None, "journal_mode", "wal")?;
         connection.pragma_update(None, "synchronous", "full")?;
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
         connection.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)?;
-        if is_there { Ok(()) } else { schema::create(&connection) }
+        schema::bring_up(&connection, version)
     };
     settle().map_err(failed)?;
     Ok(connection)
@@ -57,6 +60,19 @@ pub(in crate::ledger) fn checkpointer(path: &Path) -> Result<Connection, OpenErr
         Ok(connection)
     };
     open().map_err(|error| failure::on_open(path, error))
+}
+
+/// Opens a connection that looks at a ledger which may be another broker's, open at this moment or long closed.
+pub(in crate::ledger) fn visitor(path: &Path) -> Result<Connection, OpenError> {
+    if !path.is_file() {
+        return Err(OpenError::NotALedger { path: path.to_owned() });
+    }
+    let connection = reader(path)?;
+    match schema::version(&connection, path)? {
+        schema::VERSION => Ok(connection),
+        0 => Err(OpenError::NotALedger { path: path.to_owned() }),
+        found => Err(OpenError::OlderSchema { path: path.to_owned(), found, wanted: schema::VERSION }),
+    }
 }
 
 /// Opens a connection that reads.

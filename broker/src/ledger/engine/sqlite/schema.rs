@@ -18,6 +18,8 @@
 //! - `audit.line` is the leaf of the transparency log, byte for byte; `audit.at` never decreases along `seq`.
 //! - `tiles` has the stored inner nodes of the Merkle tree, `head` the signed checkpoint over all of `audit` and the
 //!   tree's right edge. They change in the transaction of the records, so a log that lost its tail contradicts its head.
+//! - `leaves` has the leaf hashes of pruned records, 256 to a row, in the place of the rows of `audit` that went.
+//! - `sinks` has the number of the first record that a sink has not confirmed.
 //! - `lease_counts` and `holders` are sums over `leases`, kept in the transaction of each change.
 
 use std::path::Path;
@@ -27,12 +29,12 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 use super::failure;
 use crate::ledger::error::OpenError;
 
-/// Whether the database is a ledger; not, when it is empty. Changes nothing: it may be somebody else's.
-pub(super) fn is_there(connection: &Connection, path: &Path) -> Result<bool, OpenError> {
+/// The schema that the database has: 0 when it is empty. Changes nothing: it may be somebody else's.
+pub(super) fn version(connection: &Connection, path: &Path) -> Result<i64, OpenError> {
     let failed = |error| failure::on_open(path, error);
     let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(failed);
     if number("schema_version")? == 0 {
-        return Ok(false);
+        return Ok(0);
     }
     if number("application_id")? != APPLICATION_ID {
         return Err(OpenError::NotALedger { path: path.to_owned() });
@@ -41,20 +43,32 @@ pub(super) fn is_there(connection: &Connection, path: &Path) -> Result<bool, Ope
     if found > VERSION {
         return Err(OpenError::NewerSchema { path: path.to_owned(), found, supported: VERSION });
     }
-    Ok(true)
+    Ok(found)
 }
 
-/// Creates the tables.
-pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
+/// Takes a database of version `from` to the present one, in one transaction. A new ledger goes the same way from 0, so
+/// that there is no other shape than that of the steps.
+pub(super) fn bring_up(connection: &Connection, from: i64) -> rusqlite::Result<()> {
+    let done = usize::try_from(from).unwrap_or_default();
+    let Some(steps) = STEPS.get(done..).filter(|steps| !steps.is_empty()) else { return Ok(()) };
     let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
-    transaction.execute_batch(TABLES)?;
+    for step in steps {
+        transaction.execute_batch(step)?;
+    }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
-    transaction.commit()
+    transaction.commit()?;
+    if done > 0 {
+        tracing::info!(from, to = VERSION, "the ledger's schema was brought up to date");
+    }
+    Ok(())
 }
 
+/// What leads from each version to the next. A step that was released is never changed: another one follows it.
+const STEPS: [&str; 2] = [TABLES, SINKS_AND_PRUNING];
+
 /// The schema that this broker writes.
-const VERSION: i64 = 1;
+pub(super) const VERSION: i64 = STEPS.len() as i64;
 
 /// `BRSR`: tells a ledger from any other database.
 const APPLICATION_ID: i64 = 0x4252_5352;
@@ -141,5 +155,16 @@ CREATE TABLE heartbeat (
     only   INTEGER NOT NULL PRIMARY KEY CHECK (only = 0),
     at     INTEGER NOT NULL,
     weight BLOB    NOT NULL
+) STRICT;
+";
+
+const SINKS_AND_PRUNING: &str = "
+CREATE TABLE sinks (
+    name     TEXT    NOT NULL PRIMARY KEY,
+    position INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE leaves (
+    place  INTEGER NOT NULL PRIMARY KEY,
+    hashes BLOB    NOT NULL
 ) STRICT;
 ";

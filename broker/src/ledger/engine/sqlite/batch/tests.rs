@@ -18,7 +18,7 @@ proptest! {
     #[test]
     fn the_sums_are_those_of_the_rows(batches in prop::collection::vec(entries(), 1..6)) {
         let connection = Connection::open_in_memory().expect("database");
-        schema::create(&connection).expect("tables");
+        schema::bring_up(&connection, 0).expect("tables");
         let signer = signer(&new_key());
         let mut tail = LogTail { frontier: Frontier::default(), latest: i64::MIN };
         for entries in batches {

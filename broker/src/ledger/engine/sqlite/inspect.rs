@@ -1,0 +1,223 @@
+//! Reading all of a ledger against itself: records, tree, signed head, and the leases that they speak of.
+//!
+//! Opening a ledger checks its end; this checks every byte of the log, and changes nothing. What is found is collected,
+//! so that one look shows all of it.
+
+mod leases;
+
+use bursar_core::audit::{Action, AuditRecord};
+use bursar_core::tlog::{Checkpoint, Frontier, Hash, Node, Verifier, leaf_hash};
+use rusqlite::{Connection, OptionalExtension};
+
+use super::codes::{micros, read, stored};
+use super::pruning::{self, TILE};
+use crate::ledger::error::LedgerError;
+use leases::Known;
+
+/// What a look at the whole ledger found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspection {
+    /// How many records the log has, pruned ones included.
+    pub size: u64,
+    /// The oldest that is kept.
+    pub first: u64,
+    /// The root over all of them, as they are.
+    pub root: Hash,
+    /// How many leases there are, in any state.
+    pub leases: u64,
+    /// What is not as it was written; empty when all is well. At most [`MOST`].
+    pub findings: Vec<String>,
+}
+
+/// Looks at everything. `verifier` is the key that signed the log.
+pub(in crate::ledger) fn inspect(
+    connection: &Connection,
+    verifier: &Verifier,
+) -> Result<Inspection, LedgerError> {
+    let mut look = Look { connection, findings: Vec::new(), known: Known::default() };
+    look.database()?;
+    let first = pruning::first_kept(connection)?;
+    let mut log = Log { frontier: Frontier::default(), pruned: None };
+    look.pruned_tiles(first, &mut log)?;
+    look.records(first, &mut log)?;
+    look.tiles(log.frontier.size())?;
+    look.pruning(first, log.pruned);
+    look.head(&log.frontier, verifier)?;
+    let leases = look.leases(first)?;
+    look.sums()?;
+    let (size, root) = (log.frontier.size(), log.frontier.root());
+    Ok(Inspection { size, first, root, leases, findings: look.findings })
+}
+
+struct Look<'c> {
+    connection: &'c Connection,
+    findings: Vec<String>,
+    known: Known,
+}
+
+/// The log as its records make it.
+struct Log {
+    frontier: Frontier,
+    /// The record before which the newest `prune` record says that all are gone.
+    pruned: Option<u64>,
+}
+
+impl Look<'_> {
+    fn find(&mut self, finding: String) {
+        match self.findings.len() {
+            0..MOST => self.findings.push(finding),
+            MOST => self.findings.push("and more".to_owned()),
+            _ => {}
+        }
+    }
+
+    /// What SQLite itself can tell of its file.
+    fn database(&mut self) -> Result<(), LedgerError> {
+        let mut pragma = self.connection.prepare("PRAGMA integrity_check(20)")?;
+        let found = pragma.query_map([], |row| row.get::<_, String>(0))?;
+        for finding in found.collect::<Result<Vec<_>, _>>()? {
+            if finding != "ok" {
+                self.find(format!("the database's file is damaged: {finding}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The leaf hashes of pruned records: every place up to the oldest record, and no other.
+    fn pruned_tiles(&mut self, first: u64, log: &mut Log) -> Result<(), LedgerError> {
+        let beyond: u64 = self.connection.query_row(
+            "SELECT count(*) FROM leaves WHERE place >= ?1 OR place < 0",
+            [stored(first / TILE)],
+            |row| row.get(0).map(read),
+        )?;
+        if beyond > 0 || !first.is_multiple_of(TILE) {
+            self.find(format!(
+                "the oldest record is {first}, and the hashes of pruned records do not end there"
+            ));
+        }
+        for place in 0..first / TILE {
+            let hashes = pruning::leaves(self.connection, place)?.unwrap_or_default();
+            if u64::try_from(hashes.len()) != Ok(TILE) {
+                let (from, to) = (place * TILE, (place + 1) * TILE - 1);
+                self.find(format!("the records {from} to {to} are gone, and so are their hashes"));
+            }
+            for hash in hashes {
+                self.append(hash, log)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn records(&mut self, first: u64, log: &mut Log) -> Result<(), LedgerError> {
+        let mut select = self.connection.prepare("SELECT seq, at, line FROM audit ORDER BY seq")?;
+        let mut rows = select.query([])?;
+        let (mut wanted, mut latest) = (first, i64::MIN);
+        while let Some(row) = rows.next()? {
+            let (seq, at): (u64, i64) = (read(row.get(0)?), row.get(1)?);
+            let line = row.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?;
+            if seq != wanted {
+                self.find(format!("the records {wanted} to {} are missing", seq.saturating_sub(1)));
+            }
+            match AuditRecord::from_line(line) {
+                Ok(record) => {
+                    latest = latest.max(micros(record.time));
+                    if record.seq != seq {
+                        self.find(format!("record {} stands in the place of record {seq}", record.seq));
+                    }
+                    if at != latest && seq == first {
+                        // The clock may have run ahead of it before the oldest record that is kept.
+                        latest = latest.max(at);
+                    } else if at != latest {
+                        self.find(format!("record {seq} is filed under another time than its own"));
+                    }
+                    if record.action == Action::Prune {
+                        log.pruned = pruned_before(&record.resource).or(log.pruned);
+                    }
+                    self.known.take(seq, &record);
+                }
+                Err(_) => self.find(format!("record {seq} cannot be read")),
+            }
+            self.append(leaf_hash(line), log)?;
+            wanted = seq + 1;
+        }
+        Ok(())
+    }
+
+    /// Adds a leaf, and compares each tile that it completes with the stored one.
+    fn append(&mut self, leaf: Hash, log: &mut Log) -> Result<(), LedgerError> {
+        let mut completed: Vec<Node> = Vec::new();
+        log.frontier.append(leaf, |node| completed.extend(node.is_tile_root().then_some(node)));
+        for node in completed {
+            let mut select =
+                self.connection.prepare_cached("SELECT hash FROM tiles WHERE level = ?1 AND place = ?2")?;
+            let hash = select.query_row((node.level, stored(node.index)), |row| row.get(0));
+            let hash: Option<Vec<u8>> = hash.optional()?;
+            if hash.as_deref() != Some(node.hash.as_bytes().as_slice()) {
+                let (from, to) = (node.index << node.level, ((node.index + 1) << node.level) - 1);
+                self.find(format!(
+                    "the tree's node over the records {from} to {to} is not the one that these records make"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// No nodes but those of the tree.
+    fn tiles(&mut self, size: u64) -> Result<(), LedgerError> {
+        let mut wanted = 0;
+        let mut level = size >> 8;
+        while level > 0 {
+            wanted += level;
+            level >>= 8;
+        }
+        let found: u64 =
+            self.connection.query_row("SELECT count(*) FROM tiles", [], |row| row.get(0).map(read))?;
+        if found != wanted {
+            self.find(format!("the tree of {size} records has {wanted} stored nodes, and {found} are there"));
+        }
+        Ok(())
+    }
+
+    /// Old records are gone because the log says so, or because somebody took them.
+    fn pruning(&mut self, first: u64, pruned: Option<u64>) {
+        if first > pruned.unwrap_or_default() {
+            self.find(format!(
+                "the records before {first} are gone, and no record says that they were pruned"
+            ));
+        }
+    }
+
+    fn head(&mut self, frontier: &Frontier, verifier: &Verifier) -> Result<(), LedgerError> {
+        let row = self.connection.query_row("SELECT frontier, note FROM head", [], |row| {
+            Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, String>(1)?))
+        });
+        let Some((edge, note)) = row.optional()? else {
+            if frontier.size() > 0 {
+                self.find(format!("there are {} records and no signed head", frontier.size()));
+            }
+            return Ok(());
+        };
+        if edge != frontier.to_bytes() {
+            self.find("the stored edge of the tree is not the one that the records make".to_owned());
+        }
+        match Checkpoint::open(&note, verifier) {
+            Err(error) => self.find(format!("the head is not one that this log signed: {error}")),
+            Ok(signed) if signed.head() != frontier.head() => self.find(format!(
+                "the head was signed over {} records with another root than the {} that are there",
+                signed.head().size,
+                frontier.size()
+            )),
+            Ok(_) => {}
+        }
+        Ok(())
+    }
+}
+
+/// `records FIRST to LAST`: the record after those that were pruned.
+fn pruned_before(resource: &str) -> Option<u64> {
+    let (_, last) = resource.strip_prefix("records ")?.split_once(" to ")?;
+    last.parse::<u64>().ok()?.checked_add(1)
+}
+
+/// Findings that are listed.
+const MOST: usize = 100;

@@ -1,0 +1,125 @@
+//! Leases against the log. A lease is state and no history, so that not each of its fields is in a record: that it was
+//! granted, to whom, for which secret, and that it ended, are.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use bursar_core::audit::{Action, AuditRecord, Outcome};
+use bursar_core::{Lease, LeaseId, LeaseState, Reference};
+
+use super::super::codes::{holder_code, read, state_of, stored};
+use super::super::rows::{self, LEASE_COLUMNS};
+use super::Look;
+use crate::ledger::error::LedgerError;
+use crate::ledger::query::HolderKind;
+
+/// What the log says of leases.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    leases: HashMap<LeaseId, Told>,
+}
+
+#[derive(Debug)]
+struct Told {
+    /// Of principal and secret.
+    what: Option<u64>,
+    granted: Option<u64>,
+    ended: Option<u64>,
+}
+
+impl Known {
+    pub(super) fn take(&mut self, seq: u64, record: &AuditRecord) {
+        let Some(id) = record.lease_id.as_ref().and_then(|id| id.parse::<LeaseId>().ok()) else { return };
+        if record.outcome != Outcome::Ok {
+            return;
+        }
+        let told = self.leases.entry(id).or_insert(Told { what: None, granted: None, ended: None });
+        match record.action {
+            Action::Read => {
+                told.granted = told.granted.or(Some(seq));
+                let secret = Reference::parse(&record.resource).ok();
+                told.what = secret.map(|secret| what(&record.actor.principal, &secret)).or(told.what);
+            }
+            Action::Revoke | Action::Expire | Action::Gone => told.ended = Some(seq),
+            _ => {}
+        }
+    }
+}
+
+impl Look<'_> {
+    /// Compares each lease with what the log says; answers how many there are.
+    pub(super) fn leases(&mut self, first: u64) -> Result<u64, LedgerError> {
+        let mut since = self.connection.prepare("SELECT at FROM audit WHERE seq = ?1")?;
+        let since: i64 = since.query_row([stored(first)], |row| row.get(0)).unwrap_or(i64::MAX);
+        let mut select = self.connection.prepare(&format!("SELECT {LEASE_COLUMNS} FROM leases"))?;
+        let mut found = select.query([])?;
+        let mut count = 0;
+        while let Some(row) = found.next()? {
+            count += 1;
+            match rows::lease(row, 0) {
+                Ok(lease) => self.lease(&lease, since),
+                Err(error) => self.find(format!("a lease cannot be read: {error}")),
+            }
+        }
+        let mut gone: Vec<_> =
+            self.known.leases.drain().filter_map(|(id, told)| Some((told.granted?, id))).collect();
+        gone.sort_unstable_by_key(|(seq, _)| *seq);
+        for (seq, id) in gone {
+            self.find(format!("record {seq} granted the lease {id}, and there is no such lease"));
+        }
+        Ok(count)
+    }
+
+    fn lease(&mut self, lease: &Lease, since: i64) {
+        let (id, told) = (lease.id, self.known.leases.remove(&lease.id));
+        let active = lease.state == LeaseState::Active;
+        let Some(told) = told.filter(|told| told.granted.is_some() || told.ended.is_some()) else {
+            // What was granted before the oldest record has its record among those that were pruned.
+            if active && lease.issued_at.as_microsecond() >= since {
+                self.find(format!("the lease {id} is active, and no record says that it was granted"));
+            }
+            return;
+        };
+        if told.what.is_some_and(|told| told != what(lease.principal.as_str(), &lease.reference)) {
+            let seq = told.granted.unwrap_or_default();
+            self.find(format!("the lease {id} is of another principal or secret than record {seq} says"));
+        }
+        if let Some(seq) = told.ended.filter(|_| active) {
+            self.find(format!("the lease {id} is active, and record {seq} says that it ended"));
+        }
+    }
+
+    /// The sums that lists and quotas go by.
+    pub(super) fn sums(&mut self) -> Result<(), LedgerError> {
+        let mut select = self.connection.prepare(STATES)?;
+        let wrong = select.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get(1).map(read)?)))?;
+        for (state, count) in wrong.collect::<Result<Vec<_>, _>>()? {
+            let state = state_of(state).map_or("of an unknown state", LeaseState::as_str);
+            self.find(format!("{count} leases are counted as {state}, and it is not so many"));
+        }
+        for (kind, column) in [(HolderKind::Backend, "backend"), (HolderKind::Node, "node")] {
+            let mut select = self.connection.prepare(&HOLDERS.replace("COLUMN", column))?;
+            let wrong = select.query_map([holder_code(kind)], |row| row.get::<_, String>(0))?;
+            for name in wrong.collect::<Result<Vec<_>, _>>()? {
+                self.find(format!("the leases of the {column} `{name}` are counted wrongly"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn what(principal: &str, secret: &Reference) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (principal, secret.backend.as_str(), secret.path.as_str()).hash(&mut hasher);
+    hasher.finish()
+}
+
+const STATES: &str = "SELECT state, leases FROM lease_counts AS sums \
+     WHERE leases <> (SELECT count(*) FROM leases WHERE leases.state = sums.state) \
+     UNION ALL SELECT state, 0 FROM leases WHERE state NOT IN (SELECT state FROM lease_counts) GROUP BY state";
+
+/// State 6 is gone, and nobody holds it.
+const HOLDERS: &str = "SELECT coalesce(counted.name, held.name) FROM \
+     (SELECT name, leases FROM holders WHERE kind = ?1) AS counted FULL JOIN \
+     (SELECT COLUMN AS name, count(*) AS leases FROM leases WHERE state <> 6 AND COLUMN IS NOT NULL GROUP BY COLUMN) \
+     AS held ON counted.name = held.name WHERE counted.leases IS NOT held.leases";
