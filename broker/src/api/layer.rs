@@ -28,6 +28,7 @@ use crate::broker::Broker;
 use crate::call::Call;
 use crate::failure::Failure;
 use crate::identity::workload;
+use crate::kill::{self, Point};
 use crate::membership::Membership;
 use crate::server::Handshake;
 use crate::telemetry::Metrics;
@@ -117,6 +118,7 @@ impl Identify {
         S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
     {
         let arrived = Instant::now();
+        kill::at(Point::Arrived);
         let Some(rpc) = surface::find(request.uri().path()) else {
             return Status::unimplemented("there is no such method").into_http();
         };
@@ -133,6 +135,7 @@ impl Identify {
                 Err(_) => status::of(&Failure::Deadline, &request_id).into_http(),
             },
         };
+        kill::at(Point::Answered);
         self.metrics.request(rpc.path, code(&response), arrived.elapsed());
         if let Ok(id) = HeaderValue::from_str(&request_id) {
             response.headers_mut().insert(REQUEST_ID_METADATA_KEY, id);

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::Connection;
 
 use super::engine::sqlite::Files;
+use crate::kill::{self, Point};
 
 /// The writer's side.
 #[derive(Debug)]
@@ -89,6 +90,7 @@ impl Wal {
             checkpoint(connection, "RESTART")?;
         } else if left <= LITTLE && extent.frames >= self.next_try {
             self.next_try = extent.frames + LITTLE;
+            kill::at(Point::LogRestart);
             // Where the thread has the turn, or died with it, a later batch finds the log longer.
             if let Ok(_turn) = self.turn.try_lock() {
                 checkpoint(connection, "PASSIVE")?;
@@ -109,9 +111,12 @@ impl Checkpointer {
 
     fn copy(&self) -> Result<(), CopyError> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        kill::at(Point::CopyBegun);
         checkpoint(&self.connection, "PASSIVE")?;
+        kill::at(Point::CopyWritten);
         // SQLite syncs only a copy that is complete. Synced bit by bit, the last sync, which the writer pays, is short.
         self.files.database.sync_data()?;
+        kill::at(Point::CopySynced);
         Ok(())
     }
 }
