@@ -14,6 +14,7 @@ mod demo;
 mod lint;
 mod postgres;
 mod test;
+mod torture;
 mod venv;
 mod workspace;
 
@@ -34,6 +35,7 @@ fn run(task: &Task) -> Result<()> {
         Task::Demo => demo::run(&workspace),
         Task::Lint => lint::run(&workspace),
         Task::Test(options) => test::run(&workspace, options),
+        Task::Torture(options) => torture::run(&workspace, options),
     }
 }
 
@@ -47,4 +49,6 @@ enum Task {
     Lint,
     /// Set up the servers that the tests need, build the programs, run the tests
     Test(test::Options),
+    /// Kill brokers at every step, and compare what PostgreSQL, the ledger and the clients know
+    Torture(torture::Options),
 }

@@ -166,10 +166,12 @@ const ROWS: u64 = 512;
 const BATCHES: u32 = 8;
 /// Pages of 4 KiB not yet copied at which the thread sets to work: 32 MiB. A page that was written often meanwhile is
 /// copied once.
-const COPY_AT: i64 = 8 * 1024;
+const COPY_AT: i64 = 8 * 1024 / SHORTER;
 /// Pages in the log at which it should start again from the front: 64 MiB.
-const RESTART_AT: i64 = 16 * 1024;
+const RESTART_AT: i64 = 16 * 1024 / SHORTER;
 /// Pages that the writer copies itself: 8 MiB.
-const LITTLE: i64 = 2 * 1024;
+const LITTLE: i64 = 2 * 1024 / SHORTER;
 /// Pages in the log that are too many: 512 MiB.
-const STOP_AT: i64 = 128 * 1024;
+const STOP_AT: i64 = 128 * 1024 / SHORTER;
+/// A broker that is to die while it copies has a log that is long sooner.
+const SHORTER: i64 = if cfg!(feature = "killpoints") { 32 } else { 1 };
