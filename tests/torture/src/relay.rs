@@ -1,7 +1,7 @@
 //! The way from the broker to OpenBao, on which the death of a broker is not seen.
 //!
 //! OpenBao gives a request up when its client hangs up, and then loses roles at PostgreSQL by itself: of 1,500 requests
-//! that were broken off, without any broker, 14 left one that OpenBao knows nothing of (`docs/decisions/0011`). That is
+//! that were broken off, without any broker, 14 left one that OpenBao knows nothing of (`docs/decisions/0012-lost-issuances.md`). That is
 //! nothing that a broker could find, so here the store finishes what it began, as it does when a whole machine dies and
 //! nobody closes the connection. For the broker this is the harder case: more is created after its end.
 
