@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bursar_core::LeaseState;
+use bursar_core::audit::Action;
 
 use super::store::Fault;
 use super::world::World;
@@ -88,6 +89,30 @@ fn intents_that_wait_for_their_second_look_hold_up_no_revocation() {
     let finds = world.store.finds();
     world.sweep();
     assert_eq!(world.store.finds(), finds, "an intent is searched for again before it is due");
+}
+
+#[test]
+fn an_hour_of_a_store_that_refuses_costs_a_bounded_number_of_attempts() {
+    let mut world = World::new();
+    assert!(world.read(SECRET, Fault::None));
+    let id = *world.received.keys().next().expect("a lease");
+    let (lease, draft) = (world.lease(id), world.draft(Action::Revoke, "lease"));
+    let leases = Arc::clone(&world.life.leases);
+    world
+        .run(Fault::Refused, async move { leases.revoke(lease, draft).await })
+        .expect("no crash")
+        .expect("marked");
+    for _ in 0..3600 {
+        world.clock.advance(Duration::from_secs(1));
+        let leases = Arc::clone(&world.life.leases);
+        world.run(Fault::Refused, async move { leases.drain().await }).expect("no crash").expect("ledger");
+    }
+    let stuck = world.lease(id);
+    assert_eq!(stuck.state, LeaseState::Stuck);
+    assert!((12..=20).contains(&stuck.attempts), "{} attempts", stuck.attempts);
+    world.clock.advance(Duration::from_secs(600));
+    world.pass();
+    assert_eq!(world.lease(id).state, LeaseState::Gone, "a store that is well again is asked again");
 }
 
 impl World {
