@@ -37,8 +37,8 @@ impl Leases {
     /// that no lease holds.
     pub(super) async fn search(&self, leasing: &dyn Leasing, lease: &Lease) -> Result<(), BackendError> {
         let since = lease.issued_at.saturating_sub(CLOCK_SKEW).unwrap_or(Timestamp::MIN);
-        let last = self.searches.of(&lease.reference);
-        let mut last = last.lock().await;
+        let turn = self.searches.turn(&lease.reference);
+        let mut last = turn.0.lock().await;
         let began = self.clock.now();
         let needed = match self.store_is_done(lease) {
             done if done <= began => done,
@@ -103,24 +103,25 @@ impl Leases {
 
 /// The last search of each path that had one.
 #[derive(Debug, Default)]
-pub(super) struct Searches(
-    Mutex<BTreeMap<(BackendName, SecretPath), Arc<tokio::sync::Mutex<Option<Search>>>>>,
-);
+pub(super) struct Searches(Mutex<BTreeMap<(BackendName, SecretPath), Arc<Turn>>>);
+
+/// To be held while a path is searched: one search of it at a time.
+#[derive(Debug, Default)]
+struct Turn(tokio::sync::Mutex<Option<Search>>);
 
 /// A search whose every find was taken back.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Search {
+struct Search {
     began: Timestamp,
     /// What was made before was not looked at.
     since: Timestamp,
 }
 
 impl Searches {
-    /// To be held while a path is searched: one search of it at a time.
-    fn of(&self, reference: &Reference) -> Arc<tokio::sync::Mutex<Option<Search>>> {
+    fn turn(&self, reference: &Reference) -> Arc<Turn> {
         let mut searches = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if searches.len() >= MOST_PATHS {
-            searches.retain(|_, search| Arc::strong_count(search) > 1);
+            searches.retain(|_, turn| Arc::strong_count(turn) > 1);
         }
         Arc::clone(searches.entry((reference.backend.clone(), reference.path.clone())).or_default())
     }
