@@ -330,7 +330,7 @@ const CONFIG: &str = "broker.toml";
 /// Longer than any run between two comparisons: what ends, the broker ends.
 const STORE_TTL: Duration = Duration::from_secs(3 * 3600);
 const READY: Duration = Duration::from_secs(30);
-const DEATH: Duration = Duration::from_secs(60);
+const DEATH: Duration = Duration::from_secs(120);
 const SETTLED: Duration = Duration::from_secs(180);
 /// SIGKILL.
 const KILL: i32 = 9;
