@@ -51,6 +51,7 @@ impl Leases {
             let removed = leasing.revoke(&orphan).await;
             self.mounts.observe(&lease.reference.backend, Operation::Revoke, &removed);
             removed?;
+            self.metrics.orphan(lease.reference.backend.as_str());
         }
         *last = Some(Search { began, since });
         Ok(())
