@@ -36,13 +36,11 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let built = workspace.target.join("debug");
     let broker = directory.join("bursar-broker");
     fs::copy(built.join("bursar-broker"), &broker).context("the broker cannot be copied")?;
-    // The ledgers lie here, so on the disk of the workspace whatever /tmp is.
-    let data = tempfile::Builder::new().prefix("data-").tempdir_in(&directory)?;
 
     let mut torture = Command::new(built.join("bursar-torture"));
     torture.args(["--kills", &options.kills.to_string()]);
     torture.args(options.seed.map(|seed| format!("--seed={seed}")));
-    torture.env("BURSAR_TORTURE_BROKER", broker).env("TMPDIR", data.path());
+    torture.env("BURSAR_TORTURE_BROKER", broker);
     torture.env("BURSAR_TEST_BAO", bao).env("BURSAR_TEST_PG_BIN", postgres);
     command::run(&mut torture)
 }
