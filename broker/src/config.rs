@@ -63,6 +63,8 @@ pub struct LeaseLimits {
     pub max_ttl: Duration,
     /// No renewal goes past this, counted from the issue.
     pub max_life: Duration,
+    /// A store may go on for this long with a request whose client is gone.
+    pub settle_after: Duration,
 }
 
 /// Bounds on what one caller can make the broker do.
@@ -255,6 +257,7 @@ fn lease_limits(leases: &mut Section<'_>) -> LeaseLimits {
         default_ttl: leases.duration("default_ttl").unwrap_or(Duration::from_secs(3600)),
         max_ttl: leases.duration("max_ttl").unwrap_or(Duration::from_secs(24 * 3600)),
         max_life: leases.duration("max_life").unwrap_or(Duration::from_secs(30 * 24 * 3600)),
+        settle_after: leases.duration("settle_after").unwrap_or(Duration::from_secs(90)),
     };
     if limits.default_ttl.is_zero() {
         leases.fault::<()>("default_ttl", "must be longer than nothing".to_owned());
@@ -264,6 +267,9 @@ fn lease_limits(leases: &mut Section<'_>) -> LeaseLimits {
     }
     if limits.max_ttl > limits.max_life {
         leases.fault::<()>("max_ttl", "must not be longer than `max_life`".to_owned());
+    }
+    if !(Duration::from_secs(1)..=Duration::from_secs(3600)).contains(&limits.settle_after) {
+        leases.fault::<()>("settle_after", "is 1s to 1h".to_owned());
     }
     limits
 }

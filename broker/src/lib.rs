@@ -21,6 +21,7 @@ pub mod identity;
 pub mod init;
 pub mod journal;
 pub mod keys;
+pub mod kill;
 pub mod lease;
 pub mod ledger;
 pub mod membership;

@@ -21,6 +21,10 @@ struct Arguments {
     /// The configuration file.
     #[arg(long, env = "BURSAR_BROKER_CONFIG", default_value = "/etc/bursar/broker.toml", global = true)]
     config: PathBuf,
+    /// End at the passing of a kill point: NAME or NAME:N.
+    #[cfg(feature = "killpoints")]
+    #[arg(long, env = "BURSAR_KILL_POINT", global = true)]
+    kill_point: Option<bursar_broker::kill::Trigger>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -55,10 +59,21 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         to: Option<PathBuf>,
     },
+    /// List the names of the kill points.
+    #[cfg(feature = "killpoints")]
+    KillPoints,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    #[cfg(feature = "killpoints")]
+    {
+        if let Some(Command::KillPoints) = arguments.command {
+            let names: Vec<_> = bursar_broker::kill::Point::ALL.iter().map(|point| point.as_str()).collect();
+            return say(&names.join("\n"));
+        }
+        arguments.kill_point.into_iter().for_each(bursar_broker::kill::arm);
+    }
     let config = match Config::load(&arguments.config) {
         Ok(config) => config,
         Err(error) => return fail(EX_CONFIG, &error.into()),

@@ -26,6 +26,7 @@ use crate::http::{self, Gauges, Shown};
 use crate::identity::Authority;
 use crate::identity::tls::{ServerCertificate, TlsError, server_config};
 use crate::keys::{Keys, KeysError};
+use crate::kill::{self, Point};
 use crate::lease::Leases;
 use crate::ledger::{Ledger, LedgerConfig, LedgerError, OpenError};
 use crate::membership::Membership;
@@ -53,6 +54,7 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
     let Keys { authority, signer } = keys.ok_or(StartError::NotInitialised)?;
     let verifier_key = signer.verifier().to_string();
     ledger.start_signing(signer)?;
+    kill::at(Point::Opened);
 
     let mut registry = prometheus_client::registry::Registry::default();
     let metrics = Metrics::register(&mut registry);

@@ -61,6 +61,7 @@ pub struct Metrics {
     backend_calls: Family<BackendLabels, Counter>,
     cache: Family<CacheLabels, Counter>,
     disclosures: Family<BackendNameLabels, Counter>,
+    orphans: Family<BackendNameLabels, Counter>,
 }
 
 impl Metrics {
@@ -74,12 +75,18 @@ impl Metrics {
             backend_calls: Family::default(),
             cache: Family::default(),
             disclosures: Family::default(),
+            orphans: Family::default(),
         };
         registry.register(REQUESTS, "Calls by gRPC method and status code", metrics.requests.clone());
         registry.register(REQUEST_SECONDS, "Time that calls took", metrics.request_seconds.clone());
         registry.register(BACKEND_CALLS, "Calls to stores", metrics.backend_calls.clone());
         registry.register(CACHE, "Reads by what the cache did", metrics.cache.clone());
         registry.register(DISCLOSURES, "Secrets handed out", metrics.disclosures.clone());
+        registry.register(
+            ORPHANS,
+            "Credentials without a lease that were taken back",
+            metrics.orphans.clone(),
+        );
         metrics
     }
 
@@ -103,6 +110,11 @@ impl Metrics {
     /// A secret that was handed out.
     pub fn disclosure(&self, backend: &str) {
         self.disclosures.get_or_create(&BackendNameLabels { backend: backend.to_owned() }).inc();
+    }
+
+    /// A credential that was made for nobody and taken back.
+    pub fn orphan(&self, backend: &str) {
+        self.orphans.get_or_create(&BackendNameLabels { backend: backend.to_owned() }).inc();
     }
 }
 
@@ -196,6 +208,7 @@ pub const SINK_LAG_RECORDS: &str = "bursar_sink_lag_records";
 pub const SINK_LAG_SECONDS: &str = "bursar_sink_lag_seconds";
 /// Room on the disk, collected when somebody asks.
 pub const DISK_BYTES: &str = "bursar_disk_bytes";
+const ORPHANS: &str = "bursar_orphans";
 /// Leases by state, collected when somebody asks.
 pub const LEASES: &str = "bursar_leases";
 /// Figures of the ledger, collected when somebody asks.

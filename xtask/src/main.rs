@@ -15,6 +15,7 @@ mod demo;
 mod lint;
 mod postgres;
 mod test;
+mod torture;
 mod venv;
 mod workspace;
 
@@ -36,6 +37,7 @@ fn run(task: &Task) -> Result<()> {
         Task::Demo => demo::run(&workspace),
         Task::Lint => lint::run(&workspace),
         Task::Test(options) => test::run(&workspace, options),
+        Task::Torture(options) => torture::run(&workspace, options),
     }
 }
 
@@ -51,4 +53,6 @@ enum Task {
     Lint,
     /// Set up the servers that the tests need, build the programs, run the tests
     Test(test::Options),
+    /// Kill brokers at every step, and compare what PostgreSQL, the ledger and the clients know
+    Torture(torture::Options),
 }

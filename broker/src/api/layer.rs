@@ -29,6 +29,7 @@ use crate::call::Call;
 use crate::disk::Disk;
 use crate::failure::Failure;
 use crate::identity::workload;
+use crate::kill::{self, Point};
 use crate::membership::Membership;
 use crate::server::Handshake;
 use crate::telemetry::Metrics;
@@ -119,6 +120,7 @@ impl Identify {
         S: Service<http::Request<Body>, Response = http::Response<Body>, Error = Infallible>,
     {
         let arrived = Instant::now();
+        kill::at(Point::Arrived);
         let Some(rpc) = surface::find(request.uri().path()) else {
             return Status::unimplemented("there is no such method").into_http();
         };
@@ -139,6 +141,7 @@ impl Identify {
                 }
             }
         };
+        kill::at(Point::Answered);
         self.metrics.request(rpc.path, code(&response), arrived.elapsed());
         if let Ok(id) = HeaderValue::from_str(&request_id) {
             response.headers_mut().insert(REQUEST_ID_METADATA_KEY, id);

@@ -11,6 +11,7 @@ use super::{Leases, until};
 use crate::call::Draft;
 use crate::failure::Failure;
 use crate::identity::Caller;
+use crate::kill::{self, Point};
 use crate::ledger::{Change, Entry, RevokeSelector};
 
 impl Leases {
@@ -47,7 +48,9 @@ impl Leases {
             (ttl, bound) = (end, TtlBound::Policy);
         }
         if lease.dynamic {
+            kill::at(Point::RenewBegun);
             let granted = self.renew_at_store(&lease, ttl).await?;
+            kill::at(Point::StoreRenewed);
             if granted < ttl {
                 (ttl, bound) = (granted, TtlBound::Backend);
             }
@@ -57,6 +60,7 @@ impl Leases {
         self.ledger
             .commit(Entry { changes: vec![change], records: vec![draft.lease(lease.id).ok()] })
             .await?;
+        kill::at(Point::RenewalDurable);
         Ok(lease)
     }
 
@@ -77,7 +81,9 @@ impl Leases {
         let event = if lease.dynamic { LeaseEvent::Revoke } else { LeaseEvent::Removed };
         let next_attempt_at = Some(now.saturating_add(INLINE_ATTEMPT)?);
         let change = Change::Apply { id, event, at: now, error: None, next_attempt_at };
+        kill::at(Point::RevokeBegun);
         self.ledger.commit(Entry { changes: vec![change], records: vec![draft.lease(id).ok()] }).await?;
+        kill::at(Point::RevocationDurable);
         self.announce(&lease);
         if lease.dynamic {
             let revoked = Lease { state: LeaseState::Revoked, ..lease };

@@ -16,9 +16,11 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 
 use super::Leases;
+use super::settle::ISSUANCE;
 use crate::call::Draft;
 use crate::failure::Failure;
 use crate::identity::Caller;
+use crate::kill::{self, Point};
 use crate::ledger::{Change, Entry, Outcome};
 use crate::mounts::{Cached, Mount};
 
@@ -79,7 +81,10 @@ impl Leases {
         }
         // A caller that hangs up must not stop an issuance half-way: the work goes on without it.
         let (leases, caller) = (Arc::clone(self), Arc::clone(caller));
-        let work = self.tasks.finish(async move { leases.grant_now(&caller, &terms, wanted).await });
+        let work = self.tasks.finish(async move {
+            let _issuing = leases.under_way.begin();
+            leases.grant_now(&caller, &terms, wanted).await
+        });
         work.await.unwrap_or_else(|_| Err(vec![Refused { index: 0, failure: Failure::Stopping }]))
     }
 
@@ -152,10 +157,15 @@ impl Leases {
             dynamic: true,
             ..self.lease(caller, terms, reference.clone(), (ttl, bound), now)?
         };
+        kill::at(Point::IssueBegun);
         self.ledger
             .commit(Entry { changes: vec![Change::Intent(intent.clone())], records: Vec::new() })
             .await?;
-        let issued = leasing.issue(&reference.path, ttl).await;
+        kill::at(Point::IntentDurable);
+        let timeout = BackendError::new(ErrorKind::Timeout, &reference.backend, Operation::Issue);
+        let issued = tokio::time::timeout(ISSUANCE, leasing.issue(&reference.path, ttl)).await;
+        let issued = issued.unwrap_or(Err(timeout));
+        kill::at(Point::StoreCreated);
         self.mounts.observe(&reference.backend, Operation::Issue, &issued);
         match issued {
             Ok(issued) => {
@@ -199,6 +209,7 @@ impl Leases {
             changes.push(change);
         }
         let committed = self.ledger.commit(Entry { changes, records }).await?;
+        kill::at(Point::LeaseDurable);
         for (lease, outcome) in leases.iter_mut().zip(committed.outcomes) {
             if let Outcome::Granted { id, issued_at, expires_at, ttl_bound, .. } = outcome {
                 (lease.id, lease.issued_at) = (id, issued_at);
@@ -262,7 +273,9 @@ impl Leases {
             next_attempt_at: Some(now),
         };
         let entry = Entry { changes: vec![activate, revoke], records: Vec::new() };
+        kill::at(Point::AbandonBegun);
         if self.ledger.commit(entry).await.is_ok() {
+            kill::at(Point::AbandonDurable);
             self.due.notify_one();
             return;
         }

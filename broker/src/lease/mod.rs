@@ -4,12 +4,16 @@
 //! finds what is due by index; [`revoker`] takes credentials back at the store until the store says that they are gone.
 //!
 //! Promise 2, no orphan credentials: before a store is asked to create a credential, an intent is committed. Whatever
-//! stops the broker after that, the intent is found again, by [`revoker`], and what the store made of it is taken back.
+//! stops the broker after that, the intent is found again, and [`settle`] has what the store made of it taken back.
 
 pub mod change;
 pub mod grant;
 pub mod reaper;
 pub mod revoker;
+mod settle;
+#[cfg(test)]
+mod tests;
+mod under_way;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +31,8 @@ use crate::identity::Caller;
 use crate::ledger::Ledger;
 use crate::mounts::Mounts;
 use crate::telemetry::Metrics;
+use settle::Searches;
+use under_way::UnderWay;
 
 /// Grants leases and takes them back.
 pub struct Leases {
@@ -39,6 +45,10 @@ pub struct Leases {
     metrics: Metrics,
     ended: broadcast::Sender<Ended>,
     due: Notify,
+    /// Intents from before are those of a process that has ended.
+    started: Timestamp,
+    under_way: UnderWay,
+    searches: Searches,
 }
 
 /// What those who watch hear.
@@ -62,7 +72,20 @@ impl Leases {
     ) -> Self {
         let (ended, _) = broadcast::channel(WATCH_BACKLOG);
         let random = SystemRandom::new();
-        Self { ledger, mounts, limits, clock, random, tasks, metrics, ended, due: Notify::new() }
+        Self {
+            started: clock.now(),
+            under_way: UnderWay::new(),
+            searches: Searches::default(),
+            ledger,
+            mounts,
+            limits,
+            clock,
+            random,
+            tasks,
+            metrics,
+            ended,
+            due: Notify::new(),
+        }
     }
 
     /// Hears of leases that are revoked from now on. Holders know by themselves when one expires.

@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use super::Leases;
 use crate::call::own_record;
 use crate::failure::Failure;
+use crate::kill::{self, Point};
 use crate::ledger::{Change, Entry, LedgerError};
 
 impl Leases {
@@ -32,7 +33,7 @@ impl Leases {
         }
     }
 
-    async fn reap_due(&self) -> Result<(), Failure> {
+    pub(super) async fn reap_due(&self) -> Result<(), Failure> {
         loop {
             let now = self.clock.now();
             let due = self.ledger.due(now, BATCH).await?;
@@ -54,11 +55,13 @@ impl Leases {
         let event = LeaseEvent::Expire;
         let change = Change::Apply { id, event, at: now, error: None, next_attempt_at: Some(now) };
         let record = self.own(&lease, Action::Expire, now);
+        kill::at(Point::ExpireBegun);
         match self.ledger.commit(Entry { changes: vec![change], records: vec![record] }).await {
             // Extended or ended since it was due.
             Err(LedgerError::IllegalTransition { .. }) => return Ok(()),
             other => drop(other?),
         }
+        kill::at(Point::ExpiryDurable);
         if lease.dynamic {
             self.due.notify_one();
         }

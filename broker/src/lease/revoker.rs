@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bursar_core::audit::{Action, Outcome};
-use bursar_core::backend::{BackendError, ErrorKind, Leasing, Operation, StoreHandle};
+use bursar_core::backend::{BackendError, ErrorKind, Operation, StoreHandle};
 use bursar_core::lease::LeaseEvent;
 use bursar_core::retry::Retry;
 use bursar_core::{BackendName, Lease, LeaseState};
@@ -18,8 +18,9 @@ use futures_util::StreamExt;
 use futures_util::future::join_all;
 use futures_util::stream;
 
-use super::Leases;
+use super::{Leases, until};
 use crate::failure::Failure;
+use crate::kill::{self, Point};
 use crate::ledger::{Change, Entry, LedgerError, Revocable};
 
 impl Leases {
@@ -51,7 +52,7 @@ impl Leases {
         }
     }
 
-    async fn drain(&self) -> Result<(), Failure> {
+    pub(super) async fn drain(&self) -> Result<(), Failure> {
         let now = self.clock.now();
         let mut queues: BTreeMap<BackendName, Vec<Revocable>> = BTreeMap::new();
         for revocable in self.ledger.to_revoke(now, BATCH).await? {
@@ -61,15 +62,21 @@ impl Leases {
         self.give_up_old_intents().await
     }
 
-    /// An intent that is this old has lost its outcome: its broker stopped, or the store's answer never came. From here
-    /// on it is a revocation without a handle, with the attempts and waits of any other.
+    /// From here on, an intent that lost its outcome is a revocation without a handle, with the attempts and waits of
+    /// any other.
     async fn give_up_old_intents(&self) -> Result<(), Failure> {
         let now = self.clock.now();
-        for intent in self.ledger.intents(now.saturating_sub(SETTLED)?, BATCH).await? {
+        for intent in self.ledger.intents(self.outcome_lost_before(now), BATCH).await? {
             let event = LeaseEvent::Revoke;
             let change = Change::Apply { id: intent.id, event, at: now, error: None, next_attempt_at: None };
             let record = self.own(&intent, Action::Revoke, now);
-            self.ledger.commit(Entry { changes: vec![change], records: vec![record] }).await?;
+            match self.ledger.commit(Entry { changes: vec![change], records: vec![record] }).await {
+                // The store's answer came after all.
+                Err(LedgerError::IllegalTransition { .. }) => continue,
+                other => drop(other?),
+            }
+            kill::at(Point::IntentGivenUp);
+            self.due.notify_one();
         }
         Ok(())
     }
@@ -85,11 +92,10 @@ impl Leases {
 
     async fn attempt_with(&self, lease: &Lease, handle: Option<StoreHandle>) -> Result<(), Failure> {
         let now = self.clock.now();
-        if handle.is_none() && now.duration_since(lease.issued_at).unsigned_abs() < SETTLED {
-            // Its issuance may be under way: whoever has the handle then takes the credential back.
-            return Ok(());
-        }
+        // Without a handle this is a search, and one that finds nothing may be too early.
+        let look_again = (handle.is_none()).then(|| until(now, self.store_is_done(lease)));
         let removed = self.remove_at_store(lease, handle).await;
+        kill::at(Point::StoreRemoved);
         let attempts = lease.attempts.saturating_add(1);
         let apply = |event, error: Option<&BackendError>, wait: Option<Duration>| {
             let next_attempt_at = wait.and_then(|wait| now.checked_add(wait).ok());
@@ -97,6 +103,9 @@ impl Leases {
             Change::Apply { id: lease.id, event, at: now, error, next_attempt_at }
         };
         let (changes, record) = match removed {
+            Ok(()) if look_again.is_some_and(|wait| !wait.is_zero()) => {
+                (vec![apply(LeaseEvent::Attempt, None, look_again)], None)
+            }
             Ok(()) => {
                 let changes =
                     vec![apply(LeaseEvent::Attempt, None, None), apply(LeaseEvent::Removed, None, None)];
@@ -117,7 +126,9 @@ impl Leases {
                 (changes, newly.then_some(record))
             }
         };
-        match self.ledger.commit(Entry { changes, records: record.into_iter().collect() }).await {
+        let committed = self.ledger.commit(Entry { changes, records: record.into_iter().collect() }).await;
+        kill::at(Point::AttemptDurable);
+        match committed {
             // Somebody else got there first: the caller's own attempt and the queue's can meet.
             Err(LedgerError::IllegalTransition { .. }) => Ok(()),
             other => other.map(|_| ()).map_err(Failure::from),
@@ -130,41 +141,10 @@ impl Leases {
         let Some(leasing) = mount.and_then(|mount| mount.leasing(&lease.reference.path)) else {
             return Err(BackendError::new(ErrorKind::Misconfigured, backend, Operation::Revoke));
         };
-        let handles = match handle {
-            Some(handle) => vec![handle],
-            None => self.orphans_of(leasing, lease).await?,
-        };
-        for handle in handles {
-            let removed = leasing.revoke(&handle).await;
-            self.mounts.observe(backend, Operation::Revoke, &removed);
-            removed?;
-        }
-        Ok(())
-    }
-
-    /// What the store made for a lease whose outcome was lost: everything under its path from the time of its issuance
-    /// that no lease holds. Issuances of others in that time are over by now, so what they made is held.
-    async fn orphans_of(
-        &self,
-        leasing: &dyn Leasing,
-        lease: &Lease,
-    ) -> Result<Vec<StoreHandle>, BackendError> {
-        let reference = &lease.reference;
-        let fault = |kind| BackendError::new(kind, &reference.backend, Operation::FindOrphans);
-        let from = lease.issued_at.saturating_sub(CLOCK_SKEW);
-        let until = lease.issued_at.saturating_add(ISSUANCE);
-        let (Ok(from), Ok(until)) = (from, until) else { return Err(fault(ErrorKind::Malformed)) };
-        let found = leasing.find_orphans(&reference.path, from..until).await;
-        self.mounts.observe(&reference.backend, Operation::FindOrphans, &found);
-        let mut orphans = Vec::new();
-        for handle in found? {
-            let holder = self.ledger.lease_of_handle(reference.backend.clone(), handle.clone()).await;
-            if holder.map_err(|_| fault(ErrorKind::Unavailable))?.is_none() {
-                tracing::warn!(lease = %lease.id, "a credential without a lease is taken back");
-                orphans.push(handle);
-            }
-        }
-        Ok(orphans)
+        let Some(handle) = handle else { return self.search(leasing, lease).await };
+        let removed = leasing.revoke(&handle).await;
+        self.mounts.observe(backend, Operation::Revoke, &removed);
+        removed
     }
 }
 
@@ -173,9 +153,3 @@ const BATCH: usize = 256;
 const CALLS_PER_STORE: usize = 8;
 const MAX_ATTEMPTS: u32 = 12;
 const STUCK_INTERVAL: Duration = Duration::from_secs(600);
-/// An issuance is over within this, one way or the other: every call to a store has a deadline far below it.
-const ISSUANCE: Duration = Duration::from_secs(60);
-/// When every issuance that could have begun beside a lease's own is over too.
-const SETTLED: Duration = Duration::from_secs(150);
-/// The store's clock may be this far from ours.
-const CLOCK_SKEW: Duration = Duration::from_secs(5);

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::Connection;
 
 use super::engine::sqlite::Files;
+use crate::kill::{self, Point};
 
 /// The writer's side.
 #[derive(Debug)]
@@ -89,6 +90,7 @@ impl Wal {
             checkpoint(connection, "RESTART")?;
         } else if left <= LITTLE && extent.frames >= self.next_try {
             self.next_try = extent.frames + LITTLE;
+            kill::at(Point::LogRestart);
             // Where the thread has the turn, or died with it, a later batch finds the log longer.
             if let Ok(_turn) = self.turn.try_lock() {
                 checkpoint(connection, "PASSIVE")?;
@@ -109,9 +111,12 @@ impl Checkpointer {
 
     fn copy(&self) -> Result<(), CopyError> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        kill::at(Point::CopyBegun);
         checkpoint(&self.connection, "PASSIVE")?;
+        kill::at(Point::CopyWritten);
         // SQLite syncs only a copy that is complete. Synced bit by bit, the last sync, which the writer pays, is short.
         self.files.database.sync_data()?;
+        kill::at(Point::CopySynced);
         Ok(())
     }
 }
@@ -161,10 +166,12 @@ const ROWS: u64 = 512;
 const BATCHES: u32 = 8;
 /// Pages of 4 KiB not yet copied at which the thread sets to work: 32 MiB. A page that was written often meanwhile is
 /// copied once.
-const COPY_AT: i64 = 8 * 1024;
+const COPY_AT: i64 = 8 * 1024 / SHORTER;
 /// Pages in the log at which it should start again from the front: 64 MiB.
-const RESTART_AT: i64 = 16 * 1024;
+const RESTART_AT: i64 = 16 * 1024 / SHORTER;
 /// Pages that the writer copies itself: 8 MiB.
-const LITTLE: i64 = 2 * 1024;
+const LITTLE: i64 = 2 * 1024 / SHORTER;
 /// Pages in the log that are too many: 512 MiB.
-const STOP_AT: i64 = 128 * 1024;
+const STOP_AT: i64 = 128 * 1024 / SHORTER;
+/// A broker that is to die while it copies has a log that is long sooner.
+const SHORTER: i64 = if cfg!(feature = "killpoints") { 32 } else { 1 };

@@ -17,6 +17,7 @@ use super::engine::sqlite::batch::{Batch, Fault, LogTail};
 use super::entry::{Committed, Entry};
 use super::error::{FailureKind, Health, LedgerError};
 use super::wal::Wal;
+use crate::kill::{self, Point};
 
 /// What the writer is told.
 #[derive(Debug)]
@@ -95,6 +96,7 @@ impl Writer {
         let signer = self.board.signer.get().ok_or(LedgerError::NotSigning)?;
         let entries = work.len();
         let mut batch = Batch::begin(&self.connection, &self.tail)?;
+        kill::at(Point::BatchBegun);
         let mut answers = Vec::with_capacity(entries);
         for work in work {
             answers.push(match perform(&mut batch, work, self.clock.as_ref()) {
@@ -103,8 +105,10 @@ impl Writer {
                 Err(Fault::Engine(error)) => return Err(error.into()),
             });
         }
+        kill::at(Point::BatchApplied);
         let syncing = Instant::now();
         let (tail, head) = batch.commit(signer)?;
+        kill::at(Point::BatchDurable);
         let took = u64::try_from(syncing.elapsed().as_micros()).unwrap_or(u64::MAX);
 
         self.board.count(u64::try_from(entries).unwrap_or(u64::MAX), took);

@@ -20,6 +20,7 @@ const HOUSE: &[(&str, &[&str])] = &[
     ("bursar", &["bursar-core", "bursar-proto", "bursar-sdk"]),
     ("bursar-tests", &[]),
     ("bursar-bench", &["bursar-core", "bursar-proto", "bursar-sdk", "bursar-tests"]),
+    ("bursar-torture", &["bursar-core", "bursar-proto", "bursar-sdk", "bursar-tests"]),
     ("xtask", &["bursar-tests"]),
 ];
 

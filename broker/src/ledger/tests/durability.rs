@@ -1,10 +1,10 @@
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use bursar_core::LeaseState;
 use bursar_core::audit::Action;
 
-use super::super::{Change, Entry, ObjectKind};
+use super::super::{Change, Entry, Ledger, ObjectKind, OpenError};
 use super::{Fixture, open, signer, spiffe, within};
 
 #[tokio::test]
@@ -93,6 +93,64 @@ async fn the_write_ahead_log_stays_bounded_however_much_is_written() {
     assert!(longest < 200 * 1024 * 1024, "{longest} bytes after writing 240 MiB");
 }
 
+#[tokio::test]
+async fn a_transaction_that_power_cut_short_never_was() {
+    let fixture = Fixture::new();
+    fixture.records(vec![fixture.record(Action::Read, None)]).await;
+    let image = image(&fixture);
+    let mut wal = image.clone().into_os_string();
+    wal.push("-wal");
+    let first = fs::metadata(&wal).expect("log").len();
+    let head = fixture.ledger.checkpoint().expect("head");
+    fixture.records(vec![fixture.record(Action::Read, None)]).await;
+    let whole = fs::read(fixture.path().with_extension("db-wal")).expect("log");
+    let last = whole.len() - usize::try_from(first).expect("length");
+
+    // Cut anywhere in what was written last, and with its last page torn: the front of it new, the rest what was there.
+    let cuts = [1, 24, 100, last / 2, last - 1].map(|length| whole[..whole.len() - last + length].to_vec());
+    let mut torn = whole.clone();
+    torn[whole.len() - 2048..].fill(0);
+    for bytes in cuts.into_iter().chain([torn]) {
+        fs::write(&wal, &bytes).expect("log");
+        let after = open(&image, &fixture.clock).expect("ledger");
+        after.start_signing(signer(&fixture.key)).expect("signing");
+        assert_eq!(after.checkpoint().expect("head"), head, "{} bytes", bytes.len());
+        assert_eq!(within(after.audit_lines(0, 10)).await.expect("lines").len(), 1);
+        abandon(after, &image).await;
+    }
+}
+
+#[tokio::test]
+async fn a_torn_page_of_the_database_is_never_taken_for_the_end_of_the_log() {
+    let fixture = Fixture::new();
+    fixture.records((0..300).map(|_| fixture.record(Action::Read, None)).collect()).await;
+    let head = fixture.ledger.checkpoint().expect("head");
+    within(fixture.ledger.clone().close()).await;
+    let path = fixture.path();
+    let whole = fs::read(&path).expect("file");
+    for end in (PAGE..=whole.len()).step_by(PAGE) {
+        let mut torn = whole.clone();
+        torn[end - PAGE / 2..end].fill(0x5a);
+        fs::write(&path, &torn).expect("file");
+        match open(&path, &fixture.clock) {
+            Ok(ledger) => {
+                ledger.start_signing(signer(&fixture.key)).expect("signing");
+                assert_eq!(ledger.checkpoint().expect("head"), head, "the page before {end}");
+                within(ledger.close()).await;
+            }
+            Err(OpenError::Corrupt { .. } | OpenError::NotALedger { .. }) => {}
+            Err(other) => panic!("the page before {end}: {other:?}"),
+        }
+    }
+}
+
+/// Lets go of a ledger whose file is written anew, so that nothing of its log is in there.
+async fn abandon(ledger: Ledger, image: &Path) {
+    let before = fs::read(image).expect("file");
+    within(ledger.close()).await;
+    fs::write(image, before).expect("file");
+}
+
 /// The files as a machine that lost power would find them: copied while the ledger is open.
 fn image(fixture: &Fixture) -> PathBuf {
     let folder = fixture.folder.path().join("image");
@@ -102,3 +160,6 @@ fn image(fixture: &Fixture) -> PathBuf {
     }
     folder.join("ledger.db")
 }
+
+/// Bytes of a page.
+const PAGE: usize = 4096;

@@ -12,6 +12,7 @@ use super::codes::{micros, stored};
 use super::objects::NewObject;
 use super::tally::Tally;
 use super::transition::{Activation, Happening};
+use crate::kill::{self, Point};
 use crate::ledger::SignedHead;
 use crate::ledger::entry::{Change, Committed, Entry, Outcome};
 use crate::ledger::error::LedgerError;
@@ -94,6 +95,7 @@ impl<'c> Batch<'c> {
             let mut put = self.connection.prepare_cached(PUT_HEAD)?;
             put.execute((self.tail.frontier.to_bytes(), &head.note))?;
         }
+        kill::at(Point::HeadSigned);
         self.connection.commit()?;
         Ok((self.tail, head))
     }

@@ -1,0 +1,181 @@
+//! The three books, compared while nobody writes in them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result, ensure};
+use bursar_core::tlog::{Frontier, LogVerifier, TreeHead, leaf_hash};
+use bursar_core::{Clock, LeaseId, SystemClock};
+use rusqlite::Connection;
+use serde_json::Value;
+
+use crate::notes::{Book, Notes, Received, UserHash, hash};
+use crate::site::{Export, Site};
+
+/// A lease as the ledger's database has it.
+struct Row {
+    state: i64,
+    dynamic: bool,
+    /// Seconds since 1970.
+    expires_at: i64,
+    handle: Option<String>,
+}
+
+/// Compares the books, with the broker stopped, and answers what was compared.
+///
+/// # Errors
+/// The first thing that one book knows and another does not.
+pub(crate) fn compare(site: &Site, notes: &Notes, export: &Export) -> Result<String> {
+    let book = notes.book();
+    let ledger = site.ledger()?;
+    let leases = leases(&ledger)?;
+    sound(&ledger)?;
+    let credentials = credentials(site, &leases)?;
+    received(&book, &leases, &credentials)?;
+    let records = log(site, &book, export)?;
+    disclosed(&book, &leases, export)?;
+    Ok(format!(
+        "the books agree: {} credentials alive, each of one lease; {} leases; {} received, each with lease and record; \
+         {records} records; {} heads seen",
+        credentials.len(),
+        leases.len(),
+        book.received.len(),
+        book.heads.len(),
+    ))
+}
+
+/// How many leases are not gone, and how many credentials work.
+///
+/// # Errors
+/// A book cannot be read.
+pub(crate) fn left(site: &Site) -> Result<(usize, usize)> {
+    let leases = leases(&site.ledger()?)?;
+    Ok((leases.values().filter(|lease| lease.state != GONE).count(), site.roles()?.len()))
+}
+
+/// PostgreSQL, OpenBao and the ledger have the same credentials. Answers them by the hash of their users.
+fn credentials(site: &Site, leases: &BTreeMap<LeaseId, Row>) -> Result<BTreeSet<UserHash>> {
+    let open = leases.iter().filter(|(_, lease)| lease.dynamic && lease.state != GONE);
+    let mut held = BTreeMap::new();
+    for (id, lease) in open {
+        let handle = lease.handle.as_deref().with_context(|| format!("lease {id} has no handle"))?;
+        let twice = held.insert(handle.to_owned(), id);
+        ensure!(twice.is_none(), "leases {twice:?} and {id} hold one credential");
+    }
+    let at_store = site.store_leases()?;
+    let orphans: Vec<_> = at_store.iter().filter(|handle| !held.contains_key(*handle)).collect();
+    ensure!(orphans.is_empty(), "{} orphans: OpenBao has {orphans:?}, and no lease holds it", orphans.len());
+    let lost: Vec<_> = held.iter().filter(|(handle, _)| !at_store.contains(*handle)).collect();
+    ensure!(lost.is_empty(), "these leases hold what OpenBao does not have: {lost:?}");
+    let roles = site.roles()?;
+    ensure!(
+        roles.len() == held.len(),
+        "{} roles work at PostgreSQL, and {} leases hold one",
+        roles.len(),
+        held.len()
+    );
+    Ok(roles.iter().map(|role| hash(role.as_bytes())).collect())
+}
+
+/// Whatever a client got has its lease, and the lease is what the client was told.
+fn received(book: &Book, leases: &BTreeMap<LeaseId, Row>, credentials: &BTreeSet<UserHash>) -> Result<()> {
+    let now = SystemClock.now().as_second();
+    for (id, received) in &book.received {
+        let lease = leases.get(id).with_context(|| format!("lease {id} was received, and is lost"))?;
+        let works = received.user.is_none_or(|user| credentials.contains(&user));
+        match lease.state {
+            ACTIVE => {
+                ensure!(works, "lease {id} is active, and its credential does not work");
+                ensure!(!received.revoked, "lease {id} is active, and its revocation was answered");
+                ensure!(lease.expires_at >= received.until, "an extension of lease {id} was lost");
+            }
+            _ => {
+                ensure!(received.user.is_none() || !works, "lease {id} is over, and its credential works");
+                ensure!(received.unwanted || received.until <= now, "lease {id} ended before its time");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The log is whole, signed, and begins with every head that a client ever saw. Answers its length.
+fn log(site: &Site, book: &Book, export: &Export) -> Result<u64> {
+    ensure!(book.forks.is_empty(), "two heads were signed for the sizes {:?}", book.forks);
+    let mut log = LogVerifier::new(site.verifier()?);
+    let mut frontier = Frontier::default();
+    let mut heads = book.heads.clone();
+    heads.remove(&0);
+    for line in lines(export) {
+        log.push(line);
+        frontier.append(leaf_hash(line), drop);
+        if let Some(head) = heads.remove(&frontier.size()) {
+            ensure!(
+                head == frontier.head(),
+                "the log no longer begins with its head of {} records",
+                head.size
+            );
+        }
+    }
+    log.finish(&export.note).context("the exported log does not verify")?;
+    let beyond: Vec<&TreeHead> = heads.values().filter(|head| head.size > frontier.size()).collect();
+    ensure!(beyond.is_empty(), "the log has {} records, and clients saw more: {beyond:?}", frontier.size());
+    Ok(frontier.size())
+}
+
+/// Every disclosure has a record of its own request, and every record of one has its lease.
+fn disclosed(book: &Book, leases: &BTreeMap<LeaseId, Row>, export: &Export) -> Result<()> {
+    let mut recorded: BTreeMap<LeaseId, BTreeSet<String>> = BTreeMap::new();
+    for line in lines(export) {
+        let record: Value = serde_json::from_slice(line)?;
+        let text = |name: &str| record.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        if text("action") == "read" && text("outcome") == "ok" {
+            let id: LeaseId = text("lease_id").parse()?;
+            ensure!(
+                leases.contains_key(&id),
+                "the record of {} names lease {id}, which is lost",
+                text("request_id")
+            );
+            recorded.entry(id).or_default().insert(text("request_id"));
+        }
+    }
+    for (id, Received { requests, .. }) in &book.received {
+        for request in requests {
+            let has = recorded.get(id).is_some_and(|requests| requests.contains(request));
+            ensure!(has, "request {request} disclosed under lease {id} without a record");
+        }
+    }
+    Ok(())
+}
+
+/// The database is whole, and the sums that it keeps are those of its rows.
+fn sound(ledger: &Connection) -> Result<()> {
+    let verdict: String = ledger.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
+    ensure!(verdict == "ok", "the ledger's database is damaged: {verdict}");
+    let wrong: i64 = ledger.query_row(WRONG_SUMS, [], |row| row.get(0))?;
+    ensure!(wrong == 0, "{wrong} sums of leases by state are wrong");
+    Ok(())
+}
+
+fn leases(ledger: &Connection) -> Result<BTreeMap<LeaseId, Row>> {
+    let mut select = ledger.prepare("SELECT id, state, dynamic, expires_at, handle FROM leases")?;
+    let rows = select.query_map([], |row| {
+        let lease = Row {
+            state: row.get(1)?,
+            dynamic: row.get(2)?,
+            expires_at: row.get::<_, i64>(3)? / 1_000_000,
+            handle: row.get(4)?,
+        };
+        Ok((LeaseId::from_bytes(row.get(0)?), lease))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn lines(export: &Export) -> impl Iterator<Item = &[u8]> {
+    export.records.split(|byte| *byte == b'\n').filter(|line| !line.is_empty())
+}
+
+/// Codes of the ledger's states.
+const ACTIVE: i64 = 1;
+const GONE: i64 = 6;
+
+const WRONG_SUMS: &str = "SELECT count(*) FROM lease_counts AS kept WHERE kept.leases <> \
+     (SELECT count(*) FROM leases WHERE leases.state = kept.state)";

@@ -1,0 +1,337 @@
+//! The servers: OpenBao with a database engine, PostgreSQL below it, and the broker that is killed.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use bursar_core::tlog::Verifier;
+use bursar_proto::v1::audit_export_response::Piece;
+use bursar_proto::v1::leases_revoke_many_request::Selector;
+use bursar_proto::v1::local_store_put_request::Data;
+use bursar_proto::v1::policies_apply_response::Result as Applied;
+use bursar_proto::v1::{
+    AuditExportRequest, LeasesRevokeManyRequest, LocalStorePutRequest, PoliciesApplyRequest, PolicyFile,
+    SecretFields,
+};
+use bursar_sdk::{Address, Client, Identity, Secret, Tls};
+use bursar_tests::{OpenBao, Postgres, Process, free_port, http, wait_for};
+use rusqlite::{Connection, OpenFlags};
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use crate::relay;
+
+/// Everything that is running.
+pub(crate) struct Site {
+    // Dropped first: the broker ends before what it stands on.
+    broker: Option<Process>,
+    program: PathBuf,
+    directory: TempDir,
+    grpc: SocketAddr,
+    http: SocketAddr,
+    bao: OpenBao,
+    postgres: Postgres,
+}
+
+/// An export of the audit log.
+#[derive(Debug)]
+pub(crate) struct Export {
+    /// JSON Lines, as they were hashed.
+    pub(crate) records: Vec<u8>,
+    /// The signed head over them.
+    pub(crate) note: String,
+}
+
+/// The way in for clients.
+#[derive(Debug, Clone)]
+pub(crate) struct Door {
+    address: Address,
+    bootstrap: PathBuf,
+}
+
+impl Door {
+    /// A connection of its own, as the administrator; made when the first call is, and again after each kill. Has to be
+    /// called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// The files that `init` left cannot be read.
+    pub(crate) fn connect(&self) -> Result<Client> {
+        let read = |name| fs::read(self.bootstrap.join(name));
+        let identity = Identity { cert_pem: read("admin.crt")?, key_pem: Secret::new(read("admin.key")?) };
+        let tls = Tls { ca_pem: read("ca.pem")?, identity: Some(identity), server_name: None };
+        Ok(Client::connect_lazy(&self.address, Some(&tls))?)
+    }
+}
+
+impl Site {
+    /// Starts the servers, fills them, and stops the broker again: each life of it has its own start.
+    ///
+    /// # Errors
+    /// One of them does not come up.
+    pub(crate) fn start(program: &Path, runtime: &Runtime) -> Result<Self> {
+        let postgres = Postgres::start()?;
+        let bao = OpenBao::start()?;
+        bao.enable_database("database", &postgres)?;
+        bao.database_role("database", "torture", STORE_TTL)?;
+        let login = bao.approle("bursar", BAO_POLICY)?;
+        let directory = tempfile::Builder::new().prefix("torture-").tempdir()?;
+        let secret_id = directory.path().join("secret-id");
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&secret_id)?;
+        file.write_all(login.secret_id.value().as_bytes())?;
+        let (grpc, http) = (free_port()?, free_port()?);
+        let store = bao.tls_url().trim_start_matches("https://").parse()?;
+        let store = relay::start(runtime, store)?;
+        let config = format!(
+            "trust_domain = 'torture.test'\ndata_dir = 'data'\n\
+             [listen]\ngrpc = '{grpc}'\nhttp = '{http}'\n[seal]\nkey = {{ file = 'seal.key' }}\n\
+             [log]\nfilter = 'warn'\n[leases]\ndefault_ttl = '5m'\nsettle_after = '5s'\n\
+             [backends.local]\nkind = 'local'\n\
+             [backends.vault]\nkind = 'vault'\naddress = 'https://{store}'\nca_file = '{}'\n\
+             auth = {{ method = 'approle', role_id = '{}', secret_id = {{ file = 'secret-id' }} }}\n\
+             mounts = {{ database = 'leased' }}\n",
+            bao.authority().display(),
+            login.role_id,
+        );
+        fs::write(directory.path().join(CONFIG), config)?;
+        let program =
+            program.canonicalize().with_context(|| format!("`{}` is not there", program.display()))?;
+        let mut site = Self { broker: None, program, directory, grpc, http, bao, postgres };
+        let made = site.command("init").output().context("`bursar-broker init` cannot be run")?;
+        let said = String::from_utf8_lossy(&made.stderr);
+        ensure!(made.status.success(), "`bursar-broker init` failed: {said}");
+        site.start_broker(None)?;
+        site.wait_until_ready()?;
+        runtime.block_on(site.fill())?;
+        site.stop_broker()?;
+        Ok(site)
+    }
+
+    /// Starts the broker, to die at `trigger` if that is given.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub(crate) fn start_broker(&mut self, trigger: Option<&str>) -> Result<()> {
+        let mut command = self.command("serve");
+        command.envs(trigger.map(|trigger| ("BURSAR_KILL_POINT", trigger)));
+        self.broker = Some(Process::start("broker", command, self.directory.path())?);
+        Ok(())
+    }
+
+    /// Waits until the broker has died by its own hand.
+    ///
+    /// # Errors
+    /// It lives on, so nothing passes the point; or it ended in another way.
+    pub(crate) fn wait_for_death(&mut self, trigger: &str) -> Result<()> {
+        let broker = self.running()?;
+        let status = broker.wait(DEATH).with_context(|| format!("nothing passes `{trigger}`"))?;
+        let by_kill = status.signal() == Some(KILL);
+        ensure!(by_kill, "the broker ended by {status}, and not at `{trigger}`: {}", broker.report());
+        Ok(())
+    }
+
+    /// Kills it from outside.
+    ///
+    /// # Errors
+    /// It had ended before.
+    pub(crate) fn kill_broker(&mut self) -> Result<()> {
+        let broker = self.running()?;
+        let status = broker.kill()?;
+        ensure!(status.signal() == Some(KILL), "the broker had ended by itself: {}", broker.report());
+        Ok(())
+    }
+
+    /// Stops it in order.
+    ///
+    /// # Errors
+    /// It does not end well.
+    pub(crate) fn stop_broker(&mut self) -> Result<()> {
+        let broker = self.running()?;
+        let status = broker.stop()?;
+        ensure!(status.success(), "the broker stopped with {status}: {}", broker.report());
+        self.broker = None;
+        Ok(())
+    }
+
+    /// Waits until it serves.
+    ///
+    /// # Errors
+    /// It ends, or does not get ready.
+    pub(crate) fn wait_until_ready(&mut self) -> Result<()> {
+        let http = self.http;
+        self.running()?.wait_for(READY, "the broker to be ready", |_| {
+            let answer = http::request(http, "GET", "/readyz", &[], &[]).ok();
+            Ok(answer.filter(|answer| answer.status == 200).map(drop))
+        })
+    }
+
+    /// Waits until no lease waits for anything: every intent has its outcome, and what is over is gone at the store.
+    ///
+    /// # Errors
+    /// Some still wait.
+    pub(crate) fn wait_until_settled(&mut self) -> Result<()> {
+        let ledger = self.ledger()?;
+        let waiting = || -> Result<Vec<String>> {
+            let mut select = ledger.prepare_cached(WAITING)?;
+            let found = select.query_map([], |row| {
+                let (state, leases): (i64, i64) = (row.get(0)?, row.get(1)?);
+                Ok(format!("{leases} in state {state}"))
+            })?;
+            Ok(found.collect::<Result<_, _>>()?)
+        };
+        let settled =
+            wait_for(SETTLED, "every lease to be settled", || Ok(waiting()?.is_empty().then_some(())));
+        settled.with_context(|| format!("{:?}; {}", waiting().unwrap_or_default(), self.report()))
+    }
+
+    /// The ledger's database, to be read.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub(crate) fn ledger(&self) -> Result<Connection> {
+        let path = self.directory.path().join("data/ledger.db");
+        let ledger = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        ledger.busy_timeout(READY)?;
+        Ok(ledger)
+    }
+
+    /// The whole audit log.
+    ///
+    /// # Errors
+    /// The broker refuses, or breaks off.
+    pub(crate) async fn export(&self) -> Result<Export> {
+        let mut audit = self.door()?.connect()?.audit();
+        let mut pieces = audit.export(AuditExportRequest::default()).await?.into_inner();
+        let mut records = Vec::new();
+        while let Some(answer) = pieces.message().await? {
+            match answer.piece {
+                Some(Piece::Records(lines)) => records.extend(lines),
+                Some(Piece::Checkpoint(checkpoint)) => return Ok(Export { records, note: checkpoint.note }),
+                Some(Piece::Start(start)) => bail!("the export begins at {}", start.first_sequence),
+                None => {}
+            }
+        }
+        bail!("the export has no checkpoint")
+    }
+
+    /// Revokes every lease, by their backends.
+    ///
+    /// # Errors
+    /// The broker refuses.
+    pub(crate) async fn revoke_everything(&self) -> Result<()> {
+        let mut leases = self.door()?.connect()?.leases();
+        for backend in ["vault", "local"] {
+            let selector = Some(Selector::PathPrefix(backend.to_owned()));
+            let request = LeasesRevokeManyRequest { selector, reason: "the end".to_owned(), dry_run: false };
+            leases.revoke_many(request).await?;
+        }
+        Ok(())
+    }
+
+    /// The names of the roles that work at PostgreSQL and were made for a lease.
+    ///
+    /// # Errors
+    /// PostgreSQL does not answer.
+    pub(crate) fn roles(&self) -> Result<BTreeSet<String>> {
+        let roles = self.postgres.psql("SELECT rolname FROM pg_roles WHERE rolname LIKE 'v-%'")?;
+        Ok(roles.lines().map(str::to_owned).collect())
+    }
+
+    /// The leases that OpenBao has on them.
+    ///
+    /// # Errors
+    /// OpenBao does not answer.
+    pub(crate) fn store_leases(&self) -> Result<BTreeSet<String>> {
+        let path = format!("sys/leases/lookup/{CREDENTIALS}?list=true");
+        match self.bao.api("GET", &path, &Value::Null) {
+            Ok(answer) => {
+                let keys = answer.pointer("/data/keys").and_then(Value::as_array).context("no keys")?;
+                Ok(keys.iter().filter_map(Value::as_str).map(|key| format!("{CREDENTIALS}/{key}")).collect())
+            }
+            Err(error) if error.to_string().starts_with("OpenBao answered 404") => Ok(BTreeSet::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn door(&self) -> Result<Door> {
+        let address = format!("https://{}", self.grpc).parse()?;
+        Ok(Door { address, bootstrap: self.directory.path().join("data/bootstrap") })
+    }
+
+    /// The key that checks the log.
+    ///
+    /// # Errors
+    /// `init` left none.
+    pub(crate) fn verifier(&self) -> Result<Verifier> {
+        let key = fs::read_to_string(self.directory.path().join("data/bootstrap/audit.vkey"))?;
+        Ok(Verifier::parse(key.trim())?)
+    }
+
+    async fn fill(&self) -> Result<()> {
+        let client = self.door()?.connect()?;
+        let files = vec![PolicyFile { name: "torture.cedar".to_owned(), text: POLICIES.to_owned() }];
+        let request = PoliciesApplyRequest { files, expected_revision: None, dry_run: false };
+        let answer = client.policies().apply(request).await?.into_inner().result;
+        ensure!(matches!(answer, Some(Applied::Accepted(_))), "the policies were refused: {answer:?}");
+        let fields = SecretFields { fields: [("value".to_owned(), b"static".to_vec())].into() };
+        let request = LocalStorePutRequest {
+            reference: "local/torture".to_owned(),
+            data: Some(Data::Fields(fields)),
+            expected_version: None,
+        };
+        client.local_store().put(request).await?;
+        Ok(())
+    }
+
+    fn command(&self, verb: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command.env_clear().current_dir(self.directory.path()).args(["--config", CONFIG, verb]);
+        command
+    }
+
+    fn running(&mut self) -> Result<&mut Process> {
+        self.broker.as_mut().context("no broker was started")
+    }
+
+    fn report(&self) -> String {
+        self.broker.as_ref().map(Process::report).unwrap_or_default()
+    }
+}
+
+const WAITING: &str =
+    "SELECT state, count(*) FROM leases WHERE state NOT IN (1, 6) GROUP BY state ORDER BY state";
+
+const CREDENTIALS: &str = "database/creds/torture";
+
+const BAO_POLICY: &str = r#"
+path "database/creds/torture" { capabilities = ["read"] }
+path "sys/leases/renew" { capabilities = ["update"] }
+path "sys/leases/revoke" { capabilities = ["update"] }
+path "sys/leases/lookup" { capabilities = ["update"] }
+path "sys/leases/lookup/database/*" { capabilities = ["list", "sudo"] }
+"#;
+
+const POLICIES: &str = r#"
+permit (principal == Bursar::Principal::"spiffe://torture.test/user/admin",
+        action in Bursar::Action::"administer", resource);
+permit (principal == Bursar::Principal::"spiffe://torture.test/user/admin",
+        action in Bursar::Action::"use", resource in Bursar::Backend::"vault");
+permit (principal == Bursar::Principal::"spiffe://torture.test/user/admin",
+        action in Bursar::Action::"use", resource in Bursar::Backend::"local");
+"#;
+
+const CONFIG: &str = "broker.toml";
+/// Longer than any run between two comparisons: what ends, the broker ends.
+const STORE_TTL: Duration = Duration::from_secs(3 * 3600);
+const READY: Duration = Duration::from_secs(30);
+const DEATH: Duration = Duration::from_secs(120);
+const SETTLED: Duration = Duration::from_secs(180);
+/// SIGKILL.
+const KILL: i32 = 9;
