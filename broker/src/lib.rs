@@ -18,6 +18,7 @@ pub mod hardening;
 pub mod health;
 pub mod http;
 pub mod identity;
+pub mod ids;
 pub mod init;
 pub mod journal;
 pub mod keys;

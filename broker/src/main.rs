@@ -64,6 +64,11 @@ enum Command {
     KillPoints,
 }
 
+/// Nearly all that a request allocates on one thread is freed on the ledger's. The system's allocator takes a lock for
+/// each of those.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     #[cfg(feature = "killpoints")]

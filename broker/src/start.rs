@@ -25,6 +25,7 @@ use crate::health::Health;
 use crate::http::{self, Gauges, Shown};
 use crate::identity::Authority;
 use crate::identity::tls::{ServerCertificate, TlsError, server_config};
+use crate::ids::Ids;
 use crate::keys::{Keys, KeysError};
 use crate::kill::{self, Point};
 use crate::lease::Leases;
@@ -143,6 +144,7 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
         membership,
         metrics,
         disk,
+        ids: Ids::default(),
         deadline: config.limits.deadline,
         message_bytes: config.limits.message_bytes,
     };
@@ -245,7 +247,7 @@ async fn serve_grpc(
     drop(tasks.finish(report_health(reporter, truth, rounds, tasks.clone())));
     let routes = api.routes().add_service(health).add_service(reflection);
     let served = Server::builder()
-        .layer(identify)
+        .layer(identify.layer())
         .max_concurrent_streams(streams)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))

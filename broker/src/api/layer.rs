@@ -11,15 +11,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bursar_core::audit::Action;
-use bursar_core::{Clock, LeaseId};
 use bursar_proto::REQUEST_ID_METADATA_KEY;
 use bursar_proto::v1::WorkloadContext;
 use http::HeaderValue;
-use ring::rand::{SecureRandom, SystemRandom};
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Status};
+use tower::layer::layer_fn;
 use tower::{Layer, Service};
 
 use super::status;
@@ -29,6 +28,7 @@ use crate::call::Call;
 use crate::disk::Disk;
 use crate::failure::Failure;
 use crate::identity::workload;
+use crate::ids::Ids;
 use crate::kill::{self, Point};
 use crate::membership::Membership;
 use crate::server::Handshake;
@@ -63,22 +63,23 @@ pub(super) struct Stranger {
     pub handshake: Option<Handshake>,
 }
 
-/// The layer.
-#[derive(Debug, Clone)]
+/// What the layer does.
+#[derive(Debug)]
 pub struct Identify {
     pub broker: Arc<Broker>,
     pub membership: Arc<Membership>,
     pub metrics: Metrics,
     pub disk: Arc<Disk>,
+    pub ids: Ids,
     pub deadline: Duration,
     pub message_bytes: usize,
 }
 
-impl<S> Layer<S> for Identify {
-    type Service = Identified<S>;
-
-    fn layer(&self, inner: S) -> Identified<S> {
-        Identified { inner, identify: self.clone() }
+impl Identify {
+    /// The layer.
+    pub fn layer<S>(self) -> impl Layer<S, Service = Identified<S>> + Clone {
+        let identify = Arc::new(self);
+        layer_fn(move |inner| Identified { inner, identify: Arc::clone(&identify) })
     }
 }
 
@@ -86,7 +87,7 @@ impl<S> Layer<S> for Identify {
 #[derive(Debug, Clone)]
 pub struct Identified<S> {
     inner: S,
-    identify: Identify,
+    identify: Arc<Identify>,
 }
 
 impl<S> Service<http::Request<Body>> for Identified<S>
@@ -109,7 +110,7 @@ where
         // The service that was polled ready is the one to call; its clone takes its place.
         let ready = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, ready);
-        let identify = self.identify.clone();
+        let identify = Arc::clone(&self.identify);
         Box::pin(async move { Ok(identify.handle(inner, request).await) })
     }
 }
@@ -124,7 +125,10 @@ impl Identify {
         let Some(rpc) = surface::find(request.uri().path()) else {
             return Status::unimplemented("there is no such method").into_http();
         };
-        let request_id = request_id(request.headers()).unwrap_or_else(|| new_request_id(&*self.broker.clock));
+        let request_id = match self.request_id(request.headers()) {
+            Ok(id) => id,
+            Err(failure) => return status::of(&failure, "").into_http(),
+        };
         let mut response = match self.admit(rpc, &mut request, &request_id, arrived).await {
             Err(failure) => status::of(&failure, &request_id).into_http(),
             Ok(()) => {
@@ -166,6 +170,13 @@ impl Identify {
             }
         }
         status.into_http()
+    }
+
+    fn request_id(&self, headers: &http::HeaderMap) -> Result<String, Failure> {
+        match own_request_id(headers) {
+            Some(id) => Ok(id),
+            None => Ok(self.ids.next(self.broker.clock.now())?.to_string()),
+        }
     }
 
     async fn admit(
@@ -213,18 +224,10 @@ fn workload_context(headers: &http::HeaderMap) -> Result<Option<WorkloadContext>
 }
 
 /// The caller's own request id, where it is one.
-fn request_id(headers: &http::HeaderMap) -> Option<String> {
+fn own_request_id(headers: &http::HeaderMap) -> Option<String> {
     let text = headers.get(REQUEST_ID_METADATA_KEY)?.to_str().ok()?;
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     (!text.is_empty() && text.len() <= 64 && text.bytes().all(allowed)).then(|| text.to_owned())
-}
-
-fn new_request_id(clock: &dyn Clock) -> String {
-    let mut random = [0; 10];
-    if SystemRandom::new().fill(&mut random).is_err() {
-        tracing::warn!("the operating system gives no randomness; request ids repeat within a millisecond");
-    }
-    LeaseId::new(clock.now(), random).to_string()
 }
 
 /// The trace id of a W3C `traceparent` header.

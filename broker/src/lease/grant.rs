@@ -240,7 +240,7 @@ impl Leases {
         now: Timestamp,
     ) -> Result<Lease, Failure> {
         Ok(Lease {
-            id: self.new_id(now)?,
+            id: self.ids.next(now)?,
             reference,
             principal: caller.id().clone(),
             node: caller.facts.node.clone(),

@@ -22,12 +22,11 @@ use bursar_core::lease::{TtlBound, TtlLimits};
 use bursar_core::tasks::Tasks;
 use bursar_core::{Clock, Lease, LeaseId, Reference, SpiffeId};
 use jiff::Timestamp;
-use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{Notify, broadcast};
 
 use crate::config::LeaseLimits;
-use crate::failure::Failure;
 use crate::identity::Caller;
+use crate::ids::Ids;
 use crate::ledger::Ledger;
 use crate::mounts::Mounts;
 use crate::telemetry::Metrics;
@@ -40,7 +39,7 @@ pub struct Leases {
     mounts: Arc<Mounts>,
     limits: LeaseLimits,
     clock: Arc<dyn Clock>,
-    random: SystemRandom,
+    ids: Ids,
     tasks: Tasks,
     metrics: Metrics,
     ended: broadcast::Sender<Ended>,
@@ -71,7 +70,6 @@ impl Leases {
         metrics: Metrics,
     ) -> Self {
         let (ended, _) = broadcast::channel(WATCH_BACKLOG);
-        let random = SystemRandom::new();
         Self {
             started: clock.now(),
             under_way: UnderWay::new(),
@@ -80,7 +78,7 @@ impl Leases {
             mounts,
             limits,
             clock,
-            random,
+            ids: Ids::default(),
             tasks,
             metrics,
             ended,
@@ -91,12 +89,6 @@ impl Leases {
     /// Hears of leases that are revoked from now on. Holders know by themselves when one expires.
     pub fn watch(&self) -> broadcast::Receiver<Ended> {
         self.ended.subscribe()
-    }
-
-    fn new_id(&self, now: Timestamp) -> Result<LeaseId, Failure> {
-        let mut random = [0; 10];
-        self.random.fill(&mut random).map_err(|_| Failure::Stopping)?;
-        Ok(LeaseId::new(now, random))
     }
 
     /// How long a lease may live from `now`, and what bounds that.
