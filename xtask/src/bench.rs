@@ -6,9 +6,9 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::command;
 use crate::venv::Venv;
 use crate::workspace::Workspace;
+use crate::{apt, command};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -33,12 +33,16 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let directory = tempfile::Builder::new().prefix("data-").tempdir_in(&results)?;
     let results = results.join("results.json");
 
-    let mut bench = Command::new(programs.join("bursar-bench"));
-    bench.arg("measure").args(options.smoke.then_some("--smoke"));
-    match options.groups.as_slice() {
-        [] => bench.args(GROUPS),
-        groups => bench.args(groups),
+    let groups = match options.groups.as_slice() {
+        [] => GROUPS.map(str::to_owned).to_vec(),
+        groups => groups.to_vec(),
     };
+    let counting = groups.iter().any(|group| group == COUNT);
+    if counting && Command::new("valgrind").arg("--version").output().is_err() {
+        apt::install("valgrind", "valgrind")?;
+    }
+    let mut bench = Command::new(programs.join("bursar-bench"));
+    bench.arg("measure").args(options.smoke.then_some("--smoke")).args(groups);
     bench.env("TMPDIR", directory.path()).env("BURSAR_TEST_BAO", bao).env("BURSAR_BENCH_RESULTS", &results);
     bench.env("BURSAR_BENCH_BROKER", programs.join("bursar-broker"));
     bench.env("BURSAR_BENCH_CLI", programs.join("bursar"));
@@ -61,4 +65,6 @@ fn build(workspace: &Workspace, smoke: bool) -> Result<&'static str> {
     Ok("release")
 }
 
-const GROUPS: [&str; 2] = ["read", "run"];
+const GROUPS: [&str; 3] = [COUNT, "read", "run"];
+/// The group that valgrind counts for.
+const COUNT: &str = "count";

@@ -49,6 +49,21 @@ impl Bursar {
     /// # Errors
     /// It refuses, or does not get ready; with what it said.
     pub(crate) fn start(programs: &Programs) -> Result<Self> {
+        Self::launch(Command::new(&programs.broker), programs)
+    }
+
+    /// The same, run by a program that counts or observes.
+    ///
+    /// # Errors
+    /// As [`Bursar::start`].
+    pub(crate) fn start_under(observer: &[&str], programs: &Programs) -> Result<Self> {
+        let (program, arguments) = observer.split_first().context("no program to observe with")?;
+        let mut serve = Command::new(program);
+        serve.args(arguments).arg(&programs.broker);
+        Self::launch(serve, programs)
+    }
+
+    fn launch(mut serve: Command, programs: &Programs) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("bursar-").tempdir()?;
         let (grpc, http) = (free_port()?, free_port()?);
         let config = format!(
@@ -56,15 +71,20 @@ impl Bursar {
              [seal]\nkey = {{ file = 'seal.key' }}\n[backends.local]\nkind = 'local'\n"
         );
         fs::write(directory.path().join(CONFIG), config)?;
-        let command = |verb| {
-            let mut command = Command::new(&programs.broker);
-            command.env_clear().current_dir(directory.path()).args(["--config", CONFIG, verb]);
+        let complete = |command: &mut Command, verb: &str| {
             command
+                .env_clear()
+                .env("PATH", PATH)
+                .current_dir(directory.path())
+                .args(["--config", CONFIG, verb]);
         };
-        let made = command("init").output().context("`bursar-broker init` cannot be run")?;
+        let mut init = Command::new(&programs.broker);
+        complete(&mut init, "init");
+        let made = init.output().context("`bursar-broker init` cannot be run")?;
         let said = String::from_utf8_lossy(&made.stderr);
         ensure!(made.status.success(), "`bursar-broker init` failed: {said}");
-        let mut process = Process::start("broker", command("serve"), directory.path())?;
+        complete(&mut serve, "serve");
+        let mut process = Process::start("broker", serve, directory.path())?;
         process.wait_for(READY, "the broker to be ready", |_| {
             // Before it listens there is no answer at all.
             let answer = http::request(http, "GET", "/readyz", &[], &[]).ok();
@@ -197,6 +217,9 @@ SECOND = { from = "local/bench/0001#password" }
 "#;
 
 const CONFIG: &str = "broker.toml";
-const READY: Duration = Duration::from_secs(30);
+/// For observers to be found by.
+pub(crate) const PATH: &str = "/usr/bin:/bin";
+/// An observed broker is fifty times slower.
+const READY: Duration = Duration::from_secs(120);
 /// Without a common divisor with any usual number of secrets.
 const STRIDE: usize = 37;

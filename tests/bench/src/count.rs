@@ -11,11 +11,11 @@ use anyhow::{Context, Result, ensure};
 use tokio::runtime::Runtime;
 
 use crate::bursar::{Bursar, PATH, Programs, Reader};
-use crate::load::Caller;
+use crate::load::{Caller, Plan};
 use crate::report::Figure;
 
 #[expect(clippy::print_stderr, reason = "whoever waits is told what for")]
-pub(crate) fn measure(runtime: &Runtime, programs: &Programs) -> Result<Vec<Figure>> {
+pub(crate) fn measure(runtime: &Runtime, programs: &Programs, plan: &Plan) -> Result<Vec<Figure>> {
     eprintln!("bench: {GROUP}");
     let counts = tempfile::Builder::new().prefix("count-").tempdir()?;
     let out = counts.path().join(OUT);
@@ -31,13 +31,13 @@ pub(crate) fn measure(runtime: &Runtime, programs: &Programs) -> Result<Vec<Figu
     };
     runtime.block_on(async {
         bursar.fill(SECRETS).await?;
-        reads(WARM_UP).await
+        reads(SECRETS).await
     })?;
     control("--zero", bursar.pid())?;
-    runtime.block_on(reads(READS))?;
+    runtime.block_on(reads(plan.counted))?;
     control("--dump", bursar.pid())?;
     let instructions = counted(&out.with_extension("out.1"))?;
-    let value = instructions as f64 / READS as f64;
+    let value = instructions as f64 / plan.counted as f64;
     Ok(vec![Figure::new(GROUP, format!("{GROUP}.read_instructions"), "instr", value)])
 }
 
@@ -68,5 +68,3 @@ fn counted(profile: &Path) -> Result<u64> {
 pub(crate) const GROUP: &str = "count";
 const OUT: &str = "callgrind.out";
 const SECRETS: usize = 20;
-const WARM_UP: usize = 100;
-const READS: usize = 1000;

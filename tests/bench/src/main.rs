@@ -16,6 +16,7 @@ use crate::bursar::Programs;
 use crate::load::Plan;
 
 mod bursar;
+mod count;
 mod cpu;
 mod echo;
 mod histogram;
@@ -51,6 +52,7 @@ fn measure(runtime: &Runtime, options: &Options) -> Result<()> {
     let mut figures = Vec::new();
     for group in &options.groups {
         let measured = match group {
+            Group::Count => count::measure(runtime, &options.programs, &plan),
             Group::Read => read::measure(runtime, &options.programs, &plan),
             Group::Run => run::measure(runtime, &options.programs, &plan),
         };
@@ -91,6 +93,7 @@ struct Options {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Group {
+    Count,
     Read,
     Run,
 }
@@ -98,6 +101,7 @@ enum Group {
 impl Group {
     fn name(self) -> &'static str {
         match self {
+            Self::Count => count::GROUP,
             Self::Read => read::GROUP,
             Self::Run => run::GROUP,
         }
