@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bursar_core::backend::Backend;
 use bursar_core::tasks::{Stop, Tasks};
 use bursar_core::{BackendName, Clock, SpiffeId};
 use rustls_pki_types::CertificateDer;
@@ -56,7 +57,10 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
     let metrics = Metrics::register(&mut registry);
     let gauges = Gauges::register(&mut registry);
 
-    let stores = config.backends.iter().map(|backend| mount(backend, &config, &seal, &clock, &tasks));
+    let stores = config.backends.iter().map(|backend| {
+        let opened = open(backend, &config, &seal, &clock, &tasks)?;
+        Ok::<_, StartError>(Mount::new(backend.name.clone(), opened, backend.cache, metrics.clone()))
+    });
     let stores = stores.collect::<Result<Vec<_>, _>>()?;
     let mounts = Arc::new(Mounts::new(stores, CACHE_BYTES, metrics.clone()));
     let leases = Arc::new(Leases::new(
@@ -147,13 +151,13 @@ pub fn origin(config: &Config) -> String {
     format!("bursar.dev/{}/{}", config.trust_domain, config.name)
 }
 
-fn mount(
+fn open(
     backend: &crate::config::BackendConfig,
     config: &Config,
     seal: &Seal,
     clock: &Arc<dyn Clock>,
     tasks: &Tasks,
-) -> Result<(BackendName, Mount), StartError> {
+) -> Result<Arc<dyn Backend>, StartError> {
     let opened = backends::open(backend, &config.data_dir, seal, clock)?;
     if let Some(upkeep) = opened.upkeep {
         let stop = tasks.clone();
@@ -164,7 +168,7 @@ fn mount(
             }
         });
     }
-    Ok((backend.name.clone(), Mount { backend: opened.backend, contract: backend.cache }))
+    Ok(opened.backend)
 }
 
 fn server_certificate(config: &Config, authority: &Authority) -> Result<ServerCertificate, StartError> {

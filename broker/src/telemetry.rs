@@ -6,6 +6,7 @@ use std::time::Duration;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
@@ -59,6 +60,8 @@ pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     request_seconds: Family<MethodLabels, Histogram, fn() -> Histogram>,
     backend_calls: Family<BackendLabels, Counter>,
+    backend_refusals: Family<BackendNameLabels, Counter>,
+    circuits: Family<BackendNameLabels, Gauge>,
     cache: Family<CacheLabels, Counter>,
     disclosures: Family<BackendNameLabels, Counter>,
 }
@@ -72,12 +75,24 @@ impl Metrics {
                 Histogram::new(exponential_buckets(0.000_25, 2.0, 16))
             }),
             backend_calls: Family::default(),
+            backend_refusals: Family::default(),
+            circuits: Family::default(),
             cache: Family::default(),
             disclosures: Family::default(),
         };
         registry.register(REQUESTS, "Calls by gRPC method and status code", metrics.requests.clone());
         registry.register(REQUEST_SECONDS, "Time that calls took", metrics.request_seconds.clone());
         registry.register(BACKEND_CALLS, "Calls to stores", metrics.backend_calls.clone());
+        registry.register(
+            BACKEND_REFUSALS,
+            "Calls that were not made because a circuit was open",
+            metrics.backend_refusals.clone(),
+        );
+        registry.register(
+            CIRCUITS,
+            "Circuit breakers: 0 closed, 1 a trial is under way, 2 open",
+            metrics.circuits.clone(),
+        );
         registry.register(CACHE, "Reads by what the cache did", metrics.cache.clone());
         registry.register(DISCLOSURES, "Secrets handed out", metrics.disclosures.clone());
         metrics
@@ -93,6 +108,16 @@ impl Metrics {
     pub fn backend_call(&self, backend: &str, operation: &'static str, outcome: &'static str) {
         let labels = BackendLabels { backend: backend.to_owned(), operation, outcome };
         self.backend_calls.get_or_create(&labels).inc();
+    }
+
+    /// A call to a store that was not made, because its circuit was open.
+    pub fn backend_refusal(&self, backend: &str) {
+        self.backend_refusals.get_or_create(&BackendNameLabels { backend: backend.to_owned() }).inc();
+    }
+
+    /// What shows the state of a store's circuit breaker.
+    pub fn circuit(&self, backend: &str) -> Gauge {
+        self.circuits.get_or_create_owned(&BackendNameLabels { backend: backend.to_owned() })
     }
 
     /// A read that the cache answered, or did not.
@@ -147,6 +172,8 @@ const LOUD_CRATES: [&str; 7] = [
 const REQUESTS: &str = "bursar_requests";
 const REQUEST_SECONDS: &str = "bursar_request_seconds";
 const BACKEND_CALLS: &str = "bursar_backend_calls";
+const BACKEND_REFUSALS: &str = "bursar_backend_refusals";
+const CIRCUITS: &str = "bursar_backend_circuit";
 const CACHE: &str = "bursar_cache_reads";
 const DISCLOSURES: &str = "bursar_disclosures";
 /// Leases by state, collected when somebody asks.

@@ -102,11 +102,10 @@ impl Leases {
         let handle =
             self.ledger.handle(lease.id).await?.ok_or_else(|| refuse("its store gave no name for it"))?;
         let mount = self.mounts.mount(&lease.reference.backend);
-        let leasing = mount
-            .and_then(|mount| mount.leasing(&lease.reference.path))
+        let (mount, leasing) = mount
+            .and_then(|mount| Some((mount, mount.leasing(&lease.reference.path)?)))
             .ok_or_else(|| refuse("its backend is not configured any more"))?;
-        let renewed = leasing.renew(&handle, ttl).await;
-        self.mounts.observe(&lease.reference.backend, Operation::Renew, &renewed);
+        let renewed = mount.call(Operation::Renew, leasing.renew(&handle, ttl)).await;
         renewed.map_err(|error| Failure::of_store(&lease.reference, error))
     }
 }

@@ -146,6 +146,7 @@ impl Leases {
         let Some(leasing) = mount.leasing(&reference.path) else {
             return Err(Failure::BackendUnknown(reference.backend.clone()));
         };
+        let admitted = mount.admit(Operation::Issue).map_err(|error| Failure::of_store(reference, error))?;
         let (ttl, bound) = self.effective(caller, terms.ttl, None, now);
         let intent = Lease {
             state: LeaseState::Intent,
@@ -155,9 +156,7 @@ impl Leases {
         self.ledger
             .commit(Entry { changes: vec![Change::Intent(intent.clone())], records: Vec::new() })
             .await?;
-        let issued = leasing.issue(&reference.path, ttl).await;
-        self.mounts.observe(&reference.backend, Operation::Issue, &issued);
-        match issued {
+        match admitted.make(leasing.issue(&reference.path, ttl)).await {
             Ok(issued) => {
                 let (ttl, bound) = self.effective(caller, terms.ttl, Some(issued.ttl), now);
                 Ok(Obtained::Created { intent: Box::new(intent), issued, ttl, bound })
@@ -267,9 +266,9 @@ impl Leases {
         }
         // The ledger cannot take it: the intent stays and will be found, and the store is asked right away.
         let mount = self.mounts.mount(&intent.reference.backend);
-        if let Some(leasing) = mount.and_then(|mount| mount.leasing(&intent.reference.path)) {
-            let revoked = leasing.revoke(&handle).await;
-            self.mounts.observe(&intent.reference.backend, Operation::Revoke, &revoked);
+        let power = mount.and_then(|mount| Some((mount, mount.leasing(&intent.reference.path)?)));
+        if let Some((mount, leasing)) = power {
+            drop(mount.call(Operation::Revoke, leasing.revoke(&handle)).await);
         }
     }
 

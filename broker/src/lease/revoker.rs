@@ -21,6 +21,7 @@ use futures_util::stream;
 use super::Leases;
 use crate::failure::Failure;
 use crate::ledger::{Change, Entry, LedgerError, Revocable};
+use crate::mounts::Mount;
 
 impl Leases {
     /// Runs until the process stops.
@@ -127,17 +128,16 @@ impl Leases {
     async fn remove_at_store(&self, lease: &Lease, handle: Option<StoreHandle>) -> Result<(), BackendError> {
         let backend = &lease.reference.backend;
         let mount = self.mounts.mount(backend);
-        let Some(leasing) = mount.and_then(|mount| mount.leasing(&lease.reference.path)) else {
+        let power = mount.and_then(|mount| Some((mount, mount.leasing(&lease.reference.path)?)));
+        let Some((mount, leasing)) = power else {
             return Err(BackendError::new(ErrorKind::Misconfigured, backend, Operation::Revoke));
         };
         let handles = match handle {
             Some(handle) => vec![handle],
-            None => self.orphans_of(leasing, lease).await?,
+            None => self.orphans_of(mount, leasing, lease).await?,
         };
         for handle in handles {
-            let removed = leasing.revoke(&handle).await;
-            self.mounts.observe(backend, Operation::Revoke, &removed);
-            removed?;
+            mount.call(Operation::Revoke, leasing.revoke(&handle)).await?;
         }
         Ok(())
     }
@@ -146,6 +146,7 @@ impl Leases {
     /// that no lease holds. Issuances of others in that time are over by now, so what they made is held.
     async fn orphans_of(
         &self,
+        mount: &Mount,
         leasing: &dyn Leasing,
         lease: &Lease,
     ) -> Result<Vec<StoreHandle>, BackendError> {
@@ -154,10 +155,9 @@ impl Leases {
         let from = lease.issued_at.saturating_sub(CLOCK_SKEW);
         let until = lease.issued_at.saturating_add(ISSUANCE);
         let (Ok(from), Ok(until)) = (from, until) else { return Err(fault(ErrorKind::Malformed)) };
-        let found = leasing.find_orphans(&reference.path, from..until).await;
-        self.mounts.observe(&reference.backend, Operation::FindOrphans, &found);
+        let find = leasing.find_orphans(&reference.path, from..until);
         let mut orphans = Vec::new();
-        for handle in found? {
+        for handle in mount.call(Operation::FindOrphans, find).await? {
             let holder = self.ledger.lease_of_handle(reference.backend.clone(), handle.clone()).await;
             if holder.map_err(|_| fault(ErrorKind::Unavailable))?.is_none() {
                 tracing::warn!(lease = %lease.id, "a credential without a lease is taken back");
