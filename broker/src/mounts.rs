@@ -21,7 +21,7 @@ use quick_cache::sync::Cache;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::config::{CacheContract, OnOutage};
+use crate::config::{CacheContract, OnOutage, RevocationLimits};
 use crate::telemetry::Metrics;
 
 use breaker::{Admission, Breaker, Open};
@@ -37,6 +37,7 @@ pub struct Mounts {
 pub struct Mount {
     pub backend: Arc<dyn Backend>,
     pub contract: CacheContract,
+    pub revocation: RevocationLimits,
     name: BackendName,
     breaker: Breaker,
     metrics: Metrics,
@@ -133,10 +134,11 @@ impl Mount {
         name: BackendName,
         backend: Arc<dyn Backend>,
         contract: CacheContract,
+        revocation: RevocationLimits,
         metrics: Metrics,
     ) -> Self {
         let breaker = Breaker::new(metrics.circuit(name.as_str()));
-        Self { backend, contract, name, breaker, metrics }
+        Self { backend, contract, revocation, name, breaker, metrics }
     }
 
     /// Makes a call to the store, unless its circuit is open.
@@ -205,15 +207,17 @@ impl Mount {
 }
 
 impl Admitted<'_> {
-    /// Makes the call.
+    /// Makes the call, which gets [`CALL_LIMIT`].
     ///
     /// # Errors
-    /// That of the call.
+    /// That of the call, or [`ErrorKind::Timeout`].
     pub async fn make<T>(
         self,
         call: impl Future<Output = Result<T, BackendError>>,
     ) -> Result<T, BackendError> {
-        let result = call.await;
+        let result = tokio::time::timeout(CALL_LIMIT, call).await;
+        let timeout = || BackendError::new(ErrorKind::Timeout, &self.mount.name, self.operation);
+        let result = result.unwrap_or_else(|_| Err(timeout()));
         self.admission.ended(&result);
         self.mount.count(self.operation, &result);
         result
@@ -272,6 +276,8 @@ impl quick_cache::Weighter<Key, Arc<Cached>> for ByBytes {
     }
 }
 
+/// No call to a store takes longer. Stores have limits of their own, far below it; this holds where one of them does not.
+pub const CALL_LIMIT: Duration = Duration::from_secs(60);
 /// What an entry costs beside its bytes.
 const OVERHEAD: usize = 256;
 /// For sizing the cache's table.

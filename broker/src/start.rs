@@ -59,7 +59,8 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
 
     let stores = config.backends.iter().map(|backend| {
         let opened = open(backend, &config, &seal, &clock, &tasks)?;
-        Ok::<_, StartError>(Mount::new(backend.name.clone(), opened, backend.cache, metrics.clone()))
+        let (name, cache, revocation) = (backend.name.clone(), backend.cache, backend.revocation);
+        Ok::<_, StartError>(Mount::new(name, opened, cache, revocation, metrics.clone()))
     });
     let stores = stores.collect::<Result<Vec<_>, _>>()?;
     let mounts = Arc::new(Mounts::new(stores, CACHE_BYTES, metrics.clone()));
@@ -99,7 +100,10 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
     );
 
     tasks.run("reaper", Arc::clone(&leases).reap());
+    tasks.run("forgetting", Arc::clone(&leases).forget());
+    tasks.run("foresight", Arc::clone(&leases).foresee());
     tasks.run("revoker", Arc::clone(&leases).revoke_due());
+    tasks.run("bulk revocation", Arc::clone(&leases).mark_ordered());
     tasks.run("health", Arc::clone(&health).watch(tasks.clone()));
     tasks.run("ledger", watch_ledger(ledger.clone(), tasks.clone()));
     tasks.run(

@@ -64,6 +64,7 @@ pub struct Metrics {
     circuits: Family<BackendNameLabels, Gauge>,
     cache: Family<CacheLabels, Counter>,
     disclosures: Family<BackendNameLabels, Counter>,
+    leases_ending: Family<WithinLabels, Gauge>,
 }
 
 impl Metrics {
@@ -79,6 +80,7 @@ impl Metrics {
             circuits: Family::default(),
             cache: Family::default(),
             disclosures: Family::default(),
+            leases_ending: Family::default(),
         };
         registry.register(REQUESTS, "Calls by gRPC method and status code", metrics.requests.clone());
         registry.register(REQUEST_SECONDS, "Time that calls took", metrics.request_seconds.clone());
@@ -95,6 +97,7 @@ impl Metrics {
         );
         registry.register(CACHE, "Reads by what the cache did", metrics.cache.clone());
         registry.register(DISCLOSURES, "Secrets handed out", metrics.disclosures.clone());
+        registry.register(LEASES_ENDING, "Active leases that end soon", metrics.leases_ending.clone());
         metrics
     }
 
@@ -129,6 +132,17 @@ impl Metrics {
     pub fn disclosure(&self, backend: &str) {
         self.disclosures.get_or_create(&BackendNameLabels { backend: backend.to_owned() }).inc();
     }
+
+    /// How many active leases end within a time from now.
+    pub fn leases_ending(&self, within: &'static str, count: u64) {
+        let gauge = self.leases_ending.get_or_create(&WithinLabels { within });
+        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WithinLabels {
+    within: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -176,6 +190,7 @@ const BACKEND_REFUSALS: &str = "bursar_backend_refusals";
 const CIRCUITS: &str = "bursar_backend_circuit";
 const CACHE: &str = "bursar_cache_reads";
 const DISCLOSURES: &str = "bursar_disclosures";
+const LEASES_ENDING: &str = "bursar_leases_ending";
 /// Leases by state, collected when somebody asks.
 pub const LEASES: &str = "bursar_leases";
 /// Figures of the ledger, collected when somebody asks.

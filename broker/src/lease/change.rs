@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use bursar_core::audit::AuditRecord;
-use bursar_core::backend::Operation;
-use bursar_core::lease::{LeaseEvent, TtlBound};
+use bursar_core::backend::{ErrorKind, Operation};
+use bursar_core::lease::{LeaseEvent, TtlBound, spread};
 use bursar_core::{Lease, LeaseId, LeaseState};
 
+use super::revoker::Unremoved;
 use super::{Leases, until};
 use crate::call::Draft;
 use crate::failure::Failure;
 use crate::identity::Caller;
-use crate::ledger::{Change, Entry, RevokeSelector};
+use crate::ledger::{Change, Entry, LedgerError};
 
 impl Leases {
     /// The lease, whoever owns it.
@@ -44,12 +44,12 @@ impl Leases {
         }
         let (mut ttl, mut bound) = self.effective(caller, asked, None, now);
         if let Some(end) = lease.max_expires_at.map(|end| until(now, end)).filter(|end| *end < ttl) {
-            (ttl, bound) = (end, TtlBound::Policy);
+            (ttl, bound) = (spread(end, TtlBound::Policy), TtlBound::Policy);
         }
         if lease.dynamic {
             let granted = self.renew_at_store(&lease, ttl).await?;
             if granted < ttl {
-                (ttl, bound) = (granted, TtlBound::Backend);
+                (ttl, bound) = (spread(granted, TtlBound::Backend), TtlBound::Backend);
             }
         }
         (lease.renewed_at, lease.expires_at, lease.ttl_bound) = (now, now.saturating_add(ttl)?, bound);
@@ -86,15 +86,45 @@ impl Leases {
         self.find(id).await
     }
 
-    /// Marks every lease that `selector` means; the revoker does the rest. Answers how many.
+    /// Takes a lease back even where its store does not. The store is asked once more, for a few seconds; when it does
+    /// not take the credential back, the lease is gone here all the same, and the record says how the store failed.
     ///
     /// # Errors
-    /// That of the ledger.
-    pub async fn revoke_many(&self, selector: RevokeSelector, record: AuditRecord) -> Result<u64, Failure> {
-        let change = Change::RevokeMany { selector, at: self.clock.now() };
-        let committed = self.ledger.commit(Entry { changes: vec![change], records: vec![record] }).await?;
-        self.announce_many();
-        Ok(committed.revoked())
+    /// That of the ledger. A lease that is gone already is no error.
+    pub async fn give_up(&self, lease: Lease, draft: Draft) -> Result<Lease, Failure> {
+        let id = lease.id;
+        let left_behind = match lease.dynamic && lease.state != LeaseState::Gone {
+            true => self.remove_once(&lease).await?,
+            false => None,
+        };
+        let mut record = draft.lease(id).ok();
+        record.error_kind = left_behind.map(str::to_owned);
+        let error = record.error_kind.clone();
+        let (event, at) = (LeaseEvent::Abandoned, self.clock.now());
+        let change = Change::Apply { id, event, at, error, next_attempt_at: None };
+        let entry = Entry { changes: vec![change], records: vec![record.clone()] };
+        match self.ledger.commit(entry).await {
+            // It is gone already: what was asked for is so.
+            Err(LedgerError::IllegalTransition { state: LeaseState::Gone, .. }) => {
+                self.ledger.commit(Entry { changes: Vec::new(), records: vec![record] }).await?;
+            }
+            other => drop(other?),
+        }
+        self.announce(&lease);
+        self.find(id).await
+    }
+
+    /// Asks a store to take a lease's credential back; answers how it failed to.
+    async fn remove_once(&self, lease: &Lease) -> Result<Option<&'static str>, Failure> {
+        let handle = self.ledger.handle(lease.id).await?;
+        let removed = tokio::time::timeout(LAST_TRY, self.remove_at_store(lease, handle)).await;
+        Ok(match removed {
+            Ok(Ok(())) => None,
+            Ok(Err(Unremoved::Failed(error))) => Some(error.kind.as_str()),
+            // Its circuit is open, or the issuance may be under way.
+            Ok(Err(Unremoved::NotAsked)) => Some(ErrorKind::Unavailable.as_str()),
+            Err(_) => Some(ErrorKind::Timeout.as_str()),
+        })
     }
 
     async fn renew_at_store(&self, lease: &Lease, ttl: Duration) -> Result<Duration, Failure> {
@@ -112,3 +142,5 @@ impl Leases {
 
 /// While the caller's own request asks the store, the revoker leaves the lease alone.
 const INLINE_ATTEMPT: Duration = Duration::from_secs(30);
+/// How long a store has before its lease is given up: well within the deadline of a request.
+const LAST_TRY: Duration = Duration::from_secs(3);

@@ -261,7 +261,7 @@ impl Leases {
         };
         let entry = Entry { changes: vec![activate, revoke], records: Vec::new() };
         if self.ledger.commit(entry).await.is_ok() {
-            self.due.notify_one();
+            self.hurry();
             return;
         }
         // The ledger cannot take it: the intent stays and will be found, and the store is asked right away.

@@ -168,3 +168,36 @@ async fn closed_with(records: usize) -> Fixture {
     within(fixture.ledger.clone().close()).await;
     fixture
 }
+
+#[tokio::test]
+async fn a_ledger_of_the_first_schema_is_brought_up_to_date() {
+    let fixture = Fixture::new();
+    let live = fixture.grant(fixture.lease("vault/a")).await;
+    let gone = fixture.grant(fixture.lease("vault/b")).await;
+    fixture.apply(gone, bursar_core::lease::LeaseEvent::Revoke).await.expect("revocation");
+    let later = fixture.after(7200);
+    within(fixture.ledger.close()).await;
+    let connection = raw(&database(&fixture.folder));
+    connection.execute_batch(BACK_TO_THE_FIRST).expect("older schema");
+    drop(connection);
+
+    let ledger = open(&database(&fixture.folder), &fixture.clock).expect("ledger");
+    ledger.start_signing(signer(&fixture.key)).expect("signing");
+    assert!(within(ledger.lease(live)).await.expect("answer").is_some());
+    let forget = super::super::Change::Forget { before: later, limit: 10 };
+    let entry = super::super::Entry { changes: vec![forget], records: Vec::new() };
+    assert_eq!(within(ledger.commit(entry)).await.expect("forgotten").count(), 1);
+}
+
+/// Takes away what the second version of the schema added.
+const BACK_TO_THE_FIRST: &str = "
+DROP TABLE revocations;
+DROP INDEX lease_ordered;
+DROP INDEX lease_stuck;
+DROP INDEX lease_to_revoke;
+DROP INDEX lease_gone;
+ALTER TABLE leases DROP COLUMN revocation;
+ALTER TABLE leases DROP COLUMN gone_at;
+CREATE INDEX lease_to_revoke ON leases (next_attempt_at) WHERE next_attempt_at IS NOT NULL;
+PRAGMA user_version = 1;
+";

@@ -11,11 +11,13 @@ mod codes;
 mod condition;
 mod failure;
 pub(in crate::ledger) mod files;
+mod forget;
 mod grant;
 pub(in crate::ledger) mod holders;
 pub(in crate::ledger) mod lease_list;
 pub(in crate::ledger) mod leases;
 pub(in crate::ledger) mod objects;
+pub(in crate::ledger) mod revocations;
 mod revoke;
 mod rows;
 mod schema;
@@ -42,7 +44,7 @@ pub(in crate::ledger) fn writer(path: &Path) -> Result<Connection, OpenError> {
         connection.pragma_update(None, "synchronous", "full")?;
         connection.pragma_update(None, "wal_autocheckpoint", 0)?;
         connection.pragma_update(None, "journal_size_limit", WAL_KEPT_BYTES)?;
-        if is_there { Ok(()) } else { schema::create(&connection) }
+        if is_there { schema::upgrade(&connection) } else { schema::create(&connection) }
     };
     settle().map_err(failed)?;
     Ok(connection)

@@ -10,7 +10,8 @@
 //!   end in one minute share a page, and of those that are due only the running minute's are looked through;
 //! - `lease_held` repeats in order of id what leases are listed and revoked by, and is walked for it: a million leases in
 //!   about half a second;
-//! - the others are empty but for dynamic leases. What is gone is in no index but that of ids.
+//! - `lease_gone` grows at its end, as leases go; it finds those that are to be forgotten;
+//! - the others are empty but for dynamic leases.
 //!
 //! How to read the columns:
 //!
@@ -18,6 +19,8 @@
 //! - `audit.line` is the leaf of the transparency log, byte for byte; `audit.at` never decreases along `seq`.
 //! - `tiles` has the stored inner nodes of the Merkle tree, `head` the signed checkpoint over all of `audit` and the
 //!   tree's right edge. They change in the transaction of the records, so a log that lost its tail contradicts its head.
+//! - `revocations` has the bulk revocations: `record` is the audit record that each of its leases gets, `newest` the id of
+//!   the newest lease when it was ordered, `place` how far the walk to its leases got.
 //! - `lease_counts` and `holders` are sums over `leases`, kept in the transaction of each change.
 
 use std::path::Path;
@@ -48,17 +51,35 @@ pub(super) fn is_there(connection: &Connection, path: &Path) -> Result<bool, Ope
 pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
     let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
     transaction.execute_batch(TABLES)?;
+    UPGRADES.iter().try_for_each(|upgrade| transaction.execute_batch(upgrade))?;
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", VERSION)?;
     transaction.commit()
 }
 
+/// Brings the tables of an older broker up to this one's. All of it happens, or nothing.
+pub(super) fn upgrade(connection: &Connection) -> rusqlite::Result<()> {
+    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if found == VERSION {
+        return Ok(());
+    }
+    let known = usize::try_from(found.saturating_sub(1)).unwrap_or_default();
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    UPGRADES.iter().skip(known).try_for_each(|upgrade| transaction.execute_batch(upgrade))?;
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    transaction.commit()
+}
+
 /// The schema that this broker writes.
-const VERSION: i64 = 1;
+const VERSION: i64 = 1 + UPGRADES.len() as i64;
+
+/// What each version of the schema adds to the one before, from the second on.
+const UPGRADES: [&str; 1] = [REVOCATIONS];
 
 /// `BRSR`: tells a ledger from any other database.
 const APPLICATION_ID: i64 = 0x4252_5352;
 
+/// The first version.
 const TABLES: &str = "
 CREATE TABLE leases (
     id              BLOB    NOT NULL PRIMARY KEY,
@@ -142,4 +163,31 @@ CREATE TABLE heartbeat (
     at     INTEGER NOT NULL,
     weight BLOB    NOT NULL
 ) STRICT;
+";
+
+/// The second version: bulk revocations that are carried out in steps, queues for each backend, and when a lease went.
+const REVOCATIONS: &str = "
+ALTER TABLE leases ADD COLUMN gone_at INTEGER;
+ALTER TABLE leases ADD COLUMN revocation INTEGER;
+UPDATE leases SET gone_at = max(renewed_at, expires_at) WHERE state = 6;
+CREATE INDEX lease_gone ON leases (gone_at) WHERE gone_at IS NOT NULL;
+DROP INDEX lease_to_revoke;
+CREATE INDEX lease_to_revoke ON leases (backend, next_attempt_at) WHERE next_attempt_at IS NOT NULL;
+CREATE INDEX lease_stuck ON leases (backend, next_attempt_at) WHERE state = 5;
+CREATE INDEX lease_ordered ON leases (revocation, state) WHERE revocation IS NOT NULL AND next_attempt_at IS NOT NULL;
+
+CREATE TABLE revocations (
+    id         INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    ordered_at INTEGER NOT NULL,
+    selector   INTEGER NOT NULL,
+    backend    TEXT,
+    name       TEXT,
+    record     BLOB    NOT NULL,
+    newest     BLOB    NOT NULL,
+    place      BLOB    NOT NULL,
+    marked     INTEGER NOT NULL DEFAULT 0,
+    dynamic    INTEGER NOT NULL DEFAULT 0,
+    marked_at  INTEGER
+) STRICT;
+CREATE INDEX revocation_open ON revocations (id) WHERE marked_at IS NULL;
 ";
