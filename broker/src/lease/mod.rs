@@ -143,3 +143,6 @@ fn until(now: Timestamp, then: Timestamp) -> Duration {
 
 /// A watcher that is further behind is told to start anew.
 const WATCH_BACKLOG: usize = 4096;
+
+#[cfg(test)]
+mod tests;

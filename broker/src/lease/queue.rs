@@ -104,7 +104,8 @@ impl Leases {
             loop {
                 let now = self.clock.now();
                 let due = self.ledger.to_revoke(&name, now, now.saturating_sub(SETTLED)?, BATCH).await?;
-                let attempts = due.iter().map(|stray| self.attempt_with(&stray.lease, None, 1));
+                let attempts =
+                    due.iter().map(|stray| self.attempt_with(&stray.lease, stray.handle.clone(), 1));
                 join_all(attempts).await.into_iter().collect::<Result<(), _>>()?;
                 if due.len() < BATCH {
                     break;
