@@ -71,7 +71,12 @@ impl Leases {
         if !matches!(lease.state, LeaseState::Intent | LeaseState::Active) {
             // It is over, or about to be: what was asked for is so.
             self.ledger.commit(Entry { changes: Vec::new(), records: vec![draft.lease(id).ok()] }).await?;
-            return Ok(lease);
+            if lease.state != LeaseState::Stuck {
+                return Ok(lease);
+            }
+            // Whoever asks for a stuck one may have mended what kept it.
+            self.attempt(&lease).await;
+            return self.find(id).await;
         }
         // A static secret leaves nothing at its store: its lease is gone with this commit.
         let event = if lease.dynamic { LeaseEvent::Revoke } else { LeaseEvent::Removed };

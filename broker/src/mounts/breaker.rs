@@ -7,7 +7,8 @@
 //! finds it well lets the trial come at once: a store that was unsealed is used within seconds.
 //!
 //! Only what says nothing about the request counts as a failure: unavailable, sealed, throttled, silent. A store that
-//! refuses or does not find something has answered.
+//! refuses or does not find something has answered. So has one that failed within (HTTP status 500): that may be about
+//! this one request, such as a role that the database will not drop, and must not keep everybody from the store.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -200,6 +201,7 @@ impl Drop for Admission<'_> {
 
 fn is_failure(error: &BackendError) -> bool {
     match error.kind {
+        ErrorKind::Unavailable if error.code == Some(FAILED_WITHIN) => false,
         ErrorKind::Unavailable | ErrorKind::Sealed | ErrorKind::Throttled | ErrorKind::Timeout => true,
         ErrorKind::NotFound
         | ErrorKind::Conflict
@@ -213,6 +215,9 @@ fn is_failure(error: &BackendError) -> bool {
 const FAILURES: u32 = 5;
 /// However long a store asks to be left alone: it may be one path's quota that it speaks of.
 const LONGEST_ASKED: Duration = Duration::from_secs(300);
+
+/// Internal Server Error, RFC 9110, section 15.6.1.
+const FAILED_WITHIN: u16 = 500;
 
 const CLOSED: i64 = 0;
 const TRIAL: i64 = 1;

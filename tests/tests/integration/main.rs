@@ -7,4 +7,5 @@ mod denials;
 mod harness;
 mod house;
 mod main_job;
+mod revocation;
 mod vault_backend;

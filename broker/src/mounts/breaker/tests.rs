@@ -48,6 +48,10 @@ async fn a_store_that_refuses_has_answered() {
             call(&breaker, &error(kind)).expect("closed");
         }
     }
+    let failed_within = error(ErrorKind::Unavailable).map_err(|error| error.with_code(500));
+    for _ in 0..FAILURES * 2 {
+        call(&breaker, &failed_within).expect("closed");
+    }
 }
 
 #[tokio::test(start_paused = true)]
