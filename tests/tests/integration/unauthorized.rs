@@ -321,6 +321,7 @@ fn rows(things: &Things) -> Vec<Row> {
         Row::new("Leases/Get", "list-leases", kept.clone(), v1::LeasesGetRequest { lease_id: kept.clone() })
             .hidden(),
         Row::new("Leases/List", "list-leases", "leases", v1::LeasesListRequest::default()),
+        Row::new("Leases/Revocations", "list-leases", "revocations", v1::LeasesRevocationsRequest::default()),
         Row::new("Leases/Top", "list-leases", "top", v1::LeasesTopRequest::default()),
         Row::new("Leases/Renew", "renew", kept.clone(), v1::LeasesRenewRequest { lease_id: kept, ttl: None })
             .hidden(),

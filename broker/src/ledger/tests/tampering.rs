@@ -107,7 +107,7 @@ async fn leases_that_contradict_the_log_are_found() {
         (
             "INSERT INTO leases SELECT zeroblob(16), state, dynamic, NULL, issued_at, renewed_at, expires_at, \
              max_expires_at, next_attempt_at, renewable, ttl_bound, attempts, backend, path, version, principal, node, \
-             instance, environment, reason, last_error, NULL FROM leases WHERE state = 1 LIMIT 1",
+             instance, environment, reason, last_error, NULL, NULL, NULL FROM leases WHERE state = 1 LIMIT 1",
             "no record says that it was granted",
         ),
     ];
