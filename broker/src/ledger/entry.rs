@@ -22,7 +22,7 @@ pub struct Entry {
 /// One change of state. Times are kept to the microsecond.
 pub enum Change {
     /// A static secret was read. A live lease of the same principal, instance, secret, version and environment is
-    /// extended once a tenth of its life is over, never shortened; else `lease` is written, as active whatever its state
+    /// extended once about a tenth of its life is over, never shortened; else `lease` is written, as active whatever its state
     /// says.
     Grant(Lease),
     /// A store is about to be asked for a credential. Written as an intent whatever its state says.
