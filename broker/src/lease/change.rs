@@ -44,18 +44,21 @@ impl Leases {
         if !lease.renewable {
             return refuse("its store does not renew it");
         }
-        let (mut ttl, mut bound) = self.effective(caller, asked, None, now);
+        let (mut ttl, mut bound) = self.longest(caller, asked, None, now);
         if let Some(end) = lease.max_expires_at.map(|end| until(now, end)).filter(|end| *end < ttl) {
-            (ttl, bound) = (spread(end, TtlBound::Policy), TtlBound::Policy);
+            (ttl, bound) = (end, TtlBound::Policy);
         }
         if lease.dynamic {
             kill::at(Point::RenewBegun);
             let granted = self.renew_at_store(&lease, ttl).await?;
             kill::at(Point::StoreRenewed);
             if granted < ttl {
-                (ttl, bound) = (spread(granted, TtlBound::Backend), TtlBound::Backend);
+                (ttl, bound) = (granted, TtlBound::Backend);
             }
         }
+        // Spread, and never so that a renewal takes time away.
+        let left = until(now, lease.expires_at).min(ttl);
+        let ttl = spread(ttl, bound).max(left);
         // What is answered is what the ledger keeps.
         let end = Timestamp::from_microsecond(now.saturating_add(ttl)?.as_microsecond())?;
         (lease.renewed_at, lease.expires_at, lease.ttl_bound) = (now, end, bound);

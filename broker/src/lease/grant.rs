@@ -152,7 +152,7 @@ impl Leases {
             return Err(Failure::BackendUnknown(reference.backend.clone()));
         };
         let admitted = mount.admit(Operation::Issue).map_err(|error| Failure::of_store(reference, error))?;
-        let (ttl, bound) = self.effective(caller, terms.ttl, None, now);
+        let (ttl, bound) = self.longest(caller, terms.ttl, None, now);
         let intent = Lease {
             state: LeaseState::Intent,
             dynamic: true,

@@ -99,9 +99,21 @@ impl Leases {
         self.ended.subscribe()
     }
 
-    /// How long a lease may live from `now`, and what bounds that. Ends that nobody asked for are spread, so that a mass
+    /// How long a lease is to live from `now`, and what bounds that. Ends that nobody asked for are spread, so that a mass
     /// start does not become a mass expiry.
     fn effective(
+        &self,
+        caller: &Caller,
+        asked: Option<Duration>,
+        backend: Option<Duration>,
+        now: Timestamp,
+    ) -> (Duration, TtlBound) {
+        let (ttl, bound) = self.longest(caller, asked, backend, now);
+        (spread(ttl, bound), bound)
+    }
+
+    /// How long it may live, which is what a store is asked for: an end is spread once.
+    fn longest(
         &self,
         caller: &Caller,
         asked: Option<Duration>,
@@ -118,8 +130,7 @@ impl Leases {
             backend,
             credential: Some(until(now, caller.credential_expires)),
         };
-        let (ttl, bound) = limits.effective();
-        (spread(ttl, bound), bound)
+        limits.effective()
     }
 
     fn announce(&self, lease: &Lease) {

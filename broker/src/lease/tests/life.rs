@@ -102,6 +102,7 @@ impl World {
             Some(Ok(renewed)) if renewed.expires_at != after.expires_at => {
                 Err("a renewal that was answered is not in the ledger".to_owned())
             }
+            Some(Ok(renewed)) if renewed.expires_at < end => Err("a renewal took time away".to_owned()),
             Some(Err(_)) if (after.state, after.expires_at) != (before, end) => {
                 Err("a renewal that failed changed the lease".to_owned())
             }
