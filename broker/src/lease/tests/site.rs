@@ -180,6 +180,8 @@ impl Site {
                 return lease;
             }
             tokio::time::sleep(round).await;
+            // Paused time does not wait for the ledger's thread, and the queues do.
+            self.ledger.probe().await.expect("ledger");
         }
         panic!("{id} is {} and was to be {}", self.get(id).await.state.as_str(), state.as_str());
     }
