@@ -132,6 +132,24 @@ impl Broker {
         self.settle(draft.clone(), self.leases.revoke(lease, draft)).await
     }
 
+    /// Takes a lease back even where its store does not. Whoever holds the lease has no part in this right.
+    ///
+    /// # Errors
+    /// [`Failure::LeaseNotFound`] for a caller without the right, as for a lease that is not there.
+    pub async fn force_revoke(&self, call: &Call, id: LeaseId, reason: &str) -> Result<Lease, Failure> {
+        let shown = id.to_string();
+        let permitted = self.permit(call, Action::ForceRevoke, Resource::System, &shown, reason).await;
+        let draft = match permitted {
+            Err(Failure::Denied) => return Err(Failure::LeaseNotFound(id)),
+            permitted => permitted?,
+        };
+        let work = async {
+            let lease = self.leases.find(id).await?;
+            self.leases.give_up(lease, draft.clone()).await
+        };
+        self.settle(draft.clone(), work).await
+    }
+
     /// Whether `call` may do `action` to `resource`. A denial is durable before the caller hears of it.
     ///
     /// # Errors

@@ -116,6 +116,13 @@ impl Draft {
         self.ended(Outcome::Ok, None)
     }
 
+    /// The record of each lease that is taken back because of this call; of all of them, which `leases` says in words.
+    pub fn as_revocation(mut self, leases: &str) -> AuditRecord {
+        self.record.action = Action::Revoke;
+        self.record.resource = leases.to_owned();
+        self.ok()
+    }
+
     /// The record of a failure.
     pub fn failed(self, failure: &Failure) -> AuditRecord {
         self.ended(failure.outcome(), Some(failure.kind()))

@@ -10,7 +10,9 @@ use quick_cache::sync::Cache;
 use crate::call::Draft;
 use crate::environment::{Definition, EnvironmentName, Flat, document, flatten};
 use crate::failure::Failure;
-use crate::ledger::{Change, Entry, Ledger, LedgerError, Object, ObjectKind, Page, Paged, RevokeSelector};
+use crate::ledger::{
+    Change, Entry, Ledger, LedgerError, Object, ObjectKind, Page, Paged, RevocationId, RevokeSelector,
+};
 
 /// Keeps definitions in the ledger and the flattened form of those in use in memory.
 #[derive(Debug)]
@@ -189,7 +191,7 @@ impl Catalog {
         Ok(changed)
     }
 
-    /// Removes a definition and marks every lease under it. Answers how many those were.
+    /// Removes a definition and has every lease under it taken back. Answers the bulk revocation that does that.
     ///
     /// # Errors
     /// [`Failure::EnvironmentNotFound`], or a revision other than `expected`.
@@ -199,18 +201,20 @@ impl Catalog {
         expected: Option<u64>,
         at: Timestamp,
         draft: Draft,
-    ) -> Result<u64, Failure> {
+    ) -> Result<Option<RevocationId>, Failure> {
         self.kept(name, None).await?;
         if let Some(child) = self.child_of(name).await? {
             let message = format!("is extended by `{child}`; change that first");
             return Err(Failure::Invalid { field: "name", message });
         }
         let remove = Change::RemoveObject { kind: ObjectKind::Environment, name: name.to_owned(), expected };
-        let revoke = Change::RevokeMany { selector: RevokeSelector::Environment(name.to_owned()), at };
+        let record = Box::new(draft.clone().as_revocation(&format!("leases of environment {name}")));
+        let selector = RevokeSelector::Environment(name.to_owned());
+        let revoke = Change::OrderRevocation { selector, record, at };
         let entry = Entry { changes: vec![remove, revoke], records: vec![draft.ok()] };
         let committed = self.ledger.commit(entry).await?;
         self.flat.clear();
-        Ok(committed.revoked())
+        Ok(committed.revocation())
     }
 
     /// An environment that extends `name`, if there is one.

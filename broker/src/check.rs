@@ -82,8 +82,7 @@ impl Broker {
         if mount.leasing(&reference.path).is_some() {
             return Ok(());
         }
-        let versions = mount.backend.versions(&reference.path).await;
-        self.mounts.observe(&reference.backend, Operation::Versions, &versions);
+        let versions = mount.call(Operation::Versions, mount.backend.versions(&reference.path)).await;
         let versions = versions.map_err(|error| Failure::of_store(reference, error))?;
         let wanted = versions.iter().find(|info| match &reference.version {
             Some(version) => info.version == *version,

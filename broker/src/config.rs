@@ -65,6 +65,8 @@ pub struct LeaseLimits {
     pub max_life: Duration,
     /// A store may go on for this long with a request whose client is gone.
     pub settle_after: Duration,
+    /// For so long a lease that is gone is still listed.
+    pub keep_gone: Duration,
 }
 
 /// Bounds on what one caller can make the broker do.
@@ -93,6 +95,7 @@ pub struct Log {
 pub struct BackendConfig {
     pub name: BackendName,
     pub cache: CacheContract,
+    pub revocation: RevocationLimits,
     pub kind: BackendKind,
 }
 
@@ -103,6 +106,17 @@ pub struct CacheContract {
     pub max_stale: Duration,
     /// What happens when the store cannot be asked after that.
     pub on_outage: OnOutage,
+}
+
+/// How fast a store is asked to take credentials back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RevocationLimits {
+    /// Calls at a time.
+    pub concurrency: usize,
+    /// Calls a second.
+    pub per_second: NonZeroU32,
+    /// After so many that failed, a lease is stuck.
+    pub attempts: u32,
 }
 
 /// What a read gets while the store is out of reach.
@@ -258,6 +272,7 @@ fn lease_limits(leases: &mut Section<'_>) -> LeaseLimits {
         max_ttl: leases.duration("max_ttl").unwrap_or(Duration::from_secs(24 * 3600)),
         max_life: leases.duration("max_life").unwrap_or(Duration::from_secs(30 * 24 * 3600)),
         settle_after: leases.duration("settle_after").unwrap_or(Duration::from_secs(90)),
+        keep_gone: leases.duration("keep_gone").unwrap_or(Duration::from_secs(7 * 24 * 3600)),
     };
     if limits.default_ttl.is_zero() {
         leases.fault::<()>("default_ttl", "must be longer than nothing".to_owned());
@@ -283,6 +298,7 @@ fn backend(name: &str, section: &mut Section<'_>) -> Option<BackendConfig> {
         max_stale: section.duration("max_stale").unwrap_or(Duration::from_secs(30)),
         on_outage: section.parsed("on_outage", on_outage).unwrap_or(OnOutage::Fail),
     };
+    let revocation = section.section("revocation", revocation);
     let kind = section.text("kind");
     let kind = section.required("kind", kind);
     let kind = match kind.as_deref().unwrap_or_default() {
@@ -297,7 +313,17 @@ fn backend(name: &str, section: &mut Section<'_>) -> Option<BackendConfig> {
         other => section
             .fault("kind", format!("there is no kind of backend `{other}`; there are `local` and `vault`")),
     };
-    Some(BackendConfig { name: name?, cache, kind: kind? })
+    Some(BackendConfig { name: name?, cache, revocation, kind: kind? })
+}
+
+fn revocation(revocation: &mut Section<'_>) -> RevocationLimits {
+    let mut number = |key, range| revocation.number(key, range).and_then(|number| u32::try_from(number).ok());
+    let (concurrency, per_second) = (number("concurrency", 1..=256), number("per_second", 1..=10_000));
+    RevocationLimits {
+        concurrency: size(concurrency.map(u64::from), 8),
+        per_second: per_second.and_then(NonZeroU32::new).unwrap_or(DEFAULT_PER_SECOND),
+        attempts: number("attempts", 1..=1000).unwrap_or(12),
+    }
 }
 
 fn vault(section: &mut Section<'_>) -> Option<VaultSettings> {
@@ -402,6 +428,8 @@ fn plural(faults: &[Fault]) -> &'static str {
 fn list(faults: &[Fault]) -> String {
     faults.iter().map(|fault| format!("\n  {fault}")).collect()
 }
+
+const DEFAULT_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(99);
 
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bursar_core::BackendName;
-use bursar_core::backend::Operation;
 use bursar_core::tasks::Tasks;
 use futures_util::future::join_all;
 use tokio::sync::watch;
@@ -120,12 +119,7 @@ impl Health {
     async fn check(&self) -> Findings {
         let ledger = self.ledger.probe().await.err().map(|error| error.to_string());
         let checks = self.mounts.iter().map(|(name, mount)| async move {
-            let health = tokio::time::timeout(BACKEND_LIMIT, mount.backend.health()).await;
-            let health = health.unwrap_or_else(|_| {
-                let kind = bursar_core::backend::ErrorKind::Timeout;
-                Err(bursar_core::backend::BackendError::new(kind, name, Operation::Health))
-            });
-            self.mounts.observe(name, Operation::Health, &health);
+            let health = mount.examine(BACKEND_LIMIT).await;
             (name.clone(), health.err().map(|error| error.to_string()))
         });
         Findings { ledger, backends: join_all(checks).await, checked: true }

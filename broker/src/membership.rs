@@ -25,7 +25,9 @@ use crate::failure::Failure;
 use crate::identity::authority::IssuedCertificate;
 use crate::identity::nodes::{Evictions, JoinToken, Node, TokenFault, node_id};
 use crate::identity::{Authority, Caller};
-use crate::ledger::{Change, Entry, Ledger, LedgerError, Object, ObjectKind, Page, Paged, RevokeSelector};
+use crate::ledger::{
+    Change, Entry, Ledger, LedgerError, Object, ObjectKind, Page, Paged, RevocationId, RevokeSelector,
+};
 use crate::server::Handshake;
 
 /// Decides whose certificates count.
@@ -265,11 +267,18 @@ impl Membership {
         Ok(NodeCertificate { node: id.clone(), certificate })
     }
 
-    /// Ends a node: its certificate counts no more, and every lease that it asked for is taken back. Answers how many.
+    /// Ends a node: its certificate counts no more, and every lease that it asked for is to be taken back. Answers the
+    /// bulk revocation that does that.
     ///
     /// # Errors
     /// [`Failure::NodeUnknown`].
-    pub async fn evict(&self, name: &str, reason: &str, by: &Caller, draft: Draft) -> Result<u64, Failure> {
+    pub async fn evict(
+        &self,
+        name: &str,
+        reason: &str,
+        by: &Caller,
+        draft: Draft,
+    ) -> Result<Option<RevocationId>, Failure> {
         let object = self.ledger.object(ObjectKind::Node, name).await?;
         let object = object.ok_or_else(|| Failure::NodeUnknown(shown(name)))?;
         let now = self.clock.now();
@@ -277,12 +286,13 @@ impl Membership {
         evicted.evicted_at = Some(now);
         evicted.evict_reason = (!reason.is_empty()).then(|| reason.to_owned());
         let put = put_node(name, &evicted, Some(object.revision), by.id().clone(), now);
-        let selector = RevokeSelector::Node(self.node_id(name)?);
-        let revoke = Change::RevokeMany { selector, at: now };
+        let id = self.node_id(name)?;
+        let record = Box::new(draft.clone().as_revocation(&format!("leases of node {id}")));
+        let revoke = Change::OrderRevocation { selector: RevokeSelector::Node(id), record, at: now };
         let entry = Entry { changes: vec![put, revoke], records: vec![draft.ok()] };
         let committed = self.ledger.commit(entry).await?;
         self.evictions.insert(name.to_owned(), now, now);
-        Ok(committed.revoked())
+        Ok(committed.revocation())
     }
 
     /// The nodes by name.

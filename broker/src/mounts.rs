@@ -1,9 +1,13 @@
 //! The configured stores under their names, and the one cache in front of them.
 //!
+//! Every call to a store goes through [`Mount::call`], which counts it and asks the store's circuit breaker first: a store
+//! that does not answer fails its callers at once instead of holding them.
+//!
 //! A static secret is read from its store at most once per `max_stale`, however many callers ask: concurrent readers of
-//! one secret wait for one call (single-flight) and share its failure, and nodes never poll a store. The cache is bounded in bytes and drops
-//! the least useful entries first. Leased credentials never enter it: each belongs to one lease.
+//! one secret wait for one call (single-flight) and share its failure, and nodes never poll a store. The cache is bounded
+//! in bytes and drops the least useful entries first. Leased credentials never enter it: each belongs to one lease.
 
+mod breaker;
 mod failures;
 #[cfg(test)]
 mod tests;
@@ -12,15 +16,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bursar_core::backend::{Backend, BackendError, Leasing, Operation};
+use bursar_core::backend::{Backend, BackendError, ErrorKind, Leasing, Operation};
 use bursar_core::retry::Transient;
 use bursar_core::secret::SecretData;
 use bursar_core::{BackendName, Reference, SecretPath, Version};
 use quick_cache::sync::Cache;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::config::{CacheContract, OnOutage};
+use crate::config::{CacheContract, OnOutage, RevocationLimits};
 use crate::telemetry::Metrics;
+use breaker::{Admission, Breaker, Open};
 use failures::Failures;
 
 /// All stores.
@@ -35,6 +41,18 @@ pub struct Mounts {
 pub struct Mount {
     pub backend: Arc<dyn Backend>,
     pub contract: CacheContract,
+    pub revocation: RevocationLimits,
+    name: BackendName,
+    breaker: Breaker,
+    metrics: Metrics,
+}
+
+/// Leave to make one call to a store.
+#[derive(Debug)]
+pub struct Admitted<'mount> {
+    mount: &'mount Mount,
+    operation: Operation,
+    admission: Admission<'mount>,
 }
 
 /// A static secret as it was read.
@@ -46,14 +64,10 @@ pub struct Cached {
 
 impl Mounts {
     /// Mounts `stores`; the cache holds at most `cache_bytes` of values.
-    pub fn new(
-        stores: impl IntoIterator<Item = (BackendName, Mount)>,
-        cache_bytes: u64,
-        metrics: Metrics,
-    ) -> Self {
+    pub fn new(stores: impl IntoIterator<Item = Mount>, cache_bytes: u64, metrics: Metrics) -> Self {
         let expected = usize::try_from(cache_bytes / EXPECTED_ENTRY).unwrap_or(usize::MAX);
         Self {
-            mounts: stores.into_iter().collect(),
+            mounts: stores.into_iter().map(|mount| (mount.name.clone(), mount)).collect(),
             cache: Cache::with_weighter(expected, cache_bytes, ByBytes),
             failures: Failures::new(),
             metrics,
@@ -118,25 +132,120 @@ impl Mounts {
         self.cache.retain(|key, _| key.backend != *backend || key.path != *path);
     }
 
-    /// Counts a call to a store by how it ended.
-    pub fn observe<T>(&self, backend: &BackendName, operation: Operation, result: &Result<T, BackendError>) {
-        let outcome = result.as_ref().map_or_else(|error| error.kind.as_str(), |_| "ok");
-        self.metrics.backend_call(backend.as_str(), operation.as_str(), outcome);
-    }
-
     async fn read(&self, mount: &Mount, reference: &Reference) -> Result<Arc<Cached>, BackendError> {
         self.metrics.cache("miss");
-        let read = mount.backend.read(&reference.path, reference.version.as_ref()).await;
-        self.observe(&reference.backend, Operation::Read, &read);
+        let read = mount.backend.read(&reference.path, reference.version.as_ref());
+        let read = mount.call(Operation::Read, read).await;
         let fetched = read.inspect_err(|error| self.failures.insert(Key::of(reference), error.clone()))?;
         Ok(Arc::new(Cached { data: fetched.data, version: fetched.version, read_at: Instant::now() }))
     }
 }
 
 impl Mount {
+    /// `backend` under the name `name`.
+    pub fn new(
+        name: BackendName,
+        backend: Arc<dyn Backend>,
+        contract: CacheContract,
+        revocation: RevocationLimits,
+        metrics: Metrics,
+    ) -> Self {
+        let breaker = Breaker::new(metrics.circuit(name.as_str()));
+        Self { backend, contract, revocation, name, breaker, metrics }
+    }
+
+    /// Makes a call to the store, unless its circuit is open.
+    ///
+    /// # Errors
+    /// That of the call, or of [`Mount::admit`].
+    pub async fn call<T>(
+        &self,
+        operation: Operation,
+        call: impl Future<Output = Result<T, BackendError>>,
+    ) -> Result<T, BackendError> {
+        self.admit(operation)?.make(call).await
+    }
+
+    /// Leave to make one call. For whoever has to write something down before it, and must not when the call would be
+    /// in vain.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Sealed`] or [`ErrorKind::Unavailable`] where the circuit is open: nothing was asked of the store.
+    pub fn admit(&self, operation: Operation) -> Result<Admitted<'_>, BackendError> {
+        let refused = |open: Open| {
+            self.metrics.backend_refusal(self.name.as_str());
+            let kind = match open.kind {
+                ErrorKind::Sealed => ErrorKind::Sealed,
+                _ => ErrorKind::Unavailable,
+            };
+            let retry_after = Some(open.wait);
+            BackendError { retry_after, ..BackendError::new(kind, &self.name, operation) }
+        };
+        let admission = self.breaker.admit().map_err(refused)?;
+        Ok(Admitted { mount: self, operation, admission })
+    }
+
+    /// Looks whether the store is well, for at most `limit`, be its circuit open or not.
+    ///
+    /// # Errors
+    /// What it lacks.
+    pub async fn examine(&self, limit: Duration) -> Result<(), BackendError> {
+        let health = tokio::time::timeout(limit, self.backend.health()).await;
+        let health = health
+            .unwrap_or_else(|_| Err(BackendError::new(ErrorKind::Timeout, &self.name, Operation::Health)));
+        self.breaker.examined(&health);
+        self.count(Operation::Health, &health);
+        health
+    }
+
+    /// Whether calls fail at once now.
+    pub fn is_away(&self) -> bool {
+        self.breaker.is_open()
+    }
+
+    /// Changes each time that the store is well again after it was not.
+    pub fn came_back(&self) -> watch::Receiver<u64> {
+        self.breaker.came_back()
+    }
+
+    fn count<T>(&self, operation: Operation, result: &Result<T, BackendError>) {
+        let outcome = result.as_ref().map_or_else(|error| error.kind.as_str(), |_| "ok");
+        self.metrics.backend_call(self.name.as_str(), operation.as_str(), outcome);
+    }
+
     /// The power to create credentials for `path`, where reading it creates one.
     pub fn leasing(&self, path: &SecretPath) -> Option<&dyn Leasing> {
         self.backend.leasing().filter(|leasing| leasing.is_leased(path))
+    }
+}
+
+impl Admitted<'_> {
+    /// Makes the call, which gets [`CALL_LIMIT`].
+    ///
+    /// # Errors
+    /// That of the call, or [`ErrorKind::Timeout`].
+    pub async fn make<T>(
+        self,
+        call: impl Future<Output = Result<T, BackendError>>,
+    ) -> Result<T, BackendError> {
+        self.within(CALL_LIMIT, call).await
+    }
+
+    /// The same with a limit of its own.
+    ///
+    /// # Errors
+    /// As [`Admitted::make`].
+    pub async fn within<T>(
+        self,
+        limit: Duration,
+        call: impl Future<Output = Result<T, BackendError>>,
+    ) -> Result<T, BackendError> {
+        let result = tokio::time::timeout(limit, call).await;
+        let timeout = || BackendError::new(ErrorKind::Timeout, &self.mount.name, self.operation);
+        let result = result.unwrap_or_else(|_| Err(timeout()));
+        self.admission.ended(&result);
+        self.mount.count(self.operation, &result);
+        result
     }
 }
 
@@ -192,6 +301,8 @@ impl quick_cache::Weighter<Key, Arc<Cached>> for ByBytes {
     }
 }
 
+/// No call to a store takes longer. Stores have limits of their own, far below it; this holds where one of them does not.
+pub const CALL_LIMIT: Duration = Duration::from_secs(60);
 /// What an entry costs beside its bytes.
 const OVERHEAD: usize = 256;
 /// For sizing the cache's table.

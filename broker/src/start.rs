@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bursar_core::backend::Backend;
 use bursar_core::tasks::{Stop, Tasks};
 use bursar_core::{BackendName, Clock, SpiffeId};
 use rustls_pki_types::CertificateDer;
@@ -61,7 +62,11 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
     let metrics = Metrics::register(&mut registry);
     let gauges = Gauges::register(&mut registry);
 
-    let stores = config.backends.iter().map(|backend| mount(backend, &config, &seal, &clock, &tasks));
+    let stores = config.backends.iter().map(|backend| {
+        let opened = open(backend, &config, &seal, &clock, &tasks)?;
+        let (name, cache, revocation) = (backend.name.clone(), backend.cache, backend.revocation);
+        Ok::<_, StartError>(Mount::new(name, opened, cache, revocation, metrics.clone()))
+    });
     let stores = stores.collect::<Result<Vec<_>, _>>()?;
     let mounts = Arc::new(Mounts::new(stores, CACHE_BYTES, metrics.clone()));
     let leases = Arc::new(Leases::new(
@@ -111,7 +116,10 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
     );
 
     tasks.run("reaper", Arc::clone(&leases).reap());
+    tasks.run("forgetting", Arc::clone(&leases).forget());
+    tasks.run("foresight", Arc::clone(&leases).foresee());
     tasks.run("revoker", Arc::clone(&leases).revoke_due());
+    tasks.run("bulk revocation", Arc::clone(&leases).mark_ordered());
     tasks.run("health", Arc::clone(&health).watch(tasks.clone()));
     tasks.run("disk", Arc::clone(&disk).watch(tasks.clone()));
     tasks.run("ledger", watch_ledger(ledger.clone(), tasks.clone()));
@@ -173,13 +181,13 @@ pub fn origin(config: &Config) -> String {
     format!("bursar.dev/{}/{}", config.trust_domain, config.name)
 }
 
-fn mount(
+fn open(
     backend: &crate::config::BackendConfig,
     config: &Config,
     seal: &Seal,
     clock: &Arc<dyn Clock>,
     tasks: &Tasks,
-) -> Result<(BackendName, Mount), StartError> {
+) -> Result<Arc<dyn Backend>, StartError> {
     let opened = backends::open(backend, &config.data_dir, seal, clock)?;
     if let Some(upkeep) = opened.upkeep {
         let stop = tasks.clone();
@@ -190,7 +198,7 @@ fn mount(
             }
         });
     }
-    Ok((backend.name.clone(), Mount { backend: opened.backend, contract: backend.cache }))
+    Ok(opened.backend)
 }
 
 fn server_certificate(config: &Config, authority: &Authority) -> Result<ServerCertificate, StartError> {

@@ -26,8 +26,9 @@ impl Broker {
         draft: Draft,
     ) -> Result<Version, Failure> {
         let written = async {
-            let writing = self.writing(reference, Operation::Put, &draft).await?;
-            self.written(reference, Operation::Put, writing.put(&reference.path, data, expected).await)
+            let (mount, writing) = self.writing(reference, Operation::Put, &draft).await?;
+            let put = writing.put(&reference.path, data, expected);
+            self.written(reference, mount.call(Operation::Put, put).await)
         };
         let version = self.settle(draft.clone(), written).await?;
         self.note(draft.version(Some(&version))).await?;
@@ -45,8 +46,9 @@ impl Broker {
         draft: Draft,
     ) -> Result<(), Failure> {
         let written = async {
-            let writing = self.writing(reference, Operation::Delete, &draft).await?;
-            self.written(reference, Operation::Delete, writing.delete(&reference.path, versions).await)
+            let (mount, writing) = self.writing(reference, Operation::Delete, &draft).await?;
+            let delete = writing.delete(&reference.path, versions);
+            self.written(reference, mount.call(Operation::Delete, delete).await)
         };
         self.observe(draft.clone(), written).await
     }
@@ -62,8 +64,9 @@ impl Broker {
         draft: Draft,
     ) -> Result<(), Failure> {
         let written = async {
-            let writing = self.writing(reference, Operation::Undelete, &draft).await?;
-            self.written(reference, Operation::Undelete, writing.undelete(&reference.path, versions).await)
+            let (mount, writing) = self.writing(reference, Operation::Undelete, &draft).await?;
+            let undelete = writing.undelete(&reference.path, versions);
+            self.written(reference, mount.call(Operation::Undelete, undelete).await)
         };
         self.observe(draft.clone(), written).await
     }
@@ -74,8 +77,7 @@ impl Broker {
     /// That of the store.
     pub async fn versions(&self, reference: &Reference) -> Result<Vec<VersionInfo>, Failure> {
         let mount = self.mounted(&reference.backend)?;
-        let versions = mount.backend.versions(&reference.path).await;
-        self.mounts.observe(&reference.backend, Operation::Versions, &versions);
+        let versions = mount.call(Operation::Versions, mount.backend.versions(&reference.path)).await;
         versions.map_err(|error| Failure::of_store(reference, error))
     }
 
@@ -90,9 +92,8 @@ impl Broker {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<String>, Failure> {
-        let listed = self.mounted(backend)?.backend.list(folder, after, limit).await;
-        self.mounts.observe(backend, Operation::List, &listed);
-        Ok(listed?)
+        let mount = self.mounted(backend)?;
+        Ok(mount.call(Operation::List, mount.backend.list(folder, after, limit)).await?)
     }
 
     fn mounted(&self, backend: &BackendName) -> Result<&Mount, Failure> {
@@ -105,21 +106,16 @@ impl Broker {
         reference: &Reference,
         operation: Operation,
         draft: &Draft,
-    ) -> Result<&dyn Writing, Failure> {
+    ) -> Result<(&Mount, &dyn Writing), Failure> {
         let refused = BackendError::new(ErrorKind::Misconfigured, &reference.backend, operation);
-        let writing = self.mounted(&reference.backend)?.backend.writing().ok_or(refused)?;
+        let mount = self.mounted(&reference.backend)?;
+        let writing = mount.backend.writing().ok_or(refused)?;
         let records = vec![draft.clone().asked()];
         self.ledger.commit(Entry { changes: Vec::new(), records }).await?;
-        Ok(writing)
+        Ok((mount, writing))
     }
 
-    fn written<T>(
-        &self,
-        reference: &Reference,
-        operation: Operation,
-        written: Result<T, BackendError>,
-    ) -> Result<T, Failure> {
-        self.mounts.observe(&reference.backend, operation, &written);
+    fn written<T>(&self, reference: &Reference, written: Result<T, BackendError>) -> Result<T, Failure> {
         self.mounts.forget(&reference.backend, &reference.path);
         written.map_err(|error| Failure::of_store(reference, error))
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
@@ -59,9 +60,12 @@ pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     request_seconds: Family<MethodLabels, Histogram, fn() -> Histogram>,
     backend_calls: Family<BackendLabels, Counter>,
+    backend_refusals: Family<BackendNameLabels, Counter>,
+    circuits: Family<BackendNameLabels, Gauge>,
     cache: Family<CacheLabels, Counter>,
     disclosures: Family<BackendNameLabels, Counter>,
     orphans: Family<BackendNameLabels, Counter>,
+    leases_ending: Family<WithinLabels, Gauge>,
 }
 
 impl Metrics {
@@ -73,13 +77,26 @@ impl Metrics {
                 Histogram::new(exponential_buckets(0.000_25, 2.0, 16))
             }),
             backend_calls: Family::default(),
+            backend_refusals: Family::default(),
+            circuits: Family::default(),
             cache: Family::default(),
             disclosures: Family::default(),
             orphans: Family::default(),
+            leases_ending: Family::default(),
         };
         registry.register(REQUESTS, "Calls by gRPC method and status code", metrics.requests.clone());
         registry.register(REQUEST_SECONDS, "Time that calls took", metrics.request_seconds.clone());
         registry.register(BACKEND_CALLS, "Calls to stores", metrics.backend_calls.clone());
+        registry.register(
+            BACKEND_REFUSALS,
+            "Calls that were not made because a circuit was open",
+            metrics.backend_refusals.clone(),
+        );
+        registry.register(
+            CIRCUITS,
+            "Circuit breakers: 0 closed, 1 a trial is under way, 2 open",
+            metrics.circuits.clone(),
+        );
         registry.register(CACHE, "Reads by what the cache did", metrics.cache.clone());
         registry.register(DISCLOSURES, "Secrets handed out", metrics.disclosures.clone());
         registry.register(
@@ -87,6 +104,7 @@ impl Metrics {
             "Credentials without a lease that were taken back",
             metrics.orphans.clone(),
         );
+        registry.register(LEASES_ENDING, "Active leases that end soon", metrics.leases_ending.clone());
         metrics
     }
 
@@ -102,6 +120,16 @@ impl Metrics {
         self.backend_calls.get_or_create(&labels).inc();
     }
 
+    /// A call to a store that was not made, because its circuit was open.
+    pub fn backend_refusal(&self, backend: &str) {
+        self.backend_refusals.get_or_create(&BackendNameLabels { backend: backend.to_owned() }).inc();
+    }
+
+    /// What shows the state of a store's circuit breaker.
+    pub fn circuit(&self, backend: &str) -> Gauge {
+        self.circuits.get_or_create_owned(&BackendNameLabels { backend: backend.to_owned() })
+    }
+
     /// A read that the cache answered, or did not.
     pub fn cache(&self, outcome: &'static str) {
         self.cache.get_or_create(&CacheLabels { outcome }).inc();
@@ -115,6 +143,12 @@ impl Metrics {
     /// A credential that was made for nobody and taken back.
     pub fn orphan(&self, backend: &str) {
         self.orphans.get_or_create(&BackendNameLabels { backend: backend.to_owned() }).inc();
+    }
+
+    /// How many active leases end within a time from now.
+    pub fn leases_ending(&self, within: &'static str, count: u64) {
+        let gauge = self.leases_ending.get_or_create(&WithinLabels { within });
+        gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 }
 
@@ -159,6 +193,11 @@ struct SinkFailureLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WithinLabels {
+    within: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
     method: &'static str,
     code: &'static str,
@@ -199,6 +238,8 @@ const LOUD_CRATES: [&str; 7] = [
 const REQUESTS: &str = "bursar_requests";
 const REQUEST_SECONDS: &str = "bursar_request_seconds";
 const BACKEND_CALLS: &str = "bursar_backend_calls";
+const BACKEND_REFUSALS: &str = "bursar_backend_refusals";
+const CIRCUITS: &str = "bursar_backend_circuit";
 const CACHE: &str = "bursar_cache_reads";
 const DISCLOSURES: &str = "bursar_disclosures";
 const SINK_RECORDS: &str = "bursar_sink_records";
@@ -209,6 +250,7 @@ pub const SINK_LAG_SECONDS: &str = "bursar_sink_lag_seconds";
 /// Room on the disk, collected when somebody asks.
 pub const DISK_BYTES: &str = "bursar_disk_bytes";
 const ORPHANS: &str = "bursar_orphans";
+const LEASES_ENDING: &str = "bursar_leases_ending";
 /// Leases by state, collected when somebody asks.
 pub const LEASES: &str = "bursar_leases";
 /// Figures of the ledger, collected when somebody asks.

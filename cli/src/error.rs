@@ -47,6 +47,12 @@ pub(crate) enum Error {
     Unconfirmed,
     #[error("nothing was done")]
     Declined,
+    #[error("{} of {dynamic} credentials stuck at their stores", stuck)]
+    Stuck { stuck: u64, dynamic: u64 },
+    #[error("there is no bulk revocation {id}, or not any more")]
+    NoRevocation { id: u64 },
+    #[error("interrupted; the broker goes on with bulk revocation {id}")]
+    LeftGoing { id: u64 },
     #[error("environment `{environment}` cannot be resolved, so `{program}` was not started")]
     Unresolved {
         environment: String,
@@ -121,8 +127,14 @@ impl Error {
             Self::Output(source) if source.kind() == io::ErrorKind::BrokenPipe => 0,
             Self::NotReady => UNAVAILABLE,
             Self::WouldBeDenied => DENIED,
+            Self::LeftGoing { .. } => INTERRUPTED,
             _ => FAILED,
         }
+    }
+
+    /// Whether it may pass while one waits: nobody answers now.
+    pub(crate) fn may_pass(&self) -> bool {
+        self.exit_code() == UNAVAILABLE
     }
 }
 
@@ -170,3 +182,4 @@ const DENIED: u8 = 77;
 const CONFIGURATION: u8 = 78;
 const NOT_EXECUTABLE: u8 = 126;
 const NOT_FOUND: u8 = 127;
+const INTERRUPTED: u8 = 130;

@@ -14,6 +14,11 @@ pub(crate) fn of(error: &Error) -> Option<&'static str> {
         Error::HalfAnIdentity => Some("give both: --cert FILE --key FILE, or BURSAR_CERT and BURSAR_KEY"),
         Error::OpenKey { .. } => Some("make it yours alone: `chmod 600 FILE`"),
         Error::SecretOnTerminal => Some("pipe it into a program or a file, or add --show"),
+        Error::Stuck { .. } => Some(
+            "`bursar lease list --state stuck` shows why; they are tried again until their stores remove them",
+        ),
+        Error::NoRevocation { .. } => Some("`bursar lease revocations` shows those there are"),
+        Error::LeftGoing { .. } => Some("`bursar lease revocations NUMBER` shows how far it is"),
         Error::Unconfirmed => Some("look first with --dry-run, then add --yes"),
         Error::Files { .. } => {
             Some("use an environment with variables only; files are delivered in a later release")

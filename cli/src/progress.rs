@@ -25,6 +25,11 @@ impl Progress {
         Self(bar)
     }
 
+    /// Shows something else instead.
+    pub(crate) fn show(&self, what: String) {
+        self.0.set_message(what);
+    }
+
     pub(crate) fn advance(&self, by: u64) {
         self.0.inc(by);
     }

@@ -8,6 +8,7 @@ mod lease;
 mod node;
 mod policy;
 mod record;
+mod revocation;
 mod store;
 mod system;
 
@@ -16,6 +17,7 @@ pub(crate) use lease::{HolderView, LeaseView};
 pub(crate) use node::NodeView;
 pub(crate) use policy::{DecisionView, DiagnosticView};
 pub(crate) use record::RecordView;
+pub(crate) use revocation::RevocationView;
 pub(crate) use store::{NameView, SecretView, VersionView};
 pub(crate) use system::{BackendView, CheckView, StatusView};
 

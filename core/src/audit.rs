@@ -76,6 +76,8 @@ pub enum Action {
     Delete,
     Renew,
     Revoke,
+    /// An administrator gave a lease up that its store may not have taken back.
+    ForceRevoke,
     Expire,
     Gone,
     Stuck,
@@ -101,7 +103,7 @@ pub enum Action {
 
 impl Action {
     /// Every action, for the policy schema and the surface tables.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::Read,
         Self::LocalRead,
         Self::Resolve,
@@ -110,6 +112,7 @@ impl Action {
         Self::Delete,
         Self::Renew,
         Self::Revoke,
+        Self::ForceRevoke,
         Self::Expire,
         Self::Gone,
         Self::Stuck,
@@ -143,6 +146,7 @@ impl Action {
             Self::Delete => "delete",
             Self::Renew => "renew",
             Self::Revoke => "revoke",
+            Self::ForceRevoke => "force-revoke",
             Self::Expire => "expire",
             Self::Gone => "gone",
             Self::Stuck => "stuck",

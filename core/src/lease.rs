@@ -95,7 +95,7 @@ pub enum LeaseState {
     Revoking,
     /// The attempts are used up; retried when the store is healthy again.
     Stuck,
-    /// Nothing is left at the store. Final.
+    /// Nothing is left at the store, or an administrator gave it up. Final.
     Gone,
 }
 
@@ -114,6 +114,8 @@ pub enum LeaseEvent {
     Removed,
     /// The store refused or failed for the last time.
     GaveUp,
+    /// An administrator gave the credential up: it may live on at the store.
+    Abandoned,
 }
 
 impl LeaseState {
@@ -130,6 +132,7 @@ impl LeaseState {
             }
             (Self::Intent | Self::Active | Self::Revoking, E::Removed) => Some(Self::Gone),
             (Self::Revoking, E::GaveUp) => Some(Self::Stuck),
+            (from, E::Abandoned) if from != Self::Gone => Some(Self::Gone),
             _ => None,
         }
     }
@@ -193,6 +196,15 @@ impl TtlLimits {
     }
 }
 
+/// `ttl` shortened by a random part of at most a tenth, so that leases that were granted together do not end together.
+/// What the caller asked for is granted exactly, and so is a time of less than a minute.
+pub fn spread(ttl: Duration, bound: TtlBound) -> Duration {
+    if bound == TtlBound::Asked || ttl < SHORTEST_SPREAD {
+        return ttl;
+    }
+    ttl.mul_f64(1.0 - fastrand::f64() / 10.0)
+}
+
 impl TtlBound {
     /// The name that CLI and ledger use.
     pub fn as_str(self) -> &'static str {
@@ -249,6 +261,8 @@ impl FromStr for LeaseId {
     }
 }
 
+const SHORTEST_SPREAD: Duration = Duration::from_secs(60);
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -257,8 +271,8 @@ mod tests {
 
     #[test]
     fn gone_is_final() {
-        use LeaseEvent::{Attempt, Expire, GaveUp, Issued, Removed, Revoke};
-        for event in [Issued, Expire, Revoke, Attempt, Removed, GaveUp] {
+        use LeaseEvent::{Abandoned, Attempt, Expire, GaveUp, Issued, Removed, Revoke};
+        for event in [Issued, Expire, Revoke, Attempt, Removed, GaveUp, Abandoned] {
             assert_eq!(LeaseState::Gone.after(event), None);
         }
     }
@@ -290,17 +304,33 @@ mod tests {
         assert_eq!(limits.effective(), (Duration::from_secs(30), TtlBound::Backend));
     }
 
+    #[test]
+    fn what_was_asked_for_is_exact_and_the_rest_is_spread_over_its_last_tenth() {
+        let hour = Duration::from_secs(3600);
+        assert_eq!(spread(hour, TtlBound::Asked), hour);
+        assert_eq!(spread(Duration::from_secs(59), TtlBound::Policy), Duration::from_secs(59));
+        let spreads: Vec<_> = (0..1000).map(|_| spread(hour, TtlBound::Policy)).collect();
+        assert!(spreads.iter().all(|ttl| (Duration::from_secs(3240)..=hour).contains(ttl)));
+        let last_minutes = |from: u64, to: u64| {
+            let range = Duration::from_secs(from)..Duration::from_secs(to);
+            spreads.iter().filter(|ttl| range.contains(ttl)).count()
+        };
+        for minute in (3240..3600).step_by(60) {
+            assert!(last_minutes(minute, minute + 60) > 50, "few ends in the minute from {minute} s");
+        }
+    }
+
     proptest! {
         /// Promise 2: whatever happens, a credential that exists at the store is held by a state other than gone until
-        /// the store says that it was removed.
+        /// the store says that it was removed, or an administrator gives it up.
         #[test]
-        fn only_removal_ends_a_lease(events in prop::collection::vec(0_u8..6, 0..40)) {
-            use LeaseEvent::{Attempt, Expire, GaveUp, Issued, Removed, Revoke};
+        fn only_removal_ends_a_lease(events in prop::collection::vec(0_u8..7, 0..40)) {
+            use LeaseEvent::{Abandoned, Attempt, Expire, GaveUp, Issued, Removed, Revoke};
             let mut state = LeaseState::Intent;
             for event in events {
-                let event = [Issued, Expire, Revoke, Attempt, Removed, GaveUp][usize::from(event)];
+                let event = [Issued, Expire, Revoke, Attempt, Removed, GaveUp, Abandoned][usize::from(event)];
                 if let Some(next) = state.after(event) {
-                    prop_assert!(next != LeaseState::Gone || event == Removed);
+                    prop_assert!(next != LeaseState::Gone || matches!(event, Removed | Abandoned));
                     prop_assert!(next != LeaseState::Active || state == LeaseState::Intent);
                     state = next;
                 }

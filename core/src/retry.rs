@@ -27,6 +27,10 @@ impl Retry {
     pub const BACKGROUND: Self =
         Self { attempts: usize::MAX, first: Duration::from_millis(500), cap: Duration::from_secs(60) };
 
+    /// For what failed so often that somebody has to look: every five to ten minutes, without an end.
+    pub const STUCK: Self =
+        Self { attempts: usize::MAX, first: Duration::from_secs(600), cap: Duration::from_secs(600) };
+
     /// Calls `attempt` until it succeeds, fails for good, or the attempts are used up.
     ///
     /// # Errors

@@ -56,6 +56,7 @@ const TABLE: &[Route] = &[
     route("/bursar.v1.Leases/Get", To::Broker),
     route("/bursar.v1.Leases/List", To::Broker),
     route("/bursar.v1.Leases/RevokeMany", To::Broker),
+    route("/bursar.v1.Leases/Revocations", To::Broker),
     route("/bursar.v1.Leases/Top", To::Broker),
     route("/bursar.v1.Environments/Apply", To::Broker),
     route("/bursar.v1.Environments/Get", To::Broker),

@@ -287,6 +287,13 @@ impl Leases for Fake {
         Err(Status::unimplemented(""))
     }
 
+    async fn revocations(
+        &self,
+        _: Request<LeasesRevocationsRequest>,
+    ) -> Result<Response<LeasesRevocationsResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn top(&self, _: Request<LeasesTopRequest>) -> Result<Response<LeasesTopResponse>, Status> {
         Err(Status::unimplemented(""))
     }

@@ -115,8 +115,8 @@ impl Environments for Api {
             let draft =
                 self.broker.permit(&call, Action::DeleteEnvironment, resource, &name, &reason).await?;
             let work = self.broker.catalog.delete(&name, expected, call.time, draft.clone());
-            let leases_revoked = self.broker.settle(draft, work).await?;
-            self.broker.leases.announce_many();
+            let revocation = self.broker.settle(draft, work).await?;
+            let leases_revoked = self.broker.leases.carried_out(revocation).await?.marked;
             Ok(EnvironmentsDeleteResponse { leases_revoked })
         })
         .await

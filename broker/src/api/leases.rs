@@ -2,21 +2,22 @@
 
 use bursar_core::audit::Action;
 use bursar_core::{BackendName, LeaseId, LeaseState, SecretPath, SpiffeId};
-use bursar_proto::convert::{WireError, duration_from_wire, lease_state_from_wire};
+use bursar_proto::convert::{WireError, duration_from_wire, lease_state_from_wire, timestamp_to_wire};
 use bursar_proto::limits;
 use bursar_proto::v1::leases_revoke_many_request::Selector;
 use bursar_proto::v1::leases_server::Leases;
 use bursar_proto::v1::{
     LeaseCount, LeaseGrouping, LeasesGetRequest, LeasesGetResponse, LeasesListRequest, LeasesListResponse,
-    LeasesRenewRequest, LeasesRenewResponse, LeasesRevokeManyRequest, LeasesRevokeManyResponse,
-    LeasesRevokeRequest, LeasesRevokeResponse, LeasesTopRequest, LeasesTopResponse,
+    LeasesRenewRequest, LeasesRenewResponse, LeasesRevocationsRequest, LeasesRevocationsResponse,
+    LeasesRevokeManyRequest, LeasesRevokeManyResponse, LeasesRevokeRequest, LeasesRevokeResponse,
+    LeasesTopRequest, LeasesTopResponse,
 };
 use tonic::{Request, Response, Status};
 
 use super::Api;
 use super::page::{self, text};
 use crate::failure::Failure;
-use crate::ledger::{HolderKind, LeaseFilter, Page, RevokeSelector};
+use crate::ledger::{HolderKind, LeaseFilter, Page, Revocation, RevocationId, RevokeSelector};
 use crate::policy::Resource;
 
 #[tonic::async_trait]
@@ -64,13 +65,18 @@ impl Leases for Api {
         request: Request<LeasesRevokeRequest>,
     ) -> Result<Response<LeasesRevokeResponse>, Status> {
         let read = |message: LeasesRevokeRequest| {
-            if message.force {
-                return Err(Failure::NotBuilt("force: giving a lease up without its store"));
+            let reason = text("reason", message.reason, limits::REASON)?;
+            if message.force && reason.is_empty() {
+                let message = "must be given where a lease is given up".to_owned();
+                return Err(Failure::Invalid { field: "reason", message });
             }
-            Ok((id(&message.lease_id)?, text("reason", message.reason, limits::REASON)?))
+            Ok((id(&message.lease_id)?, reason, message.force))
         };
-        self.answer(request, read, |call, (id, reason)| async move {
-            let lease = self.broker.revoke(&call, id, &reason).await?;
+        self.answer(request, read, |call, (id, reason, force)| async move {
+            let lease = match force {
+                true => self.broker.force_revoke(&call, id, &reason).await?,
+                false => self.broker.revoke(&call, id, &reason).await?,
+            };
             Ok(LeasesRevokeResponse { lease: Some(lease.into()) })
         })
         .await
@@ -92,13 +98,32 @@ impl Leases for Api {
         };
         self.answer(request, read, |call, (selector, shown, reason, dry_run)| async move {
             let draft = self.broker.permit(&call, Action::Revoke, Resource::System, &shown, &reason).await?;
-            let matched = if dry_run {
-                self.broker.observe(draft, self.broker.count_leases(&selector)).await?
-            } else {
-                let work = self.broker.leases.revoke_many(selector, draft.clone().ok());
-                self.broker.settle(draft, work).await?
-            };
-            Ok(LeasesRevokeManyResponse { matched })
+            if dry_run {
+                let matched = self.broker.observe(draft, self.broker.count_leases(&selector)).await?;
+                return Ok(LeasesRevokeManyResponse { matched, revocation: None });
+            }
+            let (asked, record) = (draft.clone().asked(), draft.clone().as_revocation(&shown));
+            let work = self.broker.leases.revoke_many(selector, asked, record);
+            let revocation = self.broker.settle(draft, work).await?;
+            Ok(LeasesRevokeManyResponse { matched: revocation.marked, revocation: Some(wire(revocation)) })
+        })
+        .await
+    }
+
+    async fn revocations(
+        &self,
+        request: Request<LeasesRevocationsRequest>,
+    ) -> Result<Response<LeasesRevocationsResponse>, Status> {
+        let read = |message: LeasesRevocationsRequest| {
+            let id = (message.id > 0).then_some(RevocationId(message.id));
+            Ok((id, limit(message.limit)?))
+        };
+        self.answer(request, read, |call, (id, limit)| async move {
+            let draft =
+                self.broker.permit(&call, Action::ListLeases, Resource::System, "revocations", "").await?;
+            let list = async { Ok(self.broker.ledger.revocations(id, limit).await?) };
+            let revocations = self.broker.observe(draft, list).await?.into_iter().map(wire).collect();
+            Ok(LeasesRevocationsResponse { revocations })
         })
         .await
     }
@@ -178,12 +203,31 @@ fn top(message: LeasesTopRequest) -> Result<(HolderKind, usize), Failure> {
         Ok(LeaseGrouping::Node) => HolderKind::Node,
         Err(_) => return Err(WireError::UnknownValue { field: "group_by", value: message.group_by }.into()),
     };
-    let limit = match message.limit {
+    Ok((by, limit(message.limit)?))
+}
+
+fn limit(given: u32) -> Result<usize, Failure> {
+    let limit = match given {
         0 => limits::TOP_DEFAULT,
         limit if limit <= limits::TOP => limit,
         _ => return Err(Failure::Invalid { field: "limit", message: format!("is at most {}", limits::TOP) }),
     };
-    Ok((by, usize::try_from(limit).unwrap_or(usize::MAX)))
+    Ok(usize::try_from(limit).unwrap_or(usize::MAX))
+}
+
+fn wire(revocation: Revocation) -> bursar_proto::v1::Revocation {
+    bursar_proto::v1::Revocation {
+        id: revocation.id.0,
+        leases: revocation.leases,
+        ordered_by: revocation.ordered_by,
+        ordered_at: Some(timestamp_to_wire(revocation.ordered_at)),
+        reason: revocation.reason.unwrap_or_default(),
+        marked: revocation.marked,
+        marked_at: revocation.marked_at.map(timestamp_to_wire),
+        dynamic: revocation.dynamic,
+        waiting: revocation.waiting,
+        stuck: revocation.stuck,
+    }
 }
 
 fn given(text: &str) -> Option<&str> {

@@ -108,8 +108,8 @@ impl Nodes for Api {
             let resource = Resource::Node(&node);
             let draft = self.broker.permit(&call, Action::EvictNode, resource, &node, &reason).await?;
             let work = self.membership.evict(&node, &reason, &call.caller, draft.clone());
-            let leases_revoked = self.broker.settle(draft, work).await?;
-            self.broker.leases.announce_many();
+            let revocation = self.broker.settle(draft, work).await?;
+            let leases_revoked = self.broker.leases.carried_out(revocation).await?.marked;
             Ok(NodesEvictResponse { leases_revoked })
         })
         .await

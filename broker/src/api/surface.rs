@@ -44,6 +44,7 @@ pub const TABLE: &[Rpc] = &[
     known("/bursar.v1.Leases/List", Action::ListLeases),
     known("/bursar.v1.Leases/Revoke", Action::Revoke),
     known("/bursar.v1.Leases/RevokeMany", Action::Revoke),
+    known("/bursar.v1.Leases/Revocations", Action::ListLeases),
     known("/bursar.v1.Leases/Top", Action::ListLeases),
     known("/bursar.v1.Audit/Query", Action::QueryAudit),
     known("/bursar.v1.Audit/Tail", Action::QueryAudit),

@@ -1,3 +1,6 @@
+use std::num::NonZeroU32;
+use std::time::Duration;
+
 use super::*;
 
 #[test]
@@ -9,6 +12,15 @@ fn a_good_file_is_read_whole() {
     let kinds: Vec<_> = config.audit.sinks.iter().map(|sink| sink.kind.as_str()).collect();
     assert_eq!(kinds, ["file", "otlp", "stdout", "syslog"]);
     assert!(matches!(config.seal_key, SecretSource::Credential(_)));
+    assert_eq!(config.leases.keep_gone, Duration::from_secs(24 * 3600));
+    let revocation =
+        |name| config.backends.iter().find(|one| one.name.as_str() == name).map(|one| one.revocation);
+    let of = |concurrency, per_second, attempts| {
+        let per_second = NonZeroU32::new(per_second).expect("not 0");
+        Some(RevocationLimits { concurrency, per_second, attempts })
+    };
+    assert_eq!(revocation("vault"), of(4, 20, 6));
+    assert_eq!(revocation("local"), of(8, 100, 12));
 }
 
 #[test]

@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
-use bursar_core::audit::AuditRecord;
-use bursar_core::backend::Operation;
-use bursar_core::lease::{LeaseEvent, TtlBound};
+use bursar_core::backend::{ErrorKind, Operation};
+use bursar_core::lease::{LeaseEvent, TtlBound, spread};
 use bursar_core::{Lease, LeaseId, LeaseState};
+use jiff::Timestamp;
 
+use super::revoker::Unremoved;
 use super::{Leases, until};
 use crate::call::Draft;
 use crate::failure::Failure;
 use crate::identity::Caller;
 use crate::kill::{self, Point};
-use crate::ledger::{Change, Entry, RevokeSelector};
+use crate::ledger::{Change, Entry, LedgerError};
 
 impl Leases {
     /// The lease, whoever owns it.
@@ -43,7 +44,7 @@ impl Leases {
         if !lease.renewable {
             return refuse("its store does not renew it");
         }
-        let (mut ttl, mut bound) = self.effective(caller, asked, None, now);
+        let (mut ttl, mut bound) = self.longest(caller, asked, None, now);
         if let Some(end) = lease.max_expires_at.map(|end| until(now, end)).filter(|end| *end < ttl) {
             (ttl, bound) = (end, TtlBound::Policy);
         }
@@ -55,7 +56,12 @@ impl Leases {
                 (ttl, bound) = (granted, TtlBound::Backend);
             }
         }
-        (lease.renewed_at, lease.expires_at, lease.ttl_bound) = (now, now.saturating_add(ttl)?, bound);
+        // Spread, and never so that a renewal takes time away.
+        let left = until(now, lease.expires_at).min(ttl);
+        let ttl = spread(ttl, bound).max(left);
+        // What is answered is what the ledger keeps.
+        let end = Timestamp::from_microsecond(now.saturating_add(ttl)?.as_microsecond())?;
+        (lease.renewed_at, lease.expires_at, lease.ttl_bound) = (now, end, bound);
         let change = Change::Renew { id: lease.id, expires_at: lease.expires_at, ttl_bound: bound, at: now };
         self.ledger
             .commit(Entry { changes: vec![change], records: vec![draft.lease(lease.id).ok()] })
@@ -75,7 +81,12 @@ impl Leases {
         if !matches!(lease.state, LeaseState::Intent | LeaseState::Active) {
             // It is over, or about to be: what was asked for is so.
             self.ledger.commit(Entry { changes: Vec::new(), records: vec![draft.lease(id).ok()] }).await?;
-            return Ok(lease);
+            if lease.state != LeaseState::Stuck {
+                return Ok(lease);
+            }
+            // Whoever asks for a stuck one may have mended what kept it.
+            self.attempt(&lease).await;
+            return self.find(id).await;
         }
         // A static secret leaves nothing at its store: its lease is gone with this commit.
         let event = if lease.dynamic { LeaseEvent::Revoke } else { LeaseEvent::Removed };
@@ -92,15 +103,46 @@ impl Leases {
         self.find(id).await
     }
 
-    /// Marks every lease that `selector` means; the revoker does the rest. Answers how many.
+    /// Takes a lease back even where its store does not. The store is asked once more, for a few seconds; when it does
+    /// not take the credential back, the lease is gone here all the same, and the record says how the store failed.
     ///
     /// # Errors
-    /// That of the ledger.
-    pub async fn revoke_many(&self, selector: RevokeSelector, record: AuditRecord) -> Result<u64, Failure> {
-        let change = Change::RevokeMany { selector, at: self.clock.now() };
-        let committed = self.ledger.commit(Entry { changes: vec![change], records: vec![record] }).await?;
-        self.announce_many();
-        Ok(committed.revoked())
+    /// That of the ledger. A lease that is gone already is no error.
+    pub async fn give_up(&self, lease: Lease, draft: Draft) -> Result<Lease, Failure> {
+        let id = lease.id;
+        let left_behind = match lease.dynamic && lease.state != LeaseState::Gone {
+            true => self.remove_once(&lease).await?,
+            false => None,
+        };
+        let mut record = draft.lease(id).ok();
+        record.error_kind = left_behind.map(str::to_owned);
+        let error = record.error_kind.clone();
+        let (event, at) = (LeaseEvent::Abandoned, self.clock.now());
+        let change = Change::Apply { id, event, at, error, next_attempt_at: None };
+        let entry = Entry { changes: vec![change], records: vec![record.clone()] };
+        match self.ledger.commit(entry).await {
+            // It is gone already: what was asked for is so.
+            Err(LedgerError::IllegalTransition { state: LeaseState::Gone, .. }) => {
+                self.ledger.commit(Entry { changes: Vec::new(), records: vec![record] }).await?;
+            }
+            other => drop(other?),
+        }
+        self.announce(&lease);
+        self.find(id).await
+    }
+
+    /// Asks a store to take a lease's credential back; answers how it failed to.
+    async fn remove_once(&self, lease: &Lease) -> Result<Option<&'static str>, Failure> {
+        let handle = self.ledger.handle(lease.id).await?;
+        // A search that finds nothing while the store may be at work on the request proves nothing.
+        let too_early = handle.is_none() && self.store_is_done(lease) > self.clock.now();
+        let removed = tokio::time::timeout(LAST_TRY, self.remove_at_store(lease, handle)).await;
+        Ok(match removed {
+            Ok(Ok(())) if !too_early => None,
+            Ok(Err(Unremoved::Failed(error))) => Some(error.kind.as_str()),
+            Ok(Ok(()) | Err(Unremoved::NotAsked)) => Some(ErrorKind::Unavailable.as_str()),
+            Err(_) => Some(ErrorKind::Timeout.as_str()),
+        })
     }
 
     async fn renew_at_store(&self, lease: &Lease, ttl: Duration) -> Result<Duration, Failure> {
@@ -108,14 +150,15 @@ impl Leases {
         let handle =
             self.ledger.handle(lease.id).await?.ok_or_else(|| refuse("its store gave no name for it"))?;
         let mount = self.mounts.mount(&lease.reference.backend);
-        let leasing = mount
-            .and_then(|mount| mount.leasing(&lease.reference.path))
+        let (mount, leasing) = mount
+            .and_then(|mount| Some((mount, mount.leasing(&lease.reference.path)?)))
             .ok_or_else(|| refuse("its backend is not configured any more"))?;
-        let renewed = leasing.renew(&handle, ttl).await;
-        self.mounts.observe(&lease.reference.backend, Operation::Renew, &renewed);
+        let renewed = mount.call(Operation::Renew, leasing.renew(&handle, ttl)).await;
         renewed.map_err(|error| Failure::of_store(&lease.reference, error))
     }
 }
 
 /// While the caller's own request asks the store, the revoker leaves the lease alone.
 const INLINE_ATTEMPT: Duration = Duration::from_secs(30);
+/// How long a store has before its lease is given up: well within the deadline of a request.
+const LAST_TRY: Duration = Duration::from_secs(3);

@@ -151,7 +151,8 @@ impl Leases {
         let Some(leasing) = mount.leasing(&reference.path) else {
             return Err(Failure::BackendUnknown(reference.backend.clone()));
         };
-        let (ttl, bound) = self.effective(caller, terms.ttl, None, now);
+        let admitted = mount.admit(Operation::Issue).map_err(|error| Failure::of_store(reference, error))?;
+        let (ttl, bound) = self.longest(caller, terms.ttl, None, now);
         let intent = Lease {
             state: LeaseState::Intent,
             dynamic: true,
@@ -162,11 +163,8 @@ impl Leases {
             .commit(Entry { changes: vec![Change::Intent(intent.clone())], records: Vec::new() })
             .await?;
         kill::at(Point::IntentDurable);
-        let timeout = BackendError::new(ErrorKind::Timeout, &reference.backend, Operation::Issue);
-        let issued = tokio::time::timeout(ISSUANCE, leasing.issue(&reference.path, ttl)).await;
-        let issued = issued.unwrap_or(Err(timeout));
+        let issued = admitted.within(ISSUANCE, leasing.issue(&reference.path, ttl)).await;
         kill::at(Point::StoreCreated);
-        self.mounts.observe(&reference.backend, Operation::Issue, &issued);
         match issued {
             Ok(issued) => {
                 let (ttl, bound) = self.effective(caller, terms.ttl, Some(issued.ttl), now);
@@ -276,14 +274,14 @@ impl Leases {
         kill::at(Point::AbandonBegun);
         if self.ledger.commit(entry).await.is_ok() {
             kill::at(Point::AbandonDurable);
-            self.due.notify_one();
+            self.hurry();
             return;
         }
         // The ledger cannot take it: the intent stays and will be found, and the store is asked right away.
         let mount = self.mounts.mount(&intent.reference.backend);
-        if let Some(leasing) = mount.and_then(|mount| mount.leasing(&intent.reference.path)) {
-            let revoked = leasing.revoke(&handle).await;
-            self.mounts.observe(&intent.reference.backend, Operation::Revoke, &revoked);
+        let power = mount.and_then(|mount| Some((mount, mount.leasing(&intent.reference.path)?)));
+        if let Some((mount, leasing)) = power {
+            drop(mount.call(Operation::Revoke, leasing.revoke(&handle)).await);
         }
     }
 

@@ -1,28 +1,29 @@
 //! Leases through their whole life: granted, renewed, expired, revoked, gone.
 //!
 //! The ledger holds every lease; nothing here does. [`grant`] is the way in and ends in one durable commit; [`reaper`]
-//! finds what is due by index; [`revoker`] takes credentials back at the store until the store says that they are gone.
+//! finds what is due by index; [`marker`] carries out what was ordered for many at once; [`queue`] and [`revoker`] take
+//! credentials back at the store until the store says that they are gone.
 //!
 //! Promise 2, no orphan credentials: before a store is asked to create a credential, an intent is committed. Whatever
 //! stops the broker after that, the intent is found again, and [`settle`] has what the store made of it taken back.
 
 pub mod change;
 pub mod grant;
+pub mod marker;
+pub mod queue;
 pub mod reaper;
 pub mod revoker;
 mod settle;
-#[cfg(test)]
-mod tests;
 mod under_way;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bursar_core::lease::{TtlBound, TtlLimits};
+use bursar_core::lease::{TtlBound, TtlLimits, spread};
 use bursar_core::tasks::Tasks;
 use bursar_core::{Clock, Lease, LeaseId, Reference, SpiffeId};
 use jiff::Timestamp;
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, broadcast, watch};
 
 use crate::config::LeaseLimits;
 use crate::identity::Caller;
@@ -43,11 +44,16 @@ pub struct Leases {
     tasks: Tasks,
     metrics: Metrics,
     ended: broadcast::Sender<Ended>,
-    due: Notify,
     /// Intents from before are those of a process that has ended.
     started: Timestamp,
     under_way: UnderWay,
     searches: Searches,
+    /// Changes when leases became due to be revoked.
+    due: watch::Sender<u64>,
+    /// Told of a new bulk revocation.
+    ordered: Notify,
+    /// Changes when all leases of a bulk revocation are marked.
+    marked: watch::Sender<u64>,
 }
 
 /// What those who watch hear.
@@ -82,7 +88,9 @@ impl Leases {
             tasks,
             metrics,
             ended,
-            due: Notify::new(),
+            due: watch::Sender::new(0),
+            ordered: Notify::new(),
+            marked: watch::Sender::new(0),
         }
     }
 
@@ -91,8 +99,21 @@ impl Leases {
         self.ended.subscribe()
     }
 
-    /// How long a lease may live from `now`, and what bounds that.
+    /// How long a lease is to live from `now`, and what bounds that. Ends that nobody asked for are spread, so that a mass
+    /// start does not become a mass expiry.
     fn effective(
+        &self,
+        caller: &Caller,
+        asked: Option<Duration>,
+        backend: Option<Duration>,
+        now: Timestamp,
+    ) -> (Duration, TtlBound) {
+        let (ttl, bound) = self.longest(caller, asked, backend, now);
+        (spread(ttl, bound), bound)
+    }
+
+    /// How long it may live, which is what a store is asked for: an end is spread once.
+    fn longest(
         &self,
         caller: &Caller,
         asked: Option<Duration>,
@@ -103,13 +124,13 @@ impl Leases {
             Some(_) => self.limits.max_ttl,
             None => self.limits.default_ttl,
         };
-        TtlLimits {
+        let limits = TtlLimits {
             asked,
             policy: caller.ttl.map_or(policy, |cap| cap.min(policy)),
             backend,
             credential: Some(until(now, caller.credential_expires)),
-        }
-        .effective()
+        };
+        limits.effective()
     }
 
     fn announce(&self, lease: &Lease) {
@@ -122,10 +143,14 @@ impl Leases {
         }));
     }
 
-    /// Tells those who watch, and the revoker, that the ledger marked many leases at once.
-    pub fn announce_many(&self) {
+    /// Tells those who watch that many leases were taken back.
+    fn announce_many(&self) {
         drop(self.ended.send(Ended::Many));
-        self.due.notify_one();
+    }
+
+    /// Wakes the queues of the stores.
+    fn hurry(&self) {
+        self.due.send_modify(|times| *times = times.wrapping_add(1));
     }
 }
 
@@ -142,3 +167,6 @@ fn until(now: Timestamp, then: Timestamp) -> Duration {
 
 /// A watcher that is further behind is told to start anew.
 const WATCH_BACKLOG: usize = 4096;
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,4 @@
-//! Ends leases whose time ran out.
+//! Ends leases whose time ran out, and forgets those that went long ago.
 //!
 //! Reads only what is due, oldest first, by index; a broker with a million leases does no more work at a tick than the
 //! leases that ended since the last.
@@ -6,9 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bursar_core::Lease;
 use bursar_core::audit::{Action, Actor};
 use bursar_core::lease::LeaseEvent;
-use bursar_core::{Lease, LeaseId};
+use futures_util::future::join_all;
 use jiff::Timestamp;
 
 use super::Leases;
@@ -37,24 +38,22 @@ impl Leases {
         loop {
             let now = self.clock.now();
             let due = self.ledger.due(now, BATCH).await?;
-            let full = due.len() == BATCH;
-            for id in due {
-                self.expire(id, now).await?;
+            // Beside each other, so that they share the ledger's transactions.
+            let expired = join_all(due.iter().map(|lease| self.expire(lease, now))).await;
+            if due.iter().any(|lease| lease.dynamic) {
+                self.hurry();
             }
-            if !full {
+            expired.into_iter().collect::<Result<(), _>>()?;
+            if due.len() < BATCH {
                 return Ok(());
             }
         }
     }
 
-    async fn expire(&self, id: LeaseId, now: Timestamp) -> Result<(), Failure> {
-        let Some(lease) = self.ledger.lease(id).await? else { return Ok(()) };
-        if !lease.state.is_live() || lease.expires_at > now {
-            return Ok(());
-        }
+    async fn expire(&self, lease: &Lease, now: Timestamp) -> Result<(), Failure> {
         let event = LeaseEvent::Expire;
-        let change = Change::Apply { id, event, at: now, error: None, next_attempt_at: Some(now) };
-        let record = self.own(&lease, Action::Expire, now);
+        let change = Change::Apply { id: lease.id, event, at: now, error: None, next_attempt_at: Some(now) };
+        let record = self.own(lease, Action::Expire, now);
         kill::at(Point::ExpireBegun);
         match self.ledger.commit(Entry { changes: vec![change], records: vec![record] }).await {
             // Extended or ended since it was due.
@@ -62,10 +61,57 @@ impl Leases {
             other => drop(other?),
         }
         kill::at(Point::ExpiryDurable);
-        if lease.dynamic {
-            self.due.notify_one();
-        }
         Ok(())
+    }
+
+    /// Forgets what went long ago, until the process stops.
+    pub async fn forget(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(FORGET_TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {}
+                _ = self.tasks.stopping() => return,
+            }
+            tokio::select! {
+                forgotten = self.forget_old() => if let Err(error) = forgotten {
+                    tracing::warn!(%error, "leases that went long ago could not be forgotten; they are next time");
+                },
+                _ = self.tasks.stopping() => return,
+            }
+        }
+    }
+
+    async fn forget_old(&self) -> Result<(), Failure> {
+        let before = self.clock.now().saturating_sub(self.limits.keep_gone)?;
+        loop {
+            let change = Change::Forget { before, limit: FORGOTTEN };
+            let committed = self.ledger.commit(Entry { changes: vec![change], records: Vec::new() }).await?;
+            if committed.count() < FORGOTTEN as u64 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Shows how many leases end soon, until the process stops.
+    pub async fn foresee(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(FORESEE_TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {}
+                _ = self.tasks.stopping() => return,
+            }
+            let now = self.clock.now();
+            let times = HORIZONS.iter().filter_map(|(_, ahead)| now.checked_add(*ahead).ok()).collect();
+            match self.ledger.ending(times).await {
+                Ok(counts) => HORIZONS
+                    .iter()
+                    .zip(counts)
+                    .for_each(|((within, _), count)| self.metrics.leases_ending(within, count)),
+                Err(error) => tracing::warn!(%error, "leases that end soon could not be counted"),
+            }
+        }
     }
 
     /// A record of what the broker does to a lease by itself.
@@ -92,3 +138,9 @@ impl Leases {
 
 const TICK: Duration = Duration::from_secs(1);
 const BATCH: usize = 256;
+const FORGET_TICK: Duration = Duration::from_secs(60);
+/// Leases that one commit forgets: other commits wait for it, some milliseconds.
+const FORGOTTEN: usize = 500;
+const FORESEE_TICK: Duration = Duration::from_secs(15);
+const HORIZONS: [(&str, Duration); 3] =
+    [("1m", Duration::from_secs(60)), ("10m", Duration::from_secs(600)), ("1h", Duration::from_secs(3600))];

@@ -19,8 +19,10 @@ use bursar_core::{BackendName, Lease, Reference, SecretPath};
 use jiff::Timestamp;
 
 use super::Leases;
+use super::revoker::Unremoved;
 use crate::kill::{self, Point};
 use crate::ledger::LedgerError;
+use crate::mounts::Mount;
 
 impl Leases {
     /// Intents from then or before have lost their outcome.
@@ -35,7 +37,12 @@ impl Leases {
 
     /// Takes back what the store made for a lease whose outcome was lost: everything under its path since its issuance
     /// that no lease holds.
-    pub(super) async fn search(&self, leasing: &dyn Leasing, lease: &Lease) -> Result<(), BackendError> {
+    pub(super) async fn search(
+        &self,
+        mount: &Mount,
+        leasing: &dyn Leasing,
+        lease: &Lease,
+    ) -> Result<(), Unremoved> {
         let since = lease.issued_at.saturating_sub(CLOCK_SKEW).unwrap_or(Timestamp::MIN);
         let turn = self.searches.turn(&lease.reference);
         let mut last = turn.0.lock().await;
@@ -47,10 +54,9 @@ impl Leases {
         if last.is_some_and(|last| last.began >= needed && last.since <= since) {
             return Ok(());
         }
-        for orphan in self.orphans(leasing, &lease.reference, since).await? {
-            let removed = leasing.revoke(&orphan).await;
-            self.mounts.observe(&lease.reference.backend, Operation::Revoke, &removed);
-            removed?;
+        for orphan in self.orphans(mount, leasing, &lease.reference, since).await? {
+            let admitted = mount.admit(Operation::Revoke).map_err(|_| Unremoved::NotAsked)?;
+            admitted.make(leasing.revoke(&orphan)).await?;
             self.metrics.orphan(lease.reference.backend.as_str());
         }
         *last = Some(Search { began, since });
@@ -59,15 +65,16 @@ impl Leases {
 
     async fn orphans(
         &self,
+        mount: &Mount,
         leasing: &dyn Leasing,
         reference: &Reference,
         since: Timestamp,
-    ) -> Result<Vec<StoreHandle>, BackendError> {
+    ) -> Result<Vec<StoreHandle>, Unremoved> {
         let backend = &reference.backend;
-        let found = leasing.find_orphans(&reference.path, since..Timestamp::MAX).await;
-        self.mounts.observe(backend, Operation::FindOrphans, &found);
+        let admitted = mount.admit(Operation::FindOrphans).map_err(|_| Unremoved::NotAsked)?;
+        let found = admitted.make(leasing.find_orphans(&reference.path, since..Timestamp::MAX)).await?;
         let unreadable = |_| BackendError::new(ErrorKind::Unavailable, backend, Operation::FindOrphans);
-        let mut orphans = self.unheld(backend, found?).await.map_err(unreadable)?;
+        let mut orphans = self.unheld(backend, found).await.map_err(unreadable)?;
         if !orphans.is_empty() {
             self.under_way.ended().await;
             orphans = self.unheld(backend, orphans).await.map_err(unreadable)?;

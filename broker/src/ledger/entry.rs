@@ -22,7 +22,7 @@ pub struct Entry {
 /// One change of state. Times are kept to the microsecond.
 pub enum Change {
     /// A static secret was read. A live lease of the same principal, instance, secret, version and environment is
-    /// extended once a tenth of its life is over, never shortened; else `lease` is written, as active whatever its state
+    /// extended once about a tenth of its life is over, never shortened; else `lease` is written, as active whatever its state
     /// says.
     Grant(Lease),
     /// A store is about to be asked for a credential. Written as an intent whatever its state says.
@@ -57,9 +57,18 @@ pub enum Change {
         error: Option<String>,
         next_attempt_at: Option<Timestamp>,
     },
-    /// Every intent, active and expired lease that the selector names is taken back: static ones are gone, dynamic ones
-    /// revoked and due at once. None at all is no fault.
-    RevokeMany { selector: RevokeSelector, at: Timestamp },
+    /// Every intent, active and expired lease that the selector names is to be taken back. This writes the order down;
+    /// [`Change::Mark`] carries it out in steps, over restarts, until no lease of before is left. `record` says who
+    /// ordered it and why: it becomes the record of each lease that is taken.
+    OrderRevocation { selector: RevokeSelector, record: Box<AuditRecord>, at: Timestamp },
+    /// One step of a bulk revocation. Of `ids`, those that nobody took back yet are: static ones are gone, dynamic ones
+    /// revoked and due at once, each with its audit record. The walk goes on at `place`; without one it has ended.
+    Mark { revocation: RevocationId, ids: Vec<LeaseId>, place: Option<Vec<u8>>, at: Timestamp },
+    /// Stuck leases of a backend are due at once: at most `limit` of them.
+    Hasten { backend: BackendName, at: Timestamp, limit: usize },
+    /// Leases that went at `before` or earlier are forgotten, at most `limit` of them, and bulk revocations that have
+    /// nothing left to do since then. Their audit records stay.
+    Forget { before: Timestamp, limit: usize },
     /// Writes an object. `expected` is the revision it must have now; 0: there must be none; absent: any.
     PutObject {
         kind: ObjectKind,
@@ -76,6 +85,10 @@ pub enum Change {
     /// Takes some of the oldest records below `below` away, a bounded number at a time; their leaf hashes stay.
     Prune { below: u64 },
 }
+
+/// Names a bulk revocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RevocationId(pub u64);
 
 /// Which leases a bulk revocation takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,10 +114,18 @@ pub struct Committed {
 }
 
 impl Committed {
-    /// How many leases its bulk revocations took.
-    pub fn revoked(&self) -> u64 {
+    /// The bulk revocation that it ordered.
+    pub fn revocation(&self) -> Option<RevocationId> {
+        self.outcomes.iter().find_map(|outcome| match outcome {
+            Outcome::Ordered(revocation) => Some(*revocation),
+            _ => None,
+        })
+    }
+
+    /// How many leases its changes of many took.
+    pub fn count(&self) -> u64 {
         let count = |outcome: &Outcome| match outcome {
-            Outcome::Revoked { count, .. } => *count,
+            Outcome::Many { count } => *count,
             _ => 0,
         };
         self.outcomes.iter().map(count).sum()
@@ -130,10 +151,10 @@ pub enum Outcome {
         ttl_bound: TtlBound,
         renewed: bool,
     },
-    /// `ids` names the newest of them, at most [`REVOKED_IDS`].
-    Revoked {
+    Ordered(RevocationId),
+    /// How many leases were marked, hastened or forgotten.
+    Many {
         count: u64,
-        ids: Vec<LeaseId>,
     },
     Put {
         revision: u64,
@@ -184,6 +205,12 @@ pub struct Object {
     pub updated_by: SpiffeId,
 }
 
+impl fmt::Display for RevocationId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
 /// Bodies may be sealed keys or token hashes: how long they are is all that a log may learn.
 impl fmt::Debug for Object {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -202,7 +229,14 @@ impl fmt::Debug for Change {
             Self::Activate { id, .. } => f.debug_tuple("Activate").field(id).finish(),
             Self::Renew { id, .. } => f.debug_tuple("Renew").field(id).finish(),
             Self::Apply { id, event, .. } => f.debug_tuple("Apply").field(id).field(event).finish(),
-            Self::RevokeMany { selector, .. } => f.debug_tuple("RevokeMany").field(selector).finish(),
+            Self::OrderRevocation { selector, .. } => {
+                f.debug_tuple("OrderRevocation").field(selector).finish()
+            }
+            Self::Mark { revocation, ids, .. } => {
+                f.debug_tuple("Mark").field(revocation).field(&ids.len()).finish()
+            }
+            Self::Hasten { backend, .. } => f.debug_tuple("Hasten").field(backend).finish(),
+            Self::Forget { before, .. } => f.debug_tuple("Forget").field(before).finish(),
             Self::PutObject { kind, name, .. } => f.debug_tuple("PutObject").field(kind).field(name).finish(),
             Self::RemoveObject { kind, name, .. } => {
                 f.debug_tuple("RemoveObject").field(kind).field(name).finish()
@@ -212,6 +246,3 @@ impl fmt::Debug for Change {
         }
     }
 }
-
-/// How many ids a bulk revocation names.
-pub const REVOKED_IDS: usize = 1024;

@@ -41,13 +41,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use board::{LedgerStats, SignedHead};
 pub use engine::sqlite::inspect::Inspection;
 pub use engine::sqlite::pruning::Prunable;
-pub use entry::{Change, Committed, Entry, Object, ObjectKind, Outcome, REVOKED_IDS, RevokeSelector};
+pub use entry::{Change, Committed, Entry, Object, ObjectKind, Outcome, RevocationId, RevokeSelector};
 pub use error::{FailureKind, Health, LedgerError, OpenError};
-pub use query::{AuditQuery, HolderKind, LeaseFilter, MAX_PAGE, Page, Paged, RecordOrder, Revocable};
+pub use query::{
+    AuditQuery, HolderKind, LeaseFilter, MAX_PAGE, Page, Paged, RecordOrder, Revocable, Revocation, Walked,
+};
 
 use board::Board;
 use engine::sqlite::audit::{self, StoredHead};
-use engine::sqlite::{self, Files, holders, inspect, leases, objects, pruning, sinks};
+use engine::sqlite::{self, Files, holders, inspect, leases, objects, pruning, revocations, sinks};
 use readers::Readers;
 use writer::{Order, Work, Writer};
 
@@ -231,16 +233,67 @@ impl Ledger {
     ///
     /// # Errors
     /// [`LedgerError`] when the ledger cannot be read.
-    pub async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<LeaseId>, LedgerError> {
+    pub async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<Lease>, LedgerError> {
         self.inner.readers.ask(move |connection| leases::due(connection, now, limit)).await
     }
 
-    /// Dynamic leases that wait to be taken back at the store and whose next attempt is due, the longest due first.
+    /// How many active leases end at each of `times` or before. Counts to a million.
     ///
     /// # Errors
     /// [`LedgerError`] when the ledger cannot be read.
-    pub async fn to_revoke(&self, now: Timestamp, limit: usize) -> Result<Vec<Revocable>, LedgerError> {
-        self.inner.readers.ask(move |connection| leases::to_revoke(connection, now, limit)).await
+    pub async fn ending(&self, times: Vec<Timestamp>) -> Result<Vec<u64>, LedgerError> {
+        self.inner.readers.ask(move |connection| leases::ending(connection, &times)).await
+    }
+
+    /// Dynamic leases of a backend that wait to be taken back there and whose next attempt is due, the longest due
+    /// first.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the ledger cannot be read.
+    pub async fn to_revoke(
+        &self,
+        backend: &BackendName,
+        now: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<Revocable>, LedgerError> {
+        let backend = backend.clone();
+        self.inner.readers.ask(move |connection| leases::to_revoke(connection, &backend, now, limit)).await
+    }
+
+    /// The backends that leases wait to be taken back at, due or not.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the ledger cannot be read.
+    pub async fn waiting_backends(&self) -> Result<Vec<BackendName>, LedgerError> {
+        self.inner.readers.ask(leases::waiting_backends).await
+    }
+
+    /// The bulk revocations whose leases are not all marked yet, oldest first.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the ledger cannot be read.
+    pub async fn open_revocations(&self) -> Result<Vec<RevocationId>, LedgerError> {
+        self.inner.readers.ask(revocations::open).await
+    }
+
+    /// The next leases of a bulk revocation, at most `limit` of them, for [`Change::Mark`].
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the ledger cannot be read.
+    pub async fn walk(&self, revocation: RevocationId, limit: usize) -> Result<Walked, LedgerError> {
+        self.inner.readers.ask(move |connection| revocations::walk(connection, revocation, limit)).await
+    }
+
+    /// Bulk revocations, newest first, at most `limit` of them; only `id` where it is given.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the ledger cannot be read.
+    pub async fn revocations(
+        &self,
+        id: Option<RevocationId>,
+        limit: usize,
+    ) -> Result<Vec<Revocation>, LedgerError> {
+        self.inner.readers.ask(move |connection| revocations::revocations(connection, id, limit)).await
     }
 
     /// Intents written at `before` or earlier that have no outcome, oldest first: what a broker that stopped left behind.

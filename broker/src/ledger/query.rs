@@ -9,6 +9,8 @@ use bursar_core::backend::StoreHandle;
 use bursar_core::{BackendName, Lease, LeaseId, LeaseState, SecretPath, SpiffeId};
 use jiff::Timestamp;
 
+use super::entry::RevocationId;
+
 /// Which part of a list is asked for.
 #[derive(Debug, Clone, Default)]
 pub struct Page {
@@ -89,6 +91,36 @@ pub struct Revocable {
     /// Absent when the broker stopped before the store's answer was committed: the store has to be asked what it
     /// created ([`bursar_core::backend::Leasing::find_orphans`]).
     pub handle: Option<StoreHandle>,
+}
+
+/// A bulk revocation, and how far it got.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revocation {
+    pub id: RevocationId,
+    pub ordered_at: Timestamp,
+    /// The SPIFFE ID of whoever ordered it.
+    pub ordered_by: String,
+    /// Which leases, in words.
+    pub leases: String,
+    pub reason: Option<String>,
+    /// How many leases it has taken back so far.
+    pub marked: u64,
+    /// Of these, how many have a credential that a store made for them.
+    pub dynamic: u64,
+    /// When all were; absent while there is more to mark.
+    pub marked_at: Option<Timestamp>,
+    /// Of the dynamic ones, how many are still at their stores.
+    pub waiting: u64,
+    /// Of those that wait, how many are stuck.
+    pub stuck: u64,
+}
+
+/// One step of the walk to a bulk revocation's leases.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Walked {
+    pub ids: Vec<LeaseId>,
+    /// Where the walk goes on; absent at its end.
+    pub place: Option<Vec<u8>>,
 }
 
 /// Which audit records to list, and in which order; every condition that is set must hold.

@@ -22,14 +22,15 @@ use bursar_core::backend::StoreHandle;
 use bursar_core::clock::TestClock;
 use bursar_core::lease::{LeaseEvent, TtlBound};
 use bursar_core::tlog::Signer;
-use bursar_core::{Clock, Lease, LeaseId, LeaseState, Reference, SpiffeId};
+use bursar_core::{BackendName, Clock, Lease, LeaseId, LeaseState, Reference, SpiffeId};
 use jiff::Timestamp;
 use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::Ed25519KeyPair;
 use tempfile::TempDir;
 
 use super::{
-    Change, Committed, Entry, Ledger, LedgerConfig, LedgerError, OpenError, Outcome, Page, RevokeSelector,
+    Change, Committed, Entry, Ledger, LedgerConfig, LedgerError, OpenError, Outcome, Page, Revocable,
+    Revocation, RevocationId, RevokeSelector,
 };
 
 /// A ledger in a folder of its own, with a clock that stands still.
@@ -92,31 +93,8 @@ impl Fixture {
     }
 
     pub(super) fn record(&self, action: Action, lease: Option<LeaseId>) -> AuditRecord {
-        AuditRecord {
-            seq: 0,
-            time: self.now(),
-            request_id: "request-1".to_owned(),
-            trace_id: None,
-            actor: Actor {
-                principal: "spiffe://example.org/ns/shop/sa/web".to_owned(),
-                method: "mtls".to_owned(),
-                credential: None,
-                node: None,
-                selectors: Vec::new(),
-                peer: None,
-            },
-            action,
-            resource: "vault/shop/db".to_owned(),
-            environment: None,
-            version: None,
-            lease_id: lease.map(|id| id.to_string()),
-            decision: Decision::Allow,
-            policies: Vec::new(),
-            reason: None,
-            outcome: Came::Ok,
-            error_kind: None,
-            latency_us: 1,
-        }
+        let lease_id = lease.map(|id| id.to_string());
+        AuditRecord { action, lease_id, ..record(self.now()) }
     }
 
     pub(super) async fn change(&self, change: Change) -> Result<Outcome, LedgerError> {
@@ -169,11 +147,42 @@ impl Fixture {
         Change::Apply { id, event, at: self.now(), error: None, next_attempt_at: None }
     }
 
-    pub(super) async fn revoke(&self, selector: RevokeSelector) -> u64 {
-        match self.change(Change::RevokeMany { selector, at: self.now() }).await {
-            Ok(Outcome::Revoked { count, .. }) => count,
-            other => panic!("no revocation: {other:?}"),
+    /// Orders a bulk revocation.
+    pub(super) async fn order(&self, selector: RevokeSelector) -> RevocationId {
+        let record = Box::new(AuditRecord {
+            resource: "leases of a test".to_owned(),
+            ..self.record(Action::Revoke, None)
+        });
+        match self.change(Change::OrderRevocation { selector, record, at: self.now() }).await {
+            Ok(Outcome::Ordered(revocation)) => revocation,
+            other => panic!("no order: {other:?}"),
         }
+    }
+
+    /// One step of a bulk revocation; answers whether it was the last.
+    pub(super) async fn step(&self, revocation: RevocationId, limit: usize) -> bool {
+        let walked = within(self.ledger.walk(revocation, limit)).await.expect("walk");
+        let ended = walked.place.is_none();
+        let mark = Change::Mark { revocation, ids: walked.ids, place: walked.place, at: self.now() };
+        self.change(mark).await.expect("step");
+        ended
+    }
+
+    /// A whole bulk revocation; answers how many leases it took.
+    pub(super) async fn revoke(&self, selector: RevokeSelector) -> u64 {
+        let revocation = self.order(selector).await;
+        while !self.step(revocation, 2).await {}
+        self.revocation(revocation).await.marked
+    }
+
+    pub(super) async fn revocation(&self, id: RevocationId) -> Revocation {
+        within(self.ledger.revocations(Some(id), 1)).await.expect("revocations").remove(0)
+    }
+
+    /// What waits at `vault` to be taken back, and is due.
+    pub(super) async fn to_revoke(&self) -> Vec<Revocable> {
+        let vault = BackendName::parse("vault").expect("name");
+        within(self.ledger.to_revoke(&vault, self.now(), 10)).await.expect("waiting")
     }
 
     pub(super) async fn get(&self, id: LeaseId) -> Lease {
@@ -190,6 +199,35 @@ impl Fixture {
         let ledger = open(&database(&self.folder), &self.clock).expect("ledger");
         ledger.start_signing(signer(&self.key)).expect("signing");
         Self { ledger, ..self }
+    }
+}
+
+/// A read that was allowed.
+pub(super) fn record(time: Timestamp) -> AuditRecord {
+    AuditRecord {
+        seq: 0,
+        time,
+        request_id: "request-1".to_owned(),
+        trace_id: None,
+        actor: Actor {
+            principal: "spiffe://example.org/ns/shop/sa/web".to_owned(),
+            method: "mtls".to_owned(),
+            credential: None,
+            node: None,
+            selectors: Vec::new(),
+            peer: None,
+        },
+        action: Action::Read,
+        resource: "vault/shop/db".to_owned(),
+        environment: None,
+        version: None,
+        lease_id: None,
+        decision: Decision::Allow,
+        policies: Vec::new(),
+        reason: None,
+        outcome: Came::Ok,
+        error_kind: None,
+        latency_us: 1,
     }
 }
 

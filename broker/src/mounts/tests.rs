@@ -1,3 +1,4 @@
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bursar_core::backend::{Capabilities, ErrorKind, Fetched, VersionInfo};
@@ -74,10 +75,12 @@ async fn the_failure_of_one_secret_is_no_answer_for_another() {
 fn mounts() -> (Mounts, Arc<Failing>) {
     let store = Arc::new(Failing { reads: AtomicUsize::new(0) });
     let contract = CacheContract { max_stale: Duration::from_secs(30), on_outage: OnOutage::Fail };
-    let mount = Mount { backend: Arc::clone(&store) as Arc<dyn Backend>, contract };
+    let revocation = RevocationLimits { concurrency: 1, per_second: NonZeroU32::MIN, attempts: 1 };
     let name = BackendName::parse("failing").expect("name");
     let metrics = Metrics::register(&mut Registry::default());
-    (Mounts::new([(name, mount)], 1024 * 1024, metrics), store)
+    let backend = Arc::clone(&store) as Arc<dyn Backend>;
+    let mount = Mount::new(name, backend, contract, revocation, metrics.clone());
+    (Mounts::new([mount], 1024 * 1024, metrics), store)
 }
 
 fn reference(text: &str) -> Reference {

@@ -1,6 +1,7 @@
 //! `bursar lease`: who holds what, and taking it back.
 
 mod list;
+mod revocations;
 mod revoke;
 mod top;
 
@@ -34,6 +35,7 @@ pub(crate) enum Command {
     },
     Revoke(revoke::One),
     RevokeMany(revoke::Many),
+    Revocations(revocations::Arguments),
     Top(top::Arguments),
 }
 
@@ -45,6 +47,7 @@ impl Command {
             Self::Renew { lease, ttl } => renew(session, lease, ttl).await,
             Self::Revoke(revoke) => revoke.carry_out(session).await,
             Self::RevokeMany(revoke) => revoke.carry_out(session).await,
+            Self::Revocations(revocations) => revocations.carry_out(session).await,
             Self::Top(top) => top.carry_out(session).await,
         }
     }

@@ -77,7 +77,11 @@ impl Row for LeaseView {
     fn cells(&self, now: Timestamp) -> Vec<Cell> {
         vec![
             Cell::new(&self.id),
-            state_cell(self.state),
+            // Of a lease that waits to be removed, why it still does is what matters.
+            match self.last_error_kind.as_deref().filter(|_| self.state != LeaseState::Gone) {
+                Some(kind) => Cell::bad(format!("{} ({kind})", self.state.as_str())),
+                None => state_cell(self.state),
+            },
             Cell::new(&self.reference),
             Cell::new(&self.principal),
             Cell::maybe(self.environment.as_deref()),

@@ -235,6 +235,13 @@ impl Leases for Fake {
         Err(refused(Reason::NotImplemented, None))
     }
 
+    async fn revocations(
+        &self,
+        _: Request<v1::LeasesRevocationsRequest>,
+    ) -> Answer<v1::LeasesRevocationsResponse> {
+        Err(refused(Reason::NotImplemented, None))
+    }
+
     async fn top(&self, _: Request<v1::LeasesTopRequest>) -> Answer<v1::LeasesTopResponse> {
         Err(refused(Reason::NotImplemented, None))
     }

@@ -58,7 +58,7 @@ impl World {
             }
             Step::ReadWhileSweeping(fault) => {
                 let read = self.reading("fake/creds/app");
-                let both = async move { tokio::join!(read, leases.drain()).0 };
+                let both = async move { tokio::join!(read, leases.look_once()).0 };
                 if let Some(granted) = self.run(fault, both).flatten() {
                     self.take(granted);
                 }
@@ -80,7 +80,7 @@ impl World {
             Step::RevokeAll => self.revoke_all(),
             Step::Wait(seconds) => self.clock.advance(Duration::from_secs(seconds)),
             Step::Reap => drop(self.run(Fault::None, async move { leases.reap_due().await })),
-            Step::Sweep(fault) => drop(self.run(fault, async move { leases.drain().await })),
+            Step::Sweep(fault) => drop(self.run(fault, async move { leases.look_once().await })),
             Step::LosePower => self.lose_power(),
         }
         // One for its lease, and one by a search that found it just before it was gone.
@@ -102,6 +102,7 @@ impl World {
             Some(Ok(renewed)) if renewed.expires_at != after.expires_at => {
                 Err("a renewal that was answered is not in the ledger".to_owned())
             }
+            Some(Ok(renewed)) if renewed.expires_at < end => Err("a renewal took time away".to_owned()),
             Some(Err(_)) if (after.state, after.expires_at) != (before, end) => {
                 Err("a renewal that failed changed the lease".to_owned())
             }
@@ -112,9 +113,16 @@ impl World {
     fn revoke_all(&mut self) {
         let leases = Arc::clone(&self.life.leases);
         let backend = BackendName::parse("fake").expect("name");
-        let record = self.draft(Action::Revoke, "fake").ok();
+        let draft = self.draft(Action::Revoke, "fake");
+        let (asked, record) = (draft.clone().asked(), draft.as_revocation("fake"));
         let selector = RevokeSelector::PathPrefix { backend, path: None };
-        drop(self.run(Fault::None, async move { leases.revoke_many(selector, record).await }));
+        let work = async move {
+            tokio::select! {
+                marked = leases.revoke_many(selector, asked, record) => drop(marked),
+                () = Arc::clone(&leases).mark_ordered() => {}
+            }
+        };
+        self.run(Fault::None, work);
     }
 
     fn received_at(&self, which: usize) -> Option<LeaseId> {

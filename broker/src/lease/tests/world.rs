@@ -1,6 +1,7 @@
 //! A broker's leases on a disk of their own, which can lose power at any moment, and the invariants that then hold.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,10 +20,12 @@ use tokio::time::Instant;
 
 use super::store::{Fault, Store};
 use crate::call::{Call, Draft};
-use crate::config::{CacheContract, LeaseLimits, OnOutage};
+use crate::config::{CacheContract, LeaseLimits, OnOutage, RevocationLimits};
+use crate::failure::Failure;
 use crate::identity::Caller;
 use crate::lease::Leases;
 use crate::lease::grant::{Granted, Terms, Wanted};
+use crate::lease::queue::Pace;
 use crate::ledger::{AuditQuery, LeaseFilter, Ledger, LedgerConfig, Page};
 use crate::mounts::{Mount, Mounts};
 use crate::policy::{Facts, PrincipalFacts};
@@ -79,6 +82,7 @@ impl World {
             }
         });
         self.store.mend();
+        self.life.runtime.block_on(self.life.leases.examine_stores());
         if done.is_none() {
             self.lose_power();
         }
@@ -257,6 +261,23 @@ impl World {
     }
 }
 
+impl Leases {
+    /// Looks once at every queue, and at the intents.
+    pub(super) async fn look_once(&self) -> Result<(), Failure> {
+        for (name, mount) in self.mounts.iter() {
+            self.drain(name, mount, &Pace::of(mount.revocation)).await?;
+        }
+        self.give_up_old_intents().await
+    }
+
+    /// As it is done every few seconds: a circuit that faults opened is tried at the next call.
+    async fn examine_stores(&self) {
+        for (_, mount) in self.mounts.iter() {
+            mount.examine(Duration::from_secs(60)).await.expect("the store is well");
+        }
+    }
+}
+
 impl Life {
     fn begin(folder: TempDir, clock: &Arc<TestClock>, store: &Store, key: &[u8]) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
@@ -267,13 +288,16 @@ impl Life {
         ledger.start_signing(signer).expect("signing");
         let metrics = Metrics::register(&mut Registry::default());
         let contract = CacheContract { max_stale: Duration::from_secs(30), on_outage: OnOutage::Fail };
-        let mount = Mount { backend: Arc::new(store.clone()), contract };
-        let mounts = Mounts::new([(store.name().clone(), mount)], 1024 * 1024, metrics.clone());
+        let limits = RevocationLimits { concurrency: 8, per_second: NonZeroU32::MAX, attempts: 12 };
+        let backend = Arc::new(store.clone());
+        let mount = Mount::new(store.name().clone(), backend, contract, limits, metrics.clone());
+        let mounts = Mounts::new([mount], 1024 * 1024, metrics.clone());
         let limits = LeaseLimits {
             default_ttl: Duration::from_secs(600),
             max_ttl: Duration::from_secs(3600),
             max_life: Duration::from_secs(24 * 3600),
             settle_after: Duration::from_secs(90),
+            keep_gone: Duration::from_secs(24 * 3600),
         };
         let leases = Arc::new(Leases::new(
             ledger.clone(),

@@ -84,6 +84,21 @@ async fn every_condition_selects() {
 }
 
 #[tokio::test]
+async fn a_lease_without_node_and_environment_is_no_hindrance_to_a_list_by_them() {
+    let fixture = Fixture::new();
+    fixture.grant(Lease { node: None, environment: None, ..fixture.lease("vault/a") }).await;
+    let listed = fixture.grant(fixture.lease("vault/b")).await;
+    let node = Some(spiffe("spiffe://example.org/node/n1"));
+    for filter in [
+        LeaseFilter { node, ..LeaseFilter::default() },
+        LeaseFilter { environment: Some("shop/prod".to_owned()), ..LeaseFilter::default() },
+    ] {
+        let page = within(fixture.ledger.leases(filter, first(5))).await.expect("page");
+        assert_eq!(page.items.iter().map(|lease| lease.id).collect::<Vec<_>>(), [listed]);
+    }
+}
+
+#[tokio::test]
 async fn a_token_of_another_list_is_refused() {
     let fixture = Fixture::new();
     let page = Page { token: Some("nonsense".to_owned()), ..first(10) };
@@ -119,7 +134,9 @@ async fn what_runs_all_day_goes_by_index() {
     for query in super::super::engine::sqlite::leases::STANDING_QUERIES {
         let mut explain =
             connection.prepare(&format!("EXPLAIN QUERY PLAN SELECT id {query}")).expect("query");
-        let steps = explain.query_map([0, 1], |row| row.get::<_, String>(3)).expect("plan");
+        let unset = vec![0; explain.parameter_count()];
+        let steps = explain.query_map(rusqlite::params_from_iter(unset), |row| row.get::<_, String>(3));
+        let steps = steps.expect("plan");
         let plan: Vec<_> = steps.collect::<Result<_, _>>().expect("plan");
         let sound = plan.iter().any(|step| step.starts_with("SEARCH leases USING"))
             && !plan.iter().any(|step| step.starts_with("SCAN") || step.contains("TEMP B-TREE"));

@@ -3,7 +3,9 @@ use std::sync::Arc;
 
 use bursar_core::audit::Action;
 use bursar_core::clock::TestClock;
+use bursar_core::lease::LeaseEvent;
 
+use super::super::{Change, Entry};
 use super::{Fixture, database, open, raw, signer, within};
 
 #[tokio::test]
@@ -11,6 +13,9 @@ async fn a_ledger_of_version_1_is_brought_up_and_goes_on() {
     let fixture = Fixture::new();
     let id = fixture.grant(fixture.lease("vault/shop/db")).await;
     fixture.records((0..300).map(|_| fixture.record(Action::Read, Some(id))).collect()).await;
+    let gone = fixture.grant(fixture.lease("vault/shop/old")).await;
+    fixture.apply(gone, LeaseEvent::Revoke).await.expect("revocation");
+    let later = fixture.after(7200);
     within(fixture.ledger.clone().close()).await;
 
     // The same content under the schema of version 1.
@@ -19,7 +24,10 @@ async fn a_ledger_of_version_1_is_brought_up_and_goes_on() {
     old.execute_batch(VERSION_1).expect("schema");
     old.execute("ATTACH ?1 AS new", [database(&fixture.folder).to_str().expect("path")]).expect("attached");
     for table in ["leases", "lease_counts", "holders", "audit", "tiles", "head"] {
-        old.execute(&format!("INSERT INTO main.{table} SELECT * FROM new.{table}"), []).expect("copied");
+        let columns = "SELECT group_concat(name) FROM pragma_table_info(?1, 'main')";
+        let columns: String = old.query_row(columns, [table], |row| row.get(0)).expect("columns");
+        let copy = format!("INSERT INTO main.{table} ({columns}) SELECT {columns} FROM new.{table}");
+        old.execute(&copy, []).expect("copied");
     }
     old.close().expect("closed");
 
@@ -28,6 +36,10 @@ async fn a_ledger_of_version_1_is_brought_up_and_goes_on() {
     assert_eq!(ledger.checkpoint().expect("head").size, 300);
     assert!(within(ledger.lease(id)).await.expect("answer").is_some());
     assert_eq!(within(ledger.shipped("siem")).await.expect("position"), 0);
+    // It went before anybody wrote down when.
+    let forget = Change::Forget { before: later, limit: 10 };
+    let forgotten = within(ledger.commit(Entry { changes: vec![forget], records: Vec::new() })).await;
+    assert_eq!(forgotten.expect("forgotten").count(), 1);
     within(ledger.close()).await;
     assert_eq!(shape(&database(&folder)), shape(&database(&fixture.folder)));
 }

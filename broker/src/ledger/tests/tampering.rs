@@ -7,7 +7,7 @@ use bursar_core::audit::{Action, AuditRecord};
 use bursar_core::lease::LeaseEvent;
 use tempfile::TempDir;
 
-use super::super::{Change, Entry, Ledger};
+use super::super::{Change, Entry, Ledger, Outcome};
 use super::{Fixture, database, raw, signer, within};
 
 #[tokio::test]
@@ -22,6 +22,15 @@ async fn a_ledger_is_looked_at_while_it_is_open() {
     let found = Ledger::inspect(&fixture.path(), signer(&fixture.key).verifier()).expect("inspection");
     assert_eq!(found.findings, Vec::<String>::new());
     assert_eq!((found.first, found.size), (256, fixture.ledger.checkpoint().expect("head").size));
+}
+
+#[tokio::test]
+async fn a_lease_that_was_forgotten_is_not_missed() {
+    let fixture = filled().await;
+    let forgotten = fixture.change(Change::Forget { before: fixture.after(60), limit: 10 }).await;
+    assert!(matches!(forgotten, Ok(Outcome::Many { count: 1 })), "{forgotten:?}");
+    let found = Ledger::inspect(&fixture.path(), signer(&fixture.key).verifier()).expect("inspection");
+    assert_eq!(found.findings, Vec::<String>::new());
 }
 
 /// Each kind of record, in five ways.
@@ -107,7 +116,7 @@ async fn leases_that_contradict_the_log_are_found() {
         (
             "INSERT INTO leases SELECT zeroblob(16), state, dynamic, NULL, issued_at, renewed_at, expires_at, \
              max_expires_at, next_attempt_at, renewable, ttl_bound, attempts, backend, path, version, principal, node, \
-             instance, environment, reason, last_error, NULL FROM leases WHERE state = 1 LIMIT 1",
+             instance, environment, reason, last_error, NULL, NULL, NULL FROM leases WHERE state = 1 LIMIT 1",
             "no record says that it was granted",
         ),
     ];

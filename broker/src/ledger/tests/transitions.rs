@@ -2,7 +2,7 @@ use bursar_core::backend::{ErrorKind, StoreHandle};
 use bursar_core::lease::{LeaseEvent, TtlBound};
 use bursar_core::{BackendName, Lease, LeaseId, LeaseState, Version};
 
-use super::super::{Change, LedgerError};
+use super::super::{Change, LedgerError, Outcome};
 use super::{Fixture, new_id, within};
 
 #[tokio::test]
@@ -80,7 +80,7 @@ async fn a_revoked_intent_is_not_activated() {
         matches!(refused, Err(LedgerError::IllegalTransition { state: LeaseState::Revoked, .. })),
         "{refused:?}"
     );
-    let waiting = within(fixture.ledger.to_revoke(fixture.now(), 10)).await.expect("waiting");
+    let waiting = fixture.to_revoke().await;
     assert_eq!(
         waiting.iter().map(|item| (item.lease.id, item.handle.clone())).collect::<Vec<_>>(),
         [(id, None)]
@@ -139,7 +139,7 @@ async fn what_was_extended_since_it_was_due_does_not_expire() {
     let lease = Lease { expires_at: fixture.after(10), ..fixture.lease("vault/shop/db") };
     let id = fixture.grant(lease).await;
     fixture.clock.advance(std::time::Duration::from_secs(11));
-    assert_eq!(within(fixture.ledger.due(fixture.now(), 10)).await.expect("due"), [id]);
+    assert_eq!(due(&fixture, 10).await, [id]);
     fixture.grant(fixture.lease("vault/shop/db")).await;
     let refused = fixture.apply(id, LeaseEvent::Expire).await;
     assert!(matches!(refused, Err(LedgerError::IllegalTransition { .. })), "{refused:?}");
@@ -152,7 +152,7 @@ async fn a_static_lease_that_ends_is_gone_and_a_dynamic_one_waits() {
     let held = fixture.grant(fixture.lease("vault/shop/db")).await;
     let issued = fixture.issue(fixture.lease("vault/database/creds/app"), "h1").await;
     fixture.clock.advance(std::time::Duration::from_secs(3600));
-    let due = within(fixture.ledger.due(fixture.now(), 10)).await.expect("due");
+    let due = due(&fixture, 10).await;
     assert_eq!(due.len(), 2);
     for id in due {
         fixture.apply(id, LeaseEvent::Expire).await.expect("expiry");
@@ -171,10 +171,10 @@ async fn only_what_has_ended_is_due_the_earliest_minute_first() {
         ids.push(fixture.grant(lease).await);
     }
     fixture.clock.advance(std::time::Duration::from_secs(600));
-    let due = within(fixture.ledger.due(fixture.now(), 10)).await.expect("due");
-    assert_eq!(due.first(), Some(&ids[2]));
-    assert_eq!(due.len(), 3, "the one that ends later is not due");
-    assert_eq!(within(fixture.ledger.due(fixture.now(), 1)).await.expect("due"), [ids[2]]);
+    let ended = due(&fixture, 10).await;
+    assert_eq!(ended.first(), Some(&ids[2]));
+    assert_eq!(ended.len(), 3, "the one that ends later is not due");
+    assert_eq!(due(&fixture, 1).await, [ids[2]]);
 }
 
 #[tokio::test]
@@ -203,6 +203,105 @@ async fn attempts_are_counted_and_the_next_one_waits_for_its_time() {
 }
 
 #[tokio::test]
+async fn stuck_leases_of_one_backend_are_hastened_and_no_others() {
+    let fixture = Fixture::new();
+    let mut stuck = Vec::new();
+    for (path, handle) in [("vault/creds/a", "h1"), ("vault/creds/b", "h2"), ("other/creds/a", "h3")] {
+        let id = fixture.issue(fixture.lease(path), handle).await;
+        fixture.apply(id, LeaseEvent::Revoke).await.expect("revocation");
+        fixture.apply(id, LeaseEvent::Attempt).await.expect("attempt");
+        let give_up = Change::Apply {
+            id,
+            event: LeaseEvent::GaveUp,
+            at: fixture.now(),
+            error: Some("denied".to_owned()),
+            next_attempt_at: Some(fixture.after(600)),
+        };
+        fixture.change(give_up).await.expect("giving up");
+        stuck.push(id);
+    }
+    assert!(fixture.to_revoke().await.is_empty());
+    let hasten = |limit| Change::Hasten {
+        backend: BackendName::parse("vault").expect("name"),
+        at: fixture.now(),
+        limit,
+    };
+    assert!(matches!(fixture.change(hasten(1)).await, Ok(Outcome::Many { count: 1 })));
+    assert!(matches!(fixture.change(hasten(5)).await, Ok(Outcome::Many { count: 1 })));
+    let mut waiting = waiting(&fixture).await;
+    waiting.sort();
+    stuck.truncate(2);
+    stuck.sort();
+    assert_eq!(waiting, stuck);
+}
+
+#[tokio::test]
+async fn a_lease_is_given_up_from_any_state_and_keeps_its_last_error() {
+    let fixture = Fixture::new();
+    let id = fixture.issue(fixture.lease("vault/creds/a"), "h1").await;
+    fixture.apply(id, LeaseEvent::Revoke).await.expect("revocation");
+    let give_up = Change::Apply {
+        id,
+        event: LeaseEvent::Abandoned,
+        at: fixture.now(),
+        error: Some("denied".to_owned()),
+        next_attempt_at: None,
+    };
+    fixture.change(give_up).await.expect("giving up");
+    let lease = fixture.get(id).await;
+    assert_eq!((lease.state, lease.last_error.as_deref()), (LeaseState::Gone, Some("denied")));
+    assert!(waiting(&fixture).await.is_empty());
+    assert!(within(fixture.ledger.waiting_backends()).await.expect("names").is_empty());
+}
+
+#[tokio::test]
+async fn what_went_long_ago_is_forgotten_and_its_records_stay() {
+    let fixture = Fixture::new();
+    let old = fixture.grant(fixture.lease("vault/a")).await;
+    fixture.records(vec![fixture.record(bursar_core::audit::Action::Read, Some(old))]).await;
+    fixture.apply(old, LeaseEvent::Revoke).await.expect("revocation");
+    fixture.clock.advance(std::time::Duration::from_secs(60));
+    let recent = fixture.grant(fixture.lease("vault/b")).await;
+    fixture.apply(recent, LeaseEvent::Revoke).await.expect("revocation");
+    let active = fixture.grant(fixture.lease("vault/c")).await;
+    let before = fixture.now().checked_sub(std::time::Duration::from_secs(30)).expect("time");
+    let forgotten = fixture.change(Change::Forget { before, limit: 10 }).await;
+    assert!(matches!(forgotten, Ok(Outcome::Many { count: 1 })), "{forgotten:?}");
+    assert_eq!(within(fixture.ledger.lease(old)).await.expect("answer"), None);
+    assert_eq!(
+        (fixture.state(recent).await, fixture.state(active).await),
+        (LeaseState::Gone, LeaseState::Active)
+    );
+    let counts = within(fixture.ledger.lease_counts()).await.expect("counts");
+    assert!(counts.contains(&(LeaseState::Gone, 1)), "{counts:?}");
+    let query = super::super::AuditQuery { lease_id: Some(old), ..Default::default() };
+    let records = within(fixture.ledger.audit(query, super::first(5))).await.expect("records");
+    assert_eq!(records.items.len(), 1);
+}
+
+#[tokio::test]
+async fn leases_that_end_soon_are_counted() {
+    let fixture = Fixture::new();
+    for (path, seconds) in [("vault/a", 30), ("vault/b", 59), ("vault/c", 500), ("vault/d", 7200)] {
+        fixture.grant(Lease { expires_at: fixture.after(seconds), ..fixture.lease(path) }).await;
+    }
+    let times = vec![fixture.after(60), fixture.after(600), fixture.after(3600)];
+    assert_eq!(within(fixture.ledger.ending(times)).await.expect("counts"), [2, 3, 3]);
+}
+
+#[tokio::test]
+async fn backends_that_leases_wait_at_are_named_once_each() {
+    let fixture = Fixture::new();
+    for (path, handle) in [("b/x", "h1"), ("b/y", "h2"), ("a/x", "h3")] {
+        let id = fixture.issue(fixture.lease(path), handle).await;
+        fixture.apply(id, LeaseEvent::Revoke).await.expect("revocation");
+    }
+    fixture.issue(fixture.lease("c/x"), "h4").await;
+    let names = within(fixture.ledger.waiting_backends()).await.expect("names");
+    assert_eq!(names.iter().map(BackendName::as_str).collect::<Vec<_>>(), ["a", "b"]);
+}
+
+#[tokio::test]
 async fn a_lease_is_written_once() {
     let fixture = Fixture::new();
     let lease = fixture.lease("vault/shop/db");
@@ -225,7 +324,12 @@ async fn an_entry_that_is_refused_midway_leaves_nothing() {
     assert!(counts.iter().all(|(_, count)| *count == 0), "{counts:?}");
 }
 
+async fn due(fixture: &Fixture, limit: usize) -> Vec<LeaseId> {
+    let due = within(fixture.ledger.due(fixture.now(), limit)).await.expect("due");
+    due.into_iter().map(|lease| lease.id).collect()
+}
+
 async fn waiting(fixture: &Fixture) -> Vec<LeaseId> {
-    let waiting = within(fixture.ledger.to_revoke(fixture.now(), 10)).await.expect("waiting");
+    let waiting = fixture.to_revoke().await;
     waiting.into_iter().map(|item| item.lease.id).collect()
 }

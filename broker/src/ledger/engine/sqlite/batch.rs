@@ -154,7 +154,16 @@ impl<'c> Batch<'c> {
                 };
                 self.happen(*id, &happening).map(|()| Outcome::Done)
             }
-            Change::RevokeMany { selector, at } => self.revoke_many(selector, *at),
+            Change::OrderRevocation { selector, record, at } => self.order_revocation(selector, record, *at),
+            Change::Mark { revocation, ids, place, at } => {
+                self.mark(*revocation, ids, place.as_deref(), *at).map(|count| Outcome::Many { count })
+            }
+            Change::Hasten { backend, at, limit } => {
+                self.hasten(backend, *at, *limit).map(|count| Outcome::Many { count })
+            }
+            Change::Forget { before, limit } => {
+                self.forget(*before, *limit).map(|count| Outcome::Many { count })
+            }
             Change::PutObject { kind, name, body, expected, by, at } => {
                 let new = NewObject { body, by, at: *at };
                 self.put_object(*kind, name, &new, *expected).map(|revision| Outcome::Put { revision })
@@ -167,7 +176,7 @@ impl<'c> Batch<'c> {
         }
     }
 
-    fn record(&mut self, mut record: AuditRecord) -> Result<(), Fault> {
+    pub(super) fn record(&mut self, mut record: AuditRecord) -> Result<(), Fault> {
         record.seq = self.tail.frontier.size();
         let line = record.to_line();
         self.tail.latest = self.tail.latest.max(micros(record.time));

@@ -1,10 +1,10 @@
 //! How enums, times and numbers stand in columns. A code is for ever: a new variant takes a new number.
 
-use bursar_core::LeaseState;
 use bursar_core::lease::TtlBound;
+use bursar_core::{BackendName, LeaseState, SecretPath, SpiffeId};
 use jiff::Timestamp;
 
-use crate::ledger::entry::ObjectKind;
+use crate::ledger::entry::{ObjectKind, RevokeSelector};
 use crate::ledger::query::HolderKind;
 
 pub(super) fn state_code(state: LeaseState) -> i64 {
@@ -50,6 +50,32 @@ pub(super) fn kind_code(kind: ObjectKind) -> i64 {
         ObjectKind::JoinToken => 3,
         ObjectKind::Key => 4,
     }
+}
+
+/// The columns `selector`, `backend` and `name` of a bulk revocation.
+pub(super) fn selector_codes(selector: &RevokeSelector) -> (i64, Option<&str>, Option<&str>) {
+    match selector {
+        RevokeSelector::PathPrefix { backend, path } => {
+            (0, Some(backend.as_str()), path.as_ref().map(SecretPath::as_str))
+        }
+        RevokeSelector::Principal(id) => (1, None, Some(id.as_str())),
+        RevokeSelector::Node(id) => (2, None, Some(id.as_str())),
+        RevokeSelector::Environment(name) => (3, None, Some(name)),
+    }
+}
+
+/// The same back.
+pub(super) fn selector_of(code: i64, backend: Option<&str>, name: Option<&str>) -> Option<RevokeSelector> {
+    Some(match code {
+        0 => RevokeSelector::PathPrefix {
+            backend: BackendName::parse(backend?).ok()?,
+            path: name.map(SecretPath::from_store).transpose().ok()?,
+        },
+        1 => RevokeSelector::Principal(SpiffeId::parse(name?).ok()?),
+        2 => RevokeSelector::Node(SpiffeId::parse(name?).ok()?),
+        3 => RevokeSelector::Environment(name?.to_owned()),
+        _ => return None,
+    })
 }
 
 /// Principals have a code and no rows.

@@ -93,7 +93,7 @@ struct Live {
 
 impl Live {
     /// Whether it is as good as `lease`: has at least nine tenths of the life that a new one would have, and says the
-    /// same of itself.
+    /// same of itself. Ends are spread over a tenth, so one that was short is extended sooner, to another end.
     fn serves(&self, lease: &Lease) -> bool {
         let life = |until: Timestamp| micros(until) - micros(lease.issued_at);
         let (left, proposed) = (life(self.expires_at), life(lease.expires_at));

@@ -80,7 +80,7 @@ impl Walk {
     fn along(index: &str, along: &Condition, tested: &Condition) -> Self {
         let (tested_sql, along_sql) = (tested.sql(), along.sql());
         let sql = format!(
-            "SELECT id, {tested_sql} FROM leases {index} WHERE {along_sql} AND id < ? ORDER BY id DESC"
+            "SELECT id, ({tested_sql}) IS TRUE FROM leases {index} WHERE {along_sql} AND id < ? ORDER BY id DESC"
         );
         Self { sql, values: [tested.values(), along.values()].concat() }
     }

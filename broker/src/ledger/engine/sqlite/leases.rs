@@ -3,6 +3,7 @@
 use bursar_core::backend::StoreHandle;
 use bursar_core::{BackendName, Lease, LeaseId, LeaseState};
 use jiff::Timestamp;
+use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::codes::{at_most, micros, read};
@@ -47,23 +48,46 @@ pub(in crate::ledger) fn due(
     connection: &Connection,
     now: Timestamp,
     limit: usize,
-) -> Result<Vec<LeaseId>, LedgerError> {
-    let mut select = connection.prepare_cached(&format!("SELECT id {DUE}"))?;
-    let due = select.query_map((micros(now), at_most(limit)), |row| row.get(0).map(LeaseId::from_bytes))?;
+) -> Result<Vec<Lease>, LedgerError> {
+    let mut select = connection.prepare_cached(&format!("SELECT {LEASE_COLUMNS} {DUE}"))?;
+    let due = select.query_map((micros(now), at_most(limit)), |row| rows::lease(row, 0))?;
     Ok(due.collect::<Result<_, _>>()?)
+}
+
+pub(in crate::ledger) fn ending(
+    connection: &Connection,
+    times: &[Timestamp],
+) -> Result<Vec<u64>, LedgerError> {
+    let mut select = connection.prepare_cached(ENDING)?;
+    let count = |time: &Timestamp| {
+        let count: i64 = select.query_row([micros(*time)], |row| row.get(0))?;
+        Ok(read(count))
+    };
+    times.iter().map(count).collect()
 }
 
 pub(in crate::ledger) fn to_revoke(
     connection: &Connection,
+    backend: &BackendName,
     now: Timestamp,
     limit: usize,
 ) -> Result<Vec<Revocable>, LedgerError> {
     let mut select = connection.prepare_cached(&format!("SELECT handle, {LEASE_COLUMNS} {TO_REVOKE}"))?;
-    let found = select.query_map((micros(now), at_most(limit)), |row| {
+    let values = (backend.as_str(), micros(now), at_most(limit));
+    let found = select.query_map(values, |row| {
         let handle: Option<String> = row.get(0)?;
         Ok(Revocable { lease: rows::lease(row, 1)?, handle: handle.map(StoreHandle::new) })
     })?;
     Ok(found.collect::<Result<_, _>>()?)
+}
+
+pub(in crate::ledger) fn waiting_backends(connection: &Connection) -> Result<Vec<BackendName>, LedgerError> {
+    let mut select = connection.prepare_cached(WAITING_BACKENDS)?;
+    let names = select.query_map([], |row| {
+        let name: String = row.get(0)?;
+        BackendName::parse(&name).map_err(|_| rows::damaged(0, Type::Text))
+    })?;
+    Ok(names.collect::<Result<_, _>>()?)
 }
 
 pub(in crate::ledger) fn intents(
@@ -86,6 +110,17 @@ const OF_HANDLE: &str = "SELECT id FROM leases WHERE backend = ?1 AND handle = ?
 const DUE: &str = "FROM leases WHERE state = 1 AND expires_at <= ?1 AND expires_at >> 26 <= ?1 >> 26 \
      ORDER BY expires_at >> 26, id LIMIT ?2";
 
-const TO_REVOKE: &str = "FROM leases WHERE next_attempt_at IS NOT NULL AND next_attempt_at <= ?1 ORDER BY next_attempt_at LIMIT ?2";
+/// As far as a count goes: it is for a metric, and must not cost more the more leases there are.
+const ENDING: &str = "SELECT count(*) FROM (SELECT 1 FROM leases INDEXED BY lease_due \
+     WHERE state = 1 AND expires_at <= ?1 AND expires_at >> 26 <= ?1 >> 26 LIMIT 1000000)";
+
+const TO_REVOKE: &str = "FROM leases WHERE backend = ?1 AND next_attempt_at IS NOT NULL AND next_attempt_at <= ?2 \
+     ORDER BY next_attempt_at LIMIT ?3";
+
+/// Steps from one name to the next along the index, however many leases wait under each.
+const WAITING_BACKENDS: &str = "WITH RECURSIVE names (name) AS ( \
+     SELECT min(backend) FROM leases WHERE next_attempt_at IS NOT NULL \
+     UNION ALL SELECT (SELECT min(backend) FROM leases WHERE next_attempt_at IS NOT NULL AND backend > names.name) \
+     FROM names WHERE names.name IS NOT NULL) SELECT name FROM names WHERE name IS NOT NULL";
 
 const INTENTS: &str = "FROM leases WHERE state = 0 AND issued_at <= ?1 ORDER BY issued_at LIMIT ?2";

@@ -1,73 +1,157 @@
-//! Bulk revocation: one statement, however many leases it takes.
+//! Bulk revocation: an order that is written down, and the steps that carry it out.
+//!
+//! One statement for all of an order's leases would hold the only writer for as long as they are many: 25 seconds for a
+//! million. A step takes some hundreds, so that other commits wait for milliseconds, and what is left to do is in the
+//! order's row, so that a restart goes on. The walk to the leases is done by a connection that reads (`revocations.rs`).
 
-use bursar_core::{LeaseId, LeaseState};
+use bursar_core::audit::AuditRecord;
+use bursar_core::{BackendName, LeaseId, LeaseState, Reference, SecretPath, Version};
 use jiff::Timestamp;
-use rusqlite::types::Value;
-use rusqlite::{Row, params_from_iter};
+use rusqlite::{OptionalExtension, params};
 
 use super::batch::{Batch, Fault};
-use super::codes::{micros, read};
-use super::condition::Condition;
+use super::codes::{micros, selector_codes, state_code, stored};
 use super::rows;
 use super::tally::{Holders, Move};
-use crate::ledger::entry::{Outcome, REVOKED_IDS, RevokeSelector};
+use crate::ledger::entry::{Outcome, RevocationId, RevokeSelector};
 
 impl Batch<'_> {
-    pub(super) fn revoke_many(&mut self, selector: &RevokeSelector, at: Timestamp) -> Result<Outcome, Fault> {
-        let (taken, values) = taken(selector);
+    pub(super) fn order_revocation(
+        &mut self,
+        selector: &RevokeSelector,
+        record: &AuditRecord,
+        at: Timestamp,
+    ) -> Result<Outcome, Fault> {
+        let newest: Option<[u8; 16]> =
+            self.connection.prepare_cached(NEWEST)?.query_row([], |row| row.get(0)).optional()?;
+        let (code, backend, name) = selector_codes(selector);
+        let mut insert = self.connection.prepare_cached(ORDER)?;
+        let id: i64 = insert.query_row(
+            params![micros(at), code, backend, name, record.to_line(), newest.unwrap_or_default()],
+            |row| row.get(0),
+        )?;
+        Ok(Outcome::Ordered(RevocationId(u64::try_from(id).unwrap_or_default())))
+    }
 
-        let mut select =
-            self.connection.prepare_cached(&format!("{SUMS} WHERE {taken} GROUP BY 1, 2, 3, 4"))?;
-        let moves = select.query_map(params_from_iter(&values), made)?;
-        let moves: Vec<Move> = moves.collect::<Result<_, _>>()?;
-        if moves.is_empty() {
-            return Ok(Outcome::Revoked { count: 0, ids: Vec::new() });
+    pub(super) fn mark(
+        &mut self,
+        revocation: RevocationId,
+        ids: &[LeaseId],
+        place: Option<&[u8]>,
+        at: Timestamp,
+    ) -> Result<u64, Fault> {
+        let open = self
+            .connection
+            .prepare_cached(OPEN)?
+            .query_row([stored(revocation.0)], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, i64>(1)?)));
+        let Some((line, marked_before)) = open.optional()? else { return Ok(0) };
+        let Ok(template) = AuditRecord::from_line(&line) else {
+            return Err(Fault::Engine(rows::damaged(0, rusqlite::types::Type::Blob)));
+        };
+        let (mut marked, mut dynamic) = (0_u64, 0_u64);
+        for id in ids {
+            let Some(lease) = self.to_mark(*id)? else { continue };
+            marked += 1;
+            dynamic += u64::from(lease.dynamic);
+            self.take_back(*id, revocation, &lease, at)?;
+            self.record(lease.record(&template, *id, at))?;
         }
+        let ended = place.is_none().then(|| micros(at));
+        let step = params![stored(revocation.0), place, stored(marked), stored(dynamic), ended];
+        self.connection.prepare_cached(STEP)?.execute(step)?;
+        if ended.is_some() {
+            let all = u64::try_from(marked_before).unwrap_or_default() + marked;
+            let resource = format!("{all} {}", template.resource);
+            self.record(AuditRecord { resource, time: at, ..template })?;
+        }
+        Ok(marked)
+    }
 
-        let some = format!("SELECT id FROM leases WHERE {taken} LIMIT {REVOKED_IDS}");
-        let mut select = self.connection.prepare_cached(&some)?;
-        let ids = select.query_map(params_from_iter(&values), |row| row.get(0).map(LeaseId::from_bytes))?;
-        let ids: Vec<LeaseId> = ids.collect::<Result<_, _>>()?;
+    /// The lease, if nobody took it back yet.
+    fn to_mark(&self, id: LeaseId) -> Result<Option<Held>, Fault> {
+        let mut select = self.connection.prepare_cached(HELD)?;
+        let held = select.query_row([id.to_bytes()], |row| {
+            Ok(Held {
+                state: rows::state(row, 0)?,
+                dynamic: row.get(1)?,
+                backend: row.get(2)?,
+                path: row.get(3)?,
+                version: row.get(4)?,
+                node: row.get(5)?,
+                environment: row.get(6)?,
+            })
+        });
+        let held = held.optional()?;
+        Ok(held.filter(|held| {
+            matches!(held.state, LeaseState::Intent | LeaseState::Active | LeaseState::Expired)
+        }))
+    }
 
-        let due = Value::Integer(micros(at));
-        let mut update = self.connection.prepare_cached(&format!("{REVOKE} WHERE {taken}"))?;
-        update.execute(params_from_iter(std::iter::once(&due).chain(&values)))?;
-
-        let count = moves.iter().map(|made| made.count).sum();
-        moves.into_iter().for_each(|made| self.tally.add(made));
-        Ok(Outcome::Revoked { count, ids })
+    fn take_back(
+        &mut self,
+        id: LeaseId,
+        revocation: RevocationId,
+        lease: &Held,
+        at: Timestamp,
+    ) -> Result<(), Fault> {
+        let to = if lease.dynamic { LeaseState::Revoked } else { LeaseState::Gone };
+        let sql = if lease.dynamic { REVOKE } else { END };
+        let mut update = self.connection.prepare_cached(sql)?;
+        update.execute(params![id.to_bytes(), state_code(to), micros(at), stored(revocation.0)])?;
+        let holders = Holders { backend: lease.backend.clone(), node: lease.node.clone() };
+        self.tally.add(Move { from: Some(lease.state), to, count: 1, holders });
+        Ok(())
     }
 }
 
-/// The leases to take: those that the selector names and nobody took back yet.
-fn taken(selector: &RevokeSelector) -> (String, Vec<Value>) {
-    let (index, also) = match selector {
-        RevokeSelector::Principal(principal) => ("lease_slot", Some(principal)),
-        _ => ("lease_held", None),
-    };
-    let named = Condition::held().of_selector(selector);
-    let mut sql =
-        format!("id IN (SELECT id FROM leases INDEXED BY {index} WHERE {}) AND state <= 2", named.sql());
-    let mut values = named.values().to_vec();
-    if let Some(principal) = also {
-        sql.push_str(" AND principal = ?");
-        values.push(Value::Text(principal.as_str().to_owned()));
+/// What a step needs to know of a lease.
+struct Held {
+    state: LeaseState,
+    dynamic: bool,
+    backend: String,
+    path: String,
+    version: Option<String>,
+    node: Option<String>,
+    environment: Option<String>,
+}
+
+impl Held {
+    /// The order's record, about this lease.
+    fn record(&self, template: &AuditRecord, id: LeaseId, at: Timestamp) -> AuditRecord {
+        let reference = || {
+            Some(Reference {
+                backend: BackendName::parse(&self.backend).ok()?,
+                path: SecretPath::from_store(&self.path).ok()?,
+                field: None,
+                version: self.version.as_deref().and_then(|version| Version::from_store(version).ok()),
+            })
+        };
+        AuditRecord {
+            time: at,
+            resource: reference().map(|reference| reference.to_string()).unwrap_or_default(),
+            lease_id: Some(id.to_string()),
+            environment: self.environment.clone(),
+            ..template.clone()
+        }
     }
-    (sql, values)
 }
 
-fn made(row: &Row<'_>) -> rusqlite::Result<Move> {
-    let to = if row.get(1)? { LeaseState::Revoked } else { LeaseState::Gone };
-    Ok(Move {
-        from: Some(rows::state(row, 0)?),
-        to,
-        count: read(row.get(4)?),
-        holders: Holders { backend: row.get(2)?, node: row.get(3)? },
-    })
-}
+const NEWEST: &str = "SELECT id FROM leases ORDER BY id DESC LIMIT 1";
 
-const SUMS: &str = "SELECT state, dynamic, backend, node, count(*) FROM leases";
+/// A walk begins before every id and every slot.
+const ORDER: &str = "INSERT INTO revocations (ordered_at, selector, backend, name, record, newest, place) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, x'') RETURNING id";
 
-/// What [`LeaseState::after`] makes of a revocation, and gone where nothing is to be taken back.
-const REVOKE: &str = "UPDATE leases SET state = CASE WHEN dynamic THEN 3 ELSE 6 END, \
-     slot = CASE WHEN dynamic THEN slot END, next_attempt_at = CASE WHEN dynamic THEN ? END";
+const OPEN: &str = "SELECT record, marked FROM revocations WHERE id = ?1 AND marked_at IS NULL";
+
+const STEP: &str = "UPDATE revocations SET place = coalesce(?2, place), marked = marked + ?3, dynamic = dynamic + ?4, \
+     marked_at = ?5 WHERE id = ?1";
+
+const HELD: &str =
+    "SELECT state, dynamic, backend, path, version, node, environment FROM leases WHERE id = ?1";
+
+/// What [`LeaseState::after`] makes of a revocation.
+const REVOKE: &str = "UPDATE leases SET state = ?2, next_attempt_at = ?3, revocation = ?4 WHERE id = ?1";
+
+/// And gone where nothing is to be taken back.
+const END: &str = "UPDATE leases SET state = ?2, slot = NULL, gone_at = ?3, revocation = ?4 WHERE id = ?1";

@@ -10,7 +10,8 @@
 //!   end in one minute share a page, and of those that are due only the running minute's are looked through;
 //! - `lease_held` repeats in order of id what leases are listed and revoked by, and is walked for it: a million leases in
 //!   about half a second;
-//! - the others are empty but for dynamic leases. What is gone is in no index but that of ids.
+//! - `lease_gone` grows at its end, as leases go; it finds those that are to be forgotten;
+//! - the others are empty but for dynamic leases.
 //!
 //! How to read the columns:
 //!
@@ -20,6 +21,8 @@
 //!   tree's right edge. They change in the transaction of the records, so a log that lost its tail contradicts its head.
 //! - `leaves` has the leaf hashes of pruned records, 256 to a row, in the place of the rows of `audit` that went.
 //! - `sinks` has the number of the first record that a sink has not confirmed.
+//! - `revocations` has the bulk revocations: `record` is the audit record that each of its leases gets, `newest` the id of
+//!   the newest lease when it was ordered, `place` how far the walk to its leases got.
 //! - `lease_counts` and `holders` are sums over `leases`, kept in the transaction of each change.
 
 use std::path::Path;
@@ -65,7 +68,7 @@ pub(super) fn bring_up(connection: &Connection, from: i64) -> rusqlite::Result<(
 }
 
 /// What leads from each version to the next. A step that was released is never changed: another one follows it.
-const STEPS: [&str; 2] = [TABLES, SINKS_AND_PRUNING];
+const STEPS: [&str; 2] = [TABLES, SECOND];
 
 /// The schema that this broker writes.
 pub(super) const VERSION: i64 = STEPS.len() as i64;
@@ -73,6 +76,7 @@ pub(super) const VERSION: i64 = STEPS.len() as i64;
 /// `BRSR`: tells a ledger from any other database.
 const APPLICATION_ID: i64 = 0x4252_5352;
 
+/// The first version.
 const TABLES: &str = "
 CREATE TABLE leases (
     id              BLOB    NOT NULL PRIMARY KEY,
@@ -158,7 +162,9 @@ CREATE TABLE heartbeat (
 ) STRICT;
 ";
 
-const SINKS_AND_PRUNING: &str = "
+/// The second version: sinks, pruning, bulk revocations that are carried out in steps, a queue for each backend, and
+/// when a lease went.
+const SECOND: &str = "
 CREATE TABLE sinks (
     name     TEXT    NOT NULL PRIMARY KEY,
     position INTEGER NOT NULL
@@ -167,4 +173,28 @@ CREATE TABLE leaves (
     place  INTEGER NOT NULL PRIMARY KEY,
     hashes BLOB    NOT NULL
 ) STRICT;
+
+ALTER TABLE leases ADD COLUMN gone_at INTEGER;
+ALTER TABLE leases ADD COLUMN revocation INTEGER;
+UPDATE leases SET gone_at = max(renewed_at, expires_at) WHERE state = 6;
+CREATE INDEX lease_gone ON leases (gone_at) WHERE gone_at IS NOT NULL;
+DROP INDEX lease_to_revoke;
+CREATE INDEX lease_to_revoke ON leases (backend, next_attempt_at) WHERE next_attempt_at IS NOT NULL;
+CREATE INDEX lease_stuck ON leases (backend, next_attempt_at) WHERE state = 5;
+CREATE INDEX lease_ordered ON leases (revocation, state) WHERE revocation IS NOT NULL AND next_attempt_at IS NOT NULL;
+
+CREATE TABLE revocations (
+    id         INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+    ordered_at INTEGER NOT NULL,
+    selector   INTEGER NOT NULL,
+    backend    TEXT,
+    name       TEXT,
+    record     BLOB    NOT NULL,
+    newest     BLOB    NOT NULL,
+    place      BLOB    NOT NULL,
+    marked     INTEGER NOT NULL DEFAULT 0,
+    dynamic    INTEGER NOT NULL DEFAULT 0,
+    marked_at  INTEGER
+) STRICT;
+CREATE INDEX revocation_open ON revocations (id) WHERE marked_at IS NULL;
 ";

@@ -90,6 +90,7 @@ impl Batch<'_> {
             happening.event == LeaseEvent::Attempt,
             happening.error,
             to == LeaseState::Gone,
+            micros(happening.at),
         ])?;
         self.tally.add(Move { from: Some(held.state), to, count: 1, holders: held.holders });
         Ok(())
@@ -138,4 +139,4 @@ const RENEW: &str =
 /// What is gone has no handle, since nothing is left that it could name, and no slot: the next read gets a lease anew.
 const HAPPEN: &str = "UPDATE leases SET state = ?2, next_attempt_at = ?3, attempts = attempts + ?4, \
      last_error = coalesce(?5, last_error), handle = CASE WHEN ?6 THEN NULL ELSE handle END, \
-     slot = CASE WHEN ?6 THEN NULL ELSE slot END WHERE id = ?1";
+     slot = CASE WHEN ?6 THEN NULL ELSE slot END, gone_at = CASE WHEN ?6 THEN ?7 END WHERE id = ?1";

@@ -9,8 +9,8 @@ use rusqlite::Connection;
 
 use super::super::{holders, schema};
 use super::*;
-use crate::ledger::tests::{new_key, signer};
-use crate::ledger::{HolderKind, RevokeSelector};
+use crate::ledger::tests::{new_key, record, signer};
+use crate::ledger::{HolderKind, RevocationId, RevokeSelector};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
@@ -65,23 +65,33 @@ fn change() -> impl Strategy<Value = Change> {
             at: at(10),
         }),
         1 => id().prop_map(|id| Change::Renew { id, expires_at: at(90), ttl_bound: TtlBound::Asked, at: at(20) }),
-        6 => (id(), 0..6_usize).prop_map(|(id, event)| Change::Apply {
+        6 => (id(), 0..7_usize).prop_map(|(id, event)| Change::Apply {
             id,
             event: EVENTS[event],
             at: at(60),
             error: None,
             next_attempt_at: None,
         }),
-        1 => (0..3_u8).prop_map(|who| many(RevokeSelector::Principal(principal(who)))),
-        1 => (0..1_u8).prop_map(|_| many(RevokeSelector::PathPrefix {
+        1 => (0..3_u8).prop_map(|who| order(RevokeSelector::Principal(principal(who)))),
+        2 => (1..3_u64, prop::collection::vec(id(), 0..6), any::<bool>()).prop_map(|(number, ids, ends)| {
+            Change::Mark {
+                revocation: RevocationId(number),
+                ids,
+                place: (!ends).then(Vec::new),
+                at: at(30),
+            }
+        }),
+        1 => (0..2_usize).prop_map(|limit| Change::Forget { before: at(60), limit }),
+        1 => (0..1_u8).prop_map(|_| Change::Hasten {
             backend: BackendName::parse("vault").expect("name"),
-            path: None,
-        })),
+            at: at(40),
+            limit: 3,
+        }),
     ]
 }
 
-fn many(selector: RevokeSelector) -> Change {
-    Change::RevokeMany { selector, at: at(30) }
+fn order(selector: RevokeSelector) -> Change {
+    Change::OrderRevocation { selector, record: Box::new(record(at(30))), at: at(30) }
 }
 
 fn lease(number: u8, who: u8, what: u8) -> Lease {
@@ -124,13 +134,14 @@ fn rows(connection: &Connection, query: &str) -> Vec<(String, i64)> {
     rows.collect::<Result<_, _>>().expect("rows")
 }
 
-const EVENTS: [LeaseEvent; 6] = [
+const EVENTS: [LeaseEvent; 7] = [
     LeaseEvent::Issued,
     LeaseEvent::Expire,
     LeaseEvent::Revoke,
     LeaseEvent::Attempt,
     LeaseEvent::Removed,
     LeaseEvent::GaveUp,
+    LeaseEvent::Abandoned,
 ];
 
 /// What is kept, and what it has to be.
@@ -152,11 +163,13 @@ const SUMS: [(&str, &str); 3] = [
 const PRINCIPALS: &str = "SELECT principal, count(*) FROM leases WHERE state < 6 GROUP BY 1 ORDER BY 1";
 
 /// Rows that must not be: a held lease without a slot or a gone one with it, a waiting one that nobody would look at,
-/// a handle that is kept past the credential, a static lease in a state for dynamic ones.
-const IMPOSSIBLE: [&str; 5] = [
+/// a handle that is kept past the credential, a gone lease that would never be forgotten, a static lease in a state for
+/// dynamic ones.
+const IMPOSSIBLE: [&str; 6] = [
     "SELECT 'slot', 0 FROM leases WHERE (slot IS NULL) <> (state = 6)",
     "SELECT 'due', 0 FROM leases WHERE (next_attempt_at IS NOT NULL) <> (state BETWEEN 2 AND 5)",
     "SELECT 'handle', 0 FROM leases WHERE state = 6 AND handle IS NOT NULL",
+    "SELECT 'gone', 0 FROM leases WHERE (gone_at IS NOT NULL) <> (state = 6)",
     "SELECT 'static', 0 FROM leases WHERE NOT dynamic AND state NOT IN (1, 6)",
     "SELECT 'two', 0 FROM leases WHERE state = 1 AND NOT dynamic GROUP BY principal, backend, path HAVING count(*) > 1",
 ];

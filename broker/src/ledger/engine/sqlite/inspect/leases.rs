@@ -40,7 +40,7 @@ impl Known {
                 let secret = Reference::parse(&record.resource).ok();
                 told.what = secret.map(|secret| what(&record.actor.principal, &secret)).or(told.what);
             }
-            Action::Revoke | Action::Expire | Action::Gone => told.ended = Some(seq),
+            Action::Revoke | Action::ForceRevoke | Action::Expire | Action::Gone => told.ended = Some(seq),
             _ => {}
         }
     }
@@ -61,10 +61,11 @@ impl Look<'_> {
                 Err(error) => self.find(format!("a lease cannot be read: {error}")),
             }
         }
-        let mut gone: Vec<_> =
-            self.known.leases.drain().filter_map(|(id, told)| Some((told.granted?, id))).collect();
-        gone.sort_unstable_by_key(|(seq, _)| *seq);
-        for (seq, id) in gone {
+        // One that ended may have been forgotten since.
+        let lost = |(id, told): (LeaseId, Told)| Some((told.granted.filter(|_| told.ended.is_none())?, id));
+        let mut lost: Vec<_> = self.known.leases.drain().filter_map(lost).collect();
+        lost.sort_unstable_by_key(|(seq, _)| *seq);
+        for (seq, id) in lost {
             self.find(format!("record {seq} granted the lease {id}, and there is no such lease"));
         }
         Ok(count)
