@@ -53,7 +53,8 @@ fn a_broker_restored_from_a_backup_under_load_knows_its_leases_and_its_log_holds
 
     let request = LeasesListRequest { page_size: 1000, ..LeasesListRequest::default() };
     let leases = site.run(async { site.client.leases().list(request).await })?.into_inner().leases;
-    ensure!(leases.len() > 50, "{} leases came back", leases.len());
+    // That of the first read, and of all that were begun before the backup but the one that was under way.
+    ensure!(leases.len() >= 50, "{} leases came back", leases.len());
     ensure!(leases.iter().any(|lease| lease.id == before.lease.id.to_string()));
     let key = data.join("bootstrap/audit.vkey").to_string_lossy().into_owned();
     let verified = site.done(&["audit", "verify", "--key-file", &key])?;
