@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bursar_core::backend::Backend;
+use bursar_core::clock::SteadyClock;
 use bursar_core::tasks::{Stop, Tasks};
 use bursar_core::{BackendName, Clock, SpiffeId};
 use rustls_pki_types::CertificateDer;
@@ -45,6 +46,8 @@ use crate::telemetry::{Metrics, SinkMetrics};
 /// # Errors
 /// [`StartError`] when serving could not begin.
 pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Result<Stop, StartError> {
+    let steady = Arc::new(SteadyClock::new(clock, since_boot));
+    let clock = Arc::clone(&steady) as Arc<dyn Clock>;
     let seal = Seal::from_key(&source::fetch(&config.seal_key)?)?;
     let ledger_config =
         LedgerConfig { path: config.ledger_path(), origin: origin(&config), queue: LEDGER_QUEUE };
@@ -115,6 +118,7 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
         "serving"
     );
 
+    tasks.run("clock", watch_clock(steady, metrics.clone(), tasks.clone()));
     tasks.run("reaper", Arc::clone(&leases).reap());
     tasks.run("forgetting", Arc::clone(&leases).forget());
     tasks.run("foresight", Arc::clone(&leases).foresee());
@@ -300,6 +304,36 @@ async fn serve_http(listener: TcpListener, shown: Arc<Shown>, tasks: Tasks) {
     }
 }
 
+/// Time since the machine started, its sleep included, which nobody can set.
+fn since_boot() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+/// Shows how far the machine's clock has jumped from the broker's time.
+async fn watch_clock(clock: Arc<SteadyClock>, metrics: Metrics, tasks: Tasks) {
+    let mut tick = tokio::time::interval(CLOCK_TICK);
+    let mut jumped = false;
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            _ = tasks.stopping() => return,
+        }
+        let ahead = clock.ahead();
+        metrics.clock_ahead(ahead.as_secs());
+        let now = ahead.unsigned_abs() >= CLOCK_JUMP;
+        match (jumped, now) {
+            (false, true) => tracing::warn!(
+                seconds = ahead.as_secs(),
+                "the machine's clock jumped; the broker's time follows it slowly"
+            ),
+            (true, false) => tracing::info!("the broker's time is that of the machine's clock again"),
+            _ => {}
+        }
+        jumped = now;
+    }
+}
+
 /// Ends, and with it the process, when the ledger takes nothing more.
 async fn watch_ledger(ledger: Ledger, tasks: Tasks) {
     tokio::select! {
@@ -380,6 +414,9 @@ impl From<crate::identity::authority::AuthorityError> for StartError {
     }
 }
 
+const CLOCK_TICK: Duration = Duration::from_secs(5);
+/// Time servers correct less than this without a jump.
+const CLOCK_JUMP: Duration = Duration::from_secs(2);
 const LEDGER_QUEUE: usize = 4096;
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 const GRACE: Duration = Duration::from_secs(20);

@@ -66,6 +66,7 @@ pub struct Metrics {
     disclosures: Family<BackendNameLabels, Counter>,
     orphans: Family<BackendNameLabels, Counter>,
     leases_ending: Family<WithinLabels, Gauge>,
+    clock_ahead: Gauge,
 }
 
 impl Metrics {
@@ -83,6 +84,7 @@ impl Metrics {
             disclosures: Family::default(),
             orphans: Family::default(),
             leases_ending: Family::default(),
+            clock_ahead: Gauge::default(),
         };
         registry.register(REQUESTS, "Calls by gRPC method and status code", metrics.requests.clone());
         registry.register(REQUEST_SECONDS, "Time that calls took", metrics.request_seconds.clone());
@@ -103,6 +105,11 @@ impl Metrics {
             ORPHANS,
             "Credentials without a lease that were taken back",
             metrics.orphans.clone(),
+        );
+        registry.register(
+            CLOCK_AHEAD,
+            "How far the machine's clock is ahead of the broker's time",
+            metrics.clock_ahead.clone(),
         );
         registry.register(LEASES_ENDING, "Active leases that end soon", metrics.leases_ending.clone());
         metrics
@@ -143,6 +150,11 @@ impl Metrics {
     /// A credential that was made for nobody and taken back.
     pub fn orphan(&self, backend: &str) {
         self.orphans.get_or_create(&BackendNameLabels { backend: backend.to_owned() }).inc();
+    }
+
+    /// How many seconds the machine's clock is ahead of the broker's time.
+    pub fn clock_ahead(&self, seconds: i64) {
+        self.clock_ahead.set(seconds);
     }
 
     /// How many active leases end within a time from now.
@@ -250,6 +262,7 @@ pub const SINK_LAG_SECONDS: &str = "bursar_sink_lag_seconds";
 /// Room on the disk, collected when somebody asks.
 pub const DISK_BYTES: &str = "bursar_disk_bytes";
 const ORPHANS: &str = "bursar_orphans";
+const CLOCK_AHEAD: &str = "bursar_clock_ahead_seconds";
 const LEASES_ENDING: &str = "bursar_leases_ending";
 /// Leases by state, collected when somebody asks.
 pub const LEASES: &str = "bursar_leases";

@@ -1,6 +1,7 @@
-//! Leases with a real ledger and scripted stores.
+//! Queues and bulk revocations over stores that do what they are told, with a real ledger and tasks that run.
 
 mod bulk;
+mod jumps;
 mod queues;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,11 +14,12 @@ use bursar_core::backend::{
     Backend, BackendError, Capabilities, ErrorKind, Fetched, Issued, Leasing, Operation, StoreHandle,
     VersionInfo,
 };
+use bursar_core::clock::SteadyClock;
 use bursar_core::lease::{LeaseEvent, TtlBound};
 use bursar_core::tasks::Tasks;
 use bursar_core::tlog::Signer;
 use bursar_core::{BackendName, Clock, Lease, LeaseId, LeaseState, Reference, SecretPath, SpiffeId, Version};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use ring::rand::SystemRandom;
 use ring::signature::Ed25519KeyPair;
 use tempfile::TempDir;
@@ -36,7 +38,9 @@ use crate::telemetry::Metrics;
 struct Site {
     leases: Arc<Leases>,
     ledger: Ledger,
-    clock: Arc<RunningClock>,
+    clock: Arc<dyn Clock>,
+    /// The machine's, which the broker's follows.
+    wall: Arc<Wall>,
     tasks: Tasks,
     key: Vec<u8>,
     folder: TempDir,
@@ -51,10 +55,13 @@ impl Site {
     }
 
     fn open(folder: TempDir, key: Vec<u8>, stores: &[&Arc<Store>]) -> Self {
-        let clock = Arc::new(RunningClock(Instant::now()));
+        let wall = Arc::new(Wall::default());
+        let passing = Arc::clone(&wall);
+        let steady = SteadyClock::new(Arc::clone(&wall) as Arc<dyn Clock>, move || passing.passed());
+        let clock: Arc<dyn Clock> = Arc::new(steady);
         let config =
             LedgerConfig { path: folder.path().join("ledger.db"), origin: ORIGIN.to_owned(), queue: 1024 };
-        let ledger = Ledger::open(config, Arc::clone(&clock) as Arc<dyn Clock>).expect("ledger");
+        let ledger = Ledger::open(config, Arc::clone(&clock)).expect("ledger");
         ledger.start_signing(Signer::from_pkcs8(ORIGIN, &key).expect("signer")).expect("signing");
         let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
         let contract = CacheContract { max_stale: Duration::ZERO, on_outage: OnOutage::Fail };
@@ -67,15 +74,14 @@ impl Site {
             default_ttl: HOUR,
             max_ttl: HOUR,
             max_life: HOUR,
-            settle_after: Duration::from_secs(90),
             keep_gone: HOUR,
+            settle_after: HOUR,
         };
         let tasks = Tasks::new();
-        let clock_of = Arc::clone(&clock) as Arc<dyn Clock>;
-        let leases = Leases::new(ledger.clone(), mounts, limits, clock_of, tasks.clone(), metrics);
+        let leases = Leases::new(ledger.clone(), mounts, limits, Arc::clone(&clock), tasks.clone(), metrics);
         let leases = Arc::new(leases);
         tasks.run("revoker", Arc::clone(&leases).revoke_due());
-        Self { leases, ledger, clock, tasks, key, folder }
+        Self { leases, ledger, clock, wall, tasks, key, folder }
     }
 
     fn mark(&self) {
@@ -160,15 +166,17 @@ impl Site {
 
     /// The same where that may take minutes, in a test whose time is paused.
     async fn until_in_time(&self, id: LeaseId, state: LeaseState) -> Lease {
-        self.looking(id, state, Duration::from_secs(1)).await
+        self.looking(id, state, SECOND).await
     }
 
-    /// Lets time pass that is paused, with the ledger keeping up; answers how many hours it became.
+    /// Lets time pass in a test whose time is paused, with the ledger keeping up. Answers how many hours it became by
+    /// tokio's time, which runs on while the ledger's threads work.
     async fn pass(&self, time: Duration) -> f64 {
         let begun = Instant::now();
-        while begun.elapsed() < time {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            self.ledger.probe().await.expect("ledger");
+        for _ in 0..time.as_secs() {
+            self.wall.pass(SECOND);
+            tokio::time::sleep(SECOND).await;
+            self.commit(Vec::new()).await;
         }
         begun.elapsed().as_secs_f64() / HOUR.as_secs_f64()
     }
@@ -179,9 +187,10 @@ impl Site {
             if lease.state == state {
                 return lease;
             }
+            self.wall.pass(round);
             tokio::time::sleep(round).await;
-            // Paused time does not wait for the ledger's thread, and the queues do.
-            self.ledger.probe().await.expect("ledger");
+            // What is on its way to the ledger gets there meanwhile.
+            self.commit(Vec::new()).await;
         }
         panic!("{id} is {} and was to be {}", self.get(id).await.state.as_str(), state.as_str());
     }
@@ -218,13 +227,33 @@ impl Site {
     }
 }
 
-/// Wall time that moves with tokio's, paused or not.
-#[derive(Debug)]
-struct RunningClock(Instant);
+/// Wall time that passes, and jumps, when it is told to: tokio's paused time runs on by itself while a test waits for the
+/// threads of the ledger.
+#[derive(Debug, Default)]
+struct Wall {
+    passed: Mutex<Duration>,
+    jumped: Mutex<SignedDuration>,
+}
 
-impl Clock for RunningClock {
+impl Wall {
+    fn passed(&self) -> Duration {
+        *self.passed.lock().expect("lock")
+    }
+
+    fn pass(&self, time: Duration) {
+        *self.passed.lock().expect("lock") += time;
+    }
+
+    fn jump(&self, by: SignedDuration) {
+        *self.jumped.lock().expect("lock") += by;
+    }
+}
+
+impl Clock for Wall {
     fn now(&self) -> Timestamp {
-        Timestamp::constant(1_767_225_600, 0).checked_add(self.0.elapsed()).expect("time")
+        let begun = Timestamp::constant(1_767_225_600, 0);
+        let unset = begun.checked_add(self.passed()).expect("time");
+        unset.checked_add(*self.jumped.lock().expect("lock")).expect("time")
     }
 }
 
@@ -369,5 +398,6 @@ fn principal() -> SpiffeId {
 
 const ORIGIN: &str = "bursar.dev/example.org/broker-1";
 const HOUR: Duration = Duration::from_secs(3600);
+const SECOND: Duration = Duration::from_secs(1);
 const ROUND: Duration = Duration::from_millis(20);
 const ROUNDS: usize = 3000;
