@@ -126,7 +126,7 @@ async fn an_order_goes_on_after_a_restart_and_each_lease_has_its_record() {
     let of_leases: Vec<_> = records.iter().rev().filter_map(|record| record.lease_id.clone()).collect();
     assert_eq!(of_leases, ids.iter().map(ToString::to_string).collect::<Vec<_>>());
     assert!(records.iter().any(|record| record.resource == "vault/3" && record.request_id == "request-1"));
-    assert_eq!(records.first().map(|record| record.resource.as_str()), Some("5 leases of a test"));
+    assert_eq!(records.first().map(|record| record.resource.as_str()), Some("leases of a test: 5"));
     // A step that is repeated, since its answer was lost, changes nothing.
     let again = Change::Mark { revocation, ids, place: None, at: fixture.now() };
     assert_eq!(fixture.change(again).await.expect("step"), Outcome::Many { count: 0 });

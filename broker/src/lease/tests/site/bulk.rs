@@ -39,7 +39,7 @@ async fn every_lease_is_taken_over_many_steps_and_holders_hear_of_it() {
     let asked = records(query(Outcome::Asked)).await.expect("audit").items;
     let done = records(query(Outcome::Ok)).await.expect("audit").items;
     let resources = [asked, done].map(|records| records.first().map(|record| record.resource.clone()));
-    assert_eq!(resources, ["leases of a test", "1200 leases of a test"].map(|text| Some(text.to_owned())));
+    assert_eq!(resources, ["leases of a test", "leases of a test: 1200"].map(|text| Some(text.to_owned())));
 }
 
 #[tokio::test]

@@ -61,7 +61,7 @@ impl Batch<'_> {
         self.connection.prepare_cached(STEP)?.execute(step)?;
         if ended.is_some() {
             let all = u64::try_from(marked_before).unwrap_or_default() + marked;
-            let resource = format!("{all} {}", template.resource);
+            let resource = format!("{}: {all}", template.resource);
             self.record(AuditRecord { resource, time: at, ..template })?;
         }
         Ok(marked)
