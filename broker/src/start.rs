@@ -127,6 +127,7 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
     tasks.run("health", Arc::clone(&health).watch(tasks.clone()));
     tasks.run("disk", Arc::clone(&disk).watch(tasks.clone()));
     tasks.run("ledger", watch_ledger(ledger.clone(), tasks.clone()));
+    tasks.run("checkpoints", sign_regularly(ledger.clone(), tasks.clone()));
     tasks.run(
         "certificate",
         renew_certificate(config_names(&config), authority, Arc::clone(&certificate), tasks.clone()),
@@ -342,6 +343,20 @@ async fn watch_ledger(ledger: Ledger, tasks: Tasks) {
     }
 }
 
+/// What was recorded in a second is signed together. A ledger that takes nothing says so itself.
+async fn sign_regularly(ledger: Ledger, tasks: Tasks) {
+    let mut tick = tokio::time::interval(SIGNING);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            _ = tasks.stopping() => return,
+        }
+        if let Err(error) = ledger.sign().await {
+            tracing::debug!(%error, "the log was not signed");
+        }
+    }
+}
+
 /// The server certificate is renewed long before its end; nobody notices.
 async fn renew_certificate(
     (id, names): (SpiffeId, Vec<String>),
@@ -423,4 +438,6 @@ const GRACE: Duration = Duration::from_secs(20);
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEADER_BYTES: u32 = 32 * 1024;
+/// What is newer than the last checkpoint is sealed, so it costs nobody's trust to wait.
+const SIGNING: Duration = Duration::from_secs(1);
 const CERTIFICATE_RENEWAL: Duration = Duration::from_secs(20 * 24 * 3600);

@@ -12,7 +12,7 @@ use super::{BackupError, Staging};
 use crate::backends;
 use crate::config::{BackendKind, Config};
 use crate::keys;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, LogKey};
 use crate::seal::Seal;
 use crate::source;
 use crate::start::origin;
@@ -63,7 +63,7 @@ fn copy(from: &Path, to: &Path, file: &Copied) -> Result<(), BackupError> {
 fn check_log(ledger: &Path, seal: &Seal, origin: &str, manifest: &Manifest) -> Result<(), BackupError> {
     Ledger::bring_up(ledger)?;
     let signer = keys::signer_in(ledger, seal, origin)?;
-    let inspection = Ledger::inspect(ledger, signer.verifier())?;
+    let inspection = Ledger::inspect(ledger, LogKey::Own(&signer))?;
     let mut findings = inspection.findings;
     if inspection.size != manifest.log_size {
         findings

@@ -48,7 +48,7 @@ pub struct Terms {
 /// One secret, leased: it may be handed out.
 pub struct Granted {
     pub lease: Lease,
-    pub data: SecretData,
+    pub data: Arc<SecretData>,
     pub version: Option<Version>,
     /// How long ago the store was asked.
     pub age: Duration,
@@ -221,8 +221,8 @@ impl Leases {
         let pair = |(lease, obtained): (Lease, Obtained)| {
             self.metrics.disclosure(lease.reference.backend.as_str());
             let (data, age) = match obtained {
-                Obtained::Read(cached) => (cached.data.clone(), cached.age()),
-                Obtained::Created { issued, .. } => (issued.data, Duration::ZERO),
+                Obtained::Read(cached) => (Arc::clone(&cached.data), cached.age()),
+                Obtained::Created { issued, .. } => (Arc::new(issued.data), Duration::ZERO),
             };
             Granted { version: lease.reference.version.clone(), lease, data, age }
         };
