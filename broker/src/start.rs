@@ -14,9 +14,10 @@ use rustls_pki_types::pem::PemObject;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::Routes;
 use tonic::transport::Server;
 
-use crate::api::{Api, Identify};
+use crate::api::{Api, Identify, Services};
 use crate::backends;
 use crate::broker::Broker;
 use crate::catalog::Catalog;
@@ -258,15 +259,14 @@ async fn serve_grpc(
     let rounds = api.health.rounds();
     let truth = Arc::clone(&api.health);
     drop(tasks.finish(report_health(reporter, truth, rounds, tasks.clone())));
-    let routes = api.routes().add_service(health).add_service(reflection);
+    let services = Services::new(&api, Routes::new(health).add_service(reflection));
     let served = Server::builder()
         .layer(identify.layer())
         .max_concurrent_streams(streams)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .http2_max_header_list_size(HEADER_BYTES)
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(ReceiverStream::new(connections), async move {
+        .serve_with_incoming_shutdown(services, ReceiverStream::new(connections), async move {
             tasks.stopping().await;
         })
         .await;

@@ -322,7 +322,7 @@ impl Obtained {
         wanted
             .fields
             .iter()
-            .filter_map(|field| data.select(field.as_ref()).err())
+            .filter_map(|field| data.check(field.as_ref()).err())
             .map(|fault| Failure::Field { reference: wanted.reference.clone(), fault })
     }
 }
