@@ -7,6 +7,8 @@
 pub mod audit;
 pub mod backend;
 pub mod clock;
+#[cfg(feature = "testing")]
+pub mod conformance;
 pub mod lease;
 pub mod reference;
 pub mod retry;

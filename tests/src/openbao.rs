@@ -141,6 +141,11 @@ impl OpenBao {
         self.wait_for_health(ACTIVE)
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Stops the server; its data stays.
     ///
     /// # Errors

@@ -164,14 +164,15 @@ fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<Extent> {
 /// A look at the log costs as much as a lease does, so it is taken after so many rows, or batches: rows may be large.
 const ROWS: u64 = 512;
 const BATCHES: u32 = 8;
-/// Pages of 4 KiB not yet copied at which the thread sets to work: 32 MiB. A page that was written often meanwhile is
+/// Pages of 4 KiB not yet copied at which the thread sets to work: 64 MiB. A page that was written often meanwhile is
 /// copied once.
-const COPY_AT: i64 = 8 * 1024 / SHORTER;
-/// Pages in the log at which it should start again from the front: 64 MiB.
-const RESTART_AT: i64 = 16 * 1024 / SHORTER;
+const COPY_AT: i64 = 16 * 1024 / SHORTER;
+/// Pages in the log at which it should start again from the front: 128 MiB, which a start after a crash reads in a tenth
+/// of a second.
+const RESTART_AT: i64 = 32 * 1024 / SHORTER;
 /// Pages that the writer copies itself: 8 MiB.
 const LITTLE: i64 = 2 * 1024 / SHORTER;
 /// Pages in the log that are too many: 512 MiB.
 const STOP_AT: i64 = 128 * 1024 / SHORTER;
 /// A broker that is to die while it copies has a log that is long sooner.
-const SHORTER: i64 = if cfg!(feature = "killpoints") { 32 } else { 1 };
+const SHORTER: i64 = if cfg!(feature = "killpoints") { 64 } else { 1 };

@@ -9,6 +9,7 @@ mod canaries;
 mod certificates;
 mod cli_dev;
 mod cli_golden;
+mod conformance;
 mod disk;
 mod disk_full;
 mod harness;

@@ -105,4 +105,4 @@ const WRITER_CACHE_KIB: i64 = 32 * 1024;
 const READER_CACHE_KIB: i64 = 2 * 1024;
 
 /// What the write-ahead log keeps of its file once it starts again from the front.
-const WAL_KEPT_BYTES: i64 = 128 * 1024 * 1024;
+const WAL_KEPT_BYTES: i64 = 192 * 1024 * 1024;
