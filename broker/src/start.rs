@@ -48,7 +48,7 @@ use crate::telemetry::{Metrics, SinkMetrics};
 pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Result<Stop, StartError> {
     let steady = Arc::new(SteadyClock::new(clock, since_boot));
     let clock = Arc::clone(&steady) as Arc<dyn Clock>;
-    let seal = Seal::from_key(&source::fetch(&config.seal_key)?)?;
+    let seal = Arc::new(Seal::from_key(&source::fetch(&config.seal_key)?)?);
     let ledger_config =
         LedgerConfig { path: config.ledger_path(), origin: origin(&config), queue: LEDGER_QUEUE };
     if !ledger_config.path.exists() {
@@ -75,6 +75,7 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
     let leases = Arc::new(Leases::new(
         ledger.clone(),
         Arc::clone(&mounts),
+        Arc::clone(&seal),
         config.leases,
         Arc::clone(&clock),
         tasks.clone(),

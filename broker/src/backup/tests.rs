@@ -73,6 +73,21 @@ async fn a_backup_has_the_stores_and_nothing_that_others_may_read() {
 }
 
 #[tokio::test]
+async fn a_restored_ledger_hands_out_no_credential_of_before() {
+    let site = Site::new().await;
+    let count = |config: &Config| -> i64 {
+        let ledger = rusqlite::Connection::open(config.ledger_path()).expect("ledger");
+        ledger.query_row("SELECT count(*) FROM credentials", [], |row| row.get(0)).expect("count")
+    };
+    let ledger = rusqlite::Connection::open(site.config.ledger_path()).expect("ledger");
+    ledger.execute_batch("INSERT INTO credentials VALUES (x'01', x'02', x'03')").expect("a credential");
+    drop(ledger);
+    site.take("backup").expect("backup");
+    site.restore().expect("restored");
+    assert_eq!((count(&site.config), count(&site.elsewhere())), (1, 0));
+}
+
+#[tokio::test]
 async fn nothing_is_written_over() {
     let site = Site::new().await;
     site.take("backup").expect("backup");

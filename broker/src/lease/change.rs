@@ -37,6 +37,28 @@ impl Leases {
         draft: Draft,
     ) -> Result<Lease, Failure> {
         let now = self.clock.now();
+        let (end, bound) = self.extension(caller, &lease, asked, now).await?;
+        (lease.renewed_at, lease.expires_at, lease.ttl_bound) = (now, end, bound);
+        let change = Change::Renew { id: lease.id, expires_at: lease.expires_at, ttl_bound: bound, at: now };
+        self.ledger
+            .commit(Entry { changes: vec![change], records: vec![draft.lease(lease.id).ok()] })
+            .await?;
+        kill::at(Point::RenewalDurable);
+        Ok(lease)
+    }
+
+    /// The end that a renewal from `now` gives a lease, and what bound it. A store that leases has granted it.
+    ///
+    /// # Errors
+    /// [`Failure::NotRenewable`], or that of ledger or store: [`Failure::SecretNotFound`] where the store does not know
+    /// the credential.
+    pub(super) async fn extension(
+        &self,
+        caller: &Caller,
+        lease: &Lease,
+        asked: Option<Duration>,
+        now: Timestamp,
+    ) -> Result<(Timestamp, TtlBound), Failure> {
         let refuse = |why| Err(Failure::NotRenewable { id: lease.id, why });
         if !lease.state.is_live() || lease.expires_at <= now {
             return refuse("it has ended; read the secret again");
@@ -50,7 +72,7 @@ impl Leases {
         }
         if lease.dynamic {
             kill::at(Point::RenewBegun);
-            let granted = self.renew_at_store(&lease, ttl).await?;
+            let granted = self.renew_at_store(lease, ttl).await?;
             kill::at(Point::StoreRenewed);
             if granted < ttl {
                 (ttl, bound) = (granted, TtlBound::Backend);
@@ -60,14 +82,7 @@ impl Leases {
         let left = until(now, lease.expires_at).min(ttl);
         let ttl = spread(ttl, bound).max(left);
         // What is answered is what the ledger keeps.
-        let end = Timestamp::from_microsecond(now.saturating_add(ttl)?.as_microsecond())?;
-        (lease.renewed_at, lease.expires_at, lease.ttl_bound) = (now, end, bound);
-        let change = Change::Renew { id: lease.id, expires_at: lease.expires_at, ttl_bound: bound, at: now };
-        self.ledger
-            .commit(Entry { changes: vec![change], records: vec![draft.lease(lease.id).ok()] })
-            .await?;
-        kill::at(Point::RenewalDurable);
-        Ok(lease)
+        Ok((Timestamp::from_microsecond(now.saturating_add(ttl)?.as_microsecond())?, bound))
     }
 
     /// Takes a lease back: marks it, durably, then asks its store at once. When the store does not answer, the revoker

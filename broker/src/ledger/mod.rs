@@ -41,15 +41,19 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use board::{LedgerStats, SignedHead};
 pub use engine::sqlite::inspect::Inspection;
 pub use engine::sqlite::pruning::Prunable;
+pub use engine::sqlite::slot::CredentialSlot;
 pub use entry::{Change, Committed, Entry, Object, ObjectKind, Outcome, RevocationId, RevokeSelector};
 pub use error::{FailureKind, Health, LedgerError, OpenError};
 pub use query::{
-    AuditQuery, HolderKind, LeaseFilter, MAX_PAGE, Page, Paged, RecordOrder, Revocable, Revocation, Walked,
+    AuditQuery, HolderKind, Kept, LeaseFilter, MAX_PAGE, Page, Paged, RecordOrder, Revocable, Revocation,
+    Walked,
 };
 
 use board::Board;
 use engine::sqlite::audit::{self, StoredHead};
-use engine::sqlite::{self, Files, holders, inspect, leases, objects, pruning, revocations, sinks};
+use engine::sqlite::{
+    self, Files, credentials, holders, inspect, leases, objects, pruning, revocations, sinks,
+};
 use readers::Readers;
 use writer::{Order, Work, Writer};
 
@@ -124,6 +128,17 @@ impl Ledger {
     pub fn bring_up(path: &Path) -> Result<(), OpenError> {
         let _files = Files::open(path)?;
         sqlite::writer(path).map(drop)
+    }
+
+    /// Lets go of every credential that is kept in a ledger that nobody has open: of one that was restored they may be
+    /// long gone at their stores.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn drop_credentials(path: &Path) -> Result<(), OpenError> {
+        let _files = Files::open(path)?;
+        let dropped = credentials::drop_all(&sqlite::writer(path)?);
+        dropped.map_err(|error| OpenError::of_head(path, error.into()))
     }
 
     /// A sealed key out of a ledger's file, as [`Ledger::inspect`] reads it.
@@ -310,6 +325,15 @@ impl Ledger {
     /// [`LedgerError`] when the ledger cannot be read.
     pub async fn handle(&self, id: LeaseId) -> Result<Option<StoreHandle>, LedgerError> {
         self.inner.readers.ask(move |connection| leases::handle(connection, id)).await
+    }
+
+    /// The lease whose credential is kept in `slot`, in whatever state it is by now.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the ledger cannot be read.
+    pub async fn kept(&self, slot: &CredentialSlot) -> Result<Option<Kept>, LedgerError> {
+        let slot = slot.clone();
+        self.inner.readers.ask(move |connection| credentials::kept(connection, &slot)).await
     }
 
     /// The lease that holds a credential of a store; none makes it an orphan.

@@ -135,6 +135,7 @@ impl Fixture {
             max_expires_at: None,
             renewable: true,
             ttl_bound: TtlBound::Backend,
+            sealed: None,
             at: self.now(),
         }
     }

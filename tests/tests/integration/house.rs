@@ -34,6 +34,7 @@ const OPENERS: &[&str] = &[
     "broker/src/identity/authority.rs",
     "broker/src/init.rs",
     "broker/src/keys.rs",
+    "broker/src/lease/again.rs",
     "broker/src/membership.rs",
     "broker/src/seal.rs",
     "cli/src/disclose.rs",

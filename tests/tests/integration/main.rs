@@ -19,6 +19,7 @@ mod local_site;
 mod main_job;
 mod ordinary_user;
 mod raw;
+mod repeated;
 mod revocation;
 mod slow_store;
 mod unauthorized;

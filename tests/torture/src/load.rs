@@ -150,6 +150,7 @@ impl Caller {
             reason: common.reason.clone(),
             instance: common.instance.clone(),
             max_age: common.max_age,
+            new_lease: common.new_lease,
         });
         let request = self.request(SecretsBatchReadRequest { requests: requests.into() })?;
         let id = request_id(&request);
@@ -195,6 +196,8 @@ impl Caller {
             reason: "torture".to_owned(),
             instance: format!("{}-{}", self.name, self.rng.u8(0..4)),
             max_age: None,
+            // Else most reads would be given the credential that their instance has.
+            new_lease: self.rng.u8(0..3) > 0,
         }
     }
 

@@ -32,6 +32,7 @@ use crate::lease::Leases;
 use crate::ledger::{AuditQuery, Change, Entry, Ledger, LedgerConfig, Page};
 use crate::mounts::{Mount, Mounts};
 use crate::policy::{Facts, PrincipalFacts};
+use crate::seal::Seal;
 use crate::telemetry::Metrics;
 
 /// A ledger in a folder of its own, stores, and the leases between them.
@@ -78,7 +79,10 @@ impl Site {
             settle_after: HOUR,
         };
         let tasks = Tasks::new();
-        let leases = Leases::new(ledger.clone(), mounts, limits, Arc::clone(&clock), tasks.clone(), metrics);
+        let seal = Seal::from_key(&Seal::generate_key(&SystemRandom::new()).expect("key")).expect("seal");
+        let seal = Arc::new(seal);
+        let leases =
+            Leases::new(ledger.clone(), mounts, seal, limits, Arc::clone(&clock), tasks.clone(), metrics);
         let leases = Arc::new(leases);
         tasks.run("revoker", Arc::clone(&leases).revoke_due());
         Self { leases, ledger, clock, wall, tasks, key, folder }
@@ -141,6 +145,7 @@ impl Site {
             max_expires_at: None,
             renewable: true,
             ttl_bound: TtlBound::Backend,
+            sealed: None,
             at: lease.issued_at,
         };
         self.commit(vec![Change::Intent(lease.clone()), activate]).await;

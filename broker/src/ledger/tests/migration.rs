@@ -45,6 +45,22 @@ async fn a_ledger_of_version_1_is_brought_up_and_goes_on() {
 }
 
 #[tokio::test]
+async fn a_ledger_of_version_2_is_brought_up_and_knows_its_leases() {
+    let fixture = Fixture::new();
+    let id = fixture.issue(fixture.lease("vault/database/creds/app"), "h1").await;
+    within(fixture.ledger.clone().close()).await;
+    let shape_before = shape(&database(&fixture.folder));
+    // What the third version added is taken away again.
+    raw(&database(&fixture.folder)).execute_batch(BACK_TO_VERSION_2).expect("version 2");
+
+    let ledger = open(&database(&fixture.folder), &fixture.clock).expect("ledger");
+    ledger.start_signing(signer(&fixture.key)).expect("signing");
+    assert!(within(ledger.lease(id)).await.expect("answer").is_some());
+    within(ledger.close()).await;
+    assert_eq!(shape(&database(&fixture.folder)), shape_before);
+}
+
+#[tokio::test]
 async fn a_step_that_fails_leaves_the_old_version_whole() {
     let folder = tempfile::tempdir().expect("folder");
     let old = raw(&database(&folder));
@@ -71,5 +87,7 @@ fn shape(path: &Path) -> (i64, Vec<String>) {
     let shape = select.query_map([], |row| row.get(0)).expect("shape").collect::<Result<_, _>>();
     (version, shape.expect("shape"))
 }
+
+const BACK_TO_VERSION_2: &str = "DROP TABLE credentials; PRAGMA user_version = 2";
 
 const VERSION_1: &str = include_str!("data/schema-1.sql");

@@ -129,6 +129,7 @@ impl<'c> Batch<'c> {
                 max_expires_at,
                 renewable,
                 ttl_bound,
+                sealed,
                 at,
             } => {
                 let activation = Activation {
@@ -138,10 +139,12 @@ impl<'c> Batch<'c> {
                     max_expires_at: *max_expires_at,
                     renewable: *renewable,
                     ttl_bound: *ttl_bound,
+                    sealed: sealed.as_deref(),
                     at: *at,
                 };
                 self.activate(*id, &activation).map(|()| Outcome::Done)
             }
+            Change::Repeat { id } => self.repeat(*id).map(|()| Outcome::Done),
             Change::Renew { id, expires_at, ttl_bound, at } => {
                 self.renew(*id, *expires_at, *ttl_bound, *at).map(|()| Outcome::Done)
             }

@@ -44,6 +44,7 @@ pub(in crate::ledger) fn inspect(
     look.pruning(first, log.pruned);
     look.head(&log.frontier, verifier)?;
     let leases = look.leases(first)?;
+    look.credentials()?;
     look.sums()?;
     let (size, root) = (log.frontier.size(), log.frontier.root());
     Ok(Inspection { size, first, root, leases, findings: look.findings })

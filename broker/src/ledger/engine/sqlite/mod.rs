@@ -9,6 +9,7 @@ pub(in crate::ledger) mod audit;
 pub(in crate::ledger) mod batch;
 mod codes;
 mod condition;
+pub(in crate::ledger) mod credentials;
 mod failure;
 pub(in crate::ledger) mod files;
 mod forget;
@@ -24,7 +25,7 @@ mod revoke;
 mod rows;
 mod schema;
 pub(in crate::ledger) mod sinks;
-mod slot;
+pub(in crate::ledger) mod slot;
 mod tally;
 mod transition;
 

@@ -98,6 +98,9 @@ impl Batch<'_> {
         let sql = if lease.dynamic { REVOKE } else { END };
         let mut update = self.connection.prepare_cached(sql)?;
         update.execute(params![id.to_bytes(), state_code(to), micros(at), stored(revocation.0)])?;
+        if lease.dynamic {
+            self.drop_credential(id, lease.state)?;
+        }
         let holders = Holders { backend: lease.backend.clone(), node: lease.node.clone() };
         self.tally.add(Move { from: Some(lease.state), to, count: 1, holders });
         Ok(())

@@ -62,6 +62,7 @@ fn change() -> impl Strategy<Value = Change> {
             max_expires_at: None,
             renewable: true,
             ttl_bound: TtlBound::Backend,
+            sealed: None,
             at: at(10),
         }),
         1 => id().prop_map(|id| Change::Renew { id, expires_at: at(90), ttl_bound: TtlBound::Asked, at: at(20) }),
