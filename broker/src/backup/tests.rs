@@ -12,7 +12,7 @@ use crate::call::own_record;
 use crate::config::Config;
 use crate::init;
 use crate::keys::Keys;
-use crate::ledger::{Change, Entry, Ledger, LedgerConfig, ObjectKind, Page};
+use crate::ledger::{Change, Entry, Ledger, LedgerConfig, ObjectKind, Page, Quotas};
 use crate::seal::Seal;
 use crate::source;
 use crate::start::origin;
@@ -215,7 +215,12 @@ impl Site {
 
     async fn open(&self, config: &Config) -> Ledger {
         let clock: Arc<dyn bursar_core::Clock> = Arc::new(SystemClock);
-        let ledger = LedgerConfig { path: config.ledger_path(), origin: origin(config), queue: 64 };
+        let ledger = LedgerConfig {
+            path: config.ledger_path(),
+            origin: origin(config),
+            queue: 64,
+            quotas: Quotas::default(),
+        };
         let ledger = Ledger::open(ledger, Arc::clone(&clock)).expect("ledger");
         let seal = Seal::from_key(&source::fetch(&config.seal_key).expect("key")).expect("seal");
         let keys = Keys::open(&ledger, &seal, &config.trust_domain, &origin(config), &clock).await;

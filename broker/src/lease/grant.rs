@@ -390,6 +390,11 @@ impl Leases {
 
     /// Commits why secrets were refused. If even that cannot be kept, the caller hears of the ledger instead.
     async fn record_refusals(&self, wanted: &[Wanted], refused: &mut Vec<Refused>) {
+        for Refused { failure, .. } in refused.iter() {
+            if let Failure::Ledger(LedgerError::Quota(exceeded)) = failure {
+                self.metrics.quota_refusal(exceeded.of.as_str(), exceeded.limit.as_str());
+            }
+        }
         let record = |refused: &Refused| {
             wanted.get(refused.index).map(|wanted| wanted.draft.clone().failed(&refused.failure))
         };

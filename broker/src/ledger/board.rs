@@ -44,6 +44,8 @@ pub struct LedgerStats {
     pub wal_bytes: u64,
     /// The size of the database's file.
     pub db_bytes: u64,
+    /// Holders whose rate of new leases is remembered.
+    pub rated: u64,
     pub health: Health,
 }
 
@@ -53,6 +55,7 @@ pub(super) struct Board {
     pub(super) head: watch::Sender<Option<SignedHead>>,
     pub(super) appended: watch::Sender<u64>,
     pub(super) health: watch::Sender<Health>,
+    pub(super) rated: AtomicU64,
     batches: AtomicU64,
     entries: AtomicU64,
     last_batch: AtomicU64,
@@ -66,6 +69,7 @@ impl Board {
             head: watch::Sender::new(None),
             appended: watch::Sender::new(size),
             health: watch::Sender::new(Health::Ready),
+            rated: AtomicU64::new(0),
             batches: AtomicU64::new(0),
             entries: AtomicU64::new(0),
             last_batch: AtomicU64::new(0),
@@ -89,6 +93,7 @@ impl Board {
             queued,
             wal_bytes,
             db_bytes,
+            rated: self.rated.load(Ordering::Relaxed),
             health: *self.health.borrow(),
         }
     }

@@ -19,6 +19,7 @@ mod engine;
 mod entry;
 mod error;
 mod query;
+mod quota;
 mod readers;
 #[cfg(test)]
 mod tests;
@@ -48,12 +49,14 @@ pub use query::{
     AuditQuery, HolderKind, Kept, LeaseFilter, MAX_PAGE, Page, Paged, RecordOrder, Revocable, Revocation,
     Walked,
 };
+pub use quota::{Limit, Quota, QuotaExceeded, Quotas};
 
 use board::Board;
 use engine::sqlite::audit::{self, StoredHead};
 use engine::sqlite::{
     self, Files, credentials, holders, inspect, leases, objects, pruning, revocations, sinks,
 };
+use quota::Meter;
 use readers::Readers;
 use writer::{Order, Work, Writer};
 
@@ -66,6 +69,8 @@ pub struct LedgerConfig {
     pub origin: String,
     /// How many entries may wait for the next transaction before [`LedgerError::Busy`].
     pub queue: usize,
+    /// How many leases may be granted, and how fast.
+    pub quotas: Quotas,
 }
 
 /// A handle to the ledger. Cheap to clone. When the last one is dropped, what is queued is still written.
@@ -95,6 +100,7 @@ impl Ledger {
             connection,
             tail: stored.tail.clone(),
             wal,
+            meter: Meter::new(config.quotas.clone()),
             board: Arc::clone(&board),
             clock,
             _files: files,
@@ -242,6 +248,11 @@ impl Ledger {
     /// [`LedgerError`] when the ledger cannot be read.
     pub async fn top_holders(&self, by: HolderKind, limit: usize) -> Result<Vec<(String, u64)>, LedgerError> {
         self.inner.readers.ask(move |connection| holders::top(connection, by, limit)).await
+    }
+
+    /// The quotas that it goes by.
+    pub fn quotas(&self) -> &Quotas {
+        &self.inner.config.quotas
     }
 
     /// Active leases that have ended, the longest ended first, in order to about a minute.

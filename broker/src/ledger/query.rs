@@ -96,6 +96,15 @@ pub enum HolderKind {
 impl HolderKind {
     /// Every kind.
     pub const ALL: [Self; 3] = [Self::Principal, Self::Backend, Self::Node];
+
+    /// The name in metrics and messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Principal => "principal",
+            Self::Backend => "backend",
+            Self::Node => "node",
+        }
+    }
 }
 
 /// A dynamic lease whose credential has to be taken back now.

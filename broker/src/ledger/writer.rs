@@ -5,6 +5,7 @@
 //! is not.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bursar_core::Clock;
 use rusqlite::Connection;
@@ -16,6 +17,7 @@ use super::engine::sqlite::Files;
 use super::engine::sqlite::batch::{Batch, Fault, LogTail};
 use super::entry::{Committed, Entry};
 use super::error::{FailureKind, Health, LedgerError};
+use super::quota::Meter;
 use super::wal::Wal;
 use crate::kill::{self, Point};
 
@@ -52,6 +54,7 @@ pub(super) struct Writer {
     pub(super) connection: Connection,
     pub(super) tail: LogTail,
     pub(super) wal: Wal,
+    pub(super) meter: Meter,
     pub(super) board: Arc<Board>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) _files: Arc<Files>,
@@ -95,7 +98,7 @@ impl Writer {
     fn write(&mut self, work: Vec<Work>) -> Result<Vec<Result<Committed, LedgerError>>, LedgerError> {
         let signer = self.board.signer.get().ok_or(LedgerError::NotSigning)?;
         let entries = work.len();
-        let mut batch = Batch::begin(&self.connection, &self.tail)?;
+        let mut batch = Batch::begin(&self.connection, &self.tail, &mut self.meter)?;
         kill::at(Point::BatchBegun);
         let mut answers = Vec::with_capacity(entries);
         for work in work {
@@ -112,6 +115,7 @@ impl Writer {
         let took = u64::try_from(syncing.elapsed().as_micros()).unwrap_or(u64::MAX);
 
         self.board.count(u64::try_from(entries).unwrap_or(u64::MAX), took);
+        self.board.rated.store(self.meter.remembered(), Ordering::Relaxed);
         self.tail = tail;
         if let Some(head) = head {
             let size = head.size;

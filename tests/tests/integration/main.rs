@@ -18,6 +18,7 @@ mod killed;
 mod local_site;
 mod main_job;
 mod ordinary_user;
+mod quotas;
 mod raw;
 mod repeated;
 mod revocation;

@@ -153,6 +153,11 @@ pub(crate) struct Held {
 impl Site {
     /// `revocation` is what the backend's configuration says of it.
     pub(crate) fn start(revocation: &str) -> Result<Self> {
+        Self::start_with(&format!("revocation = {{ {revocation} }}"))
+    }
+
+    /// `more` goes to the end of the configuration, which is that of the backend.
+    pub(crate) fn start_with(more: &str) -> Result<Self> {
         let postgres = Postgres::start()?;
         let bao = OpenBao::start()?;
         bao.enable_database("database", &postgres)?;
@@ -163,7 +168,7 @@ impl Site {
         let broker = Broker::start(&format!(
             "[backends.vault]\nkind = 'vault'\naddress = '{}'\nca_file = '{}'\n\
              auth = {{ method = 'approle', role_id = '{}', secret_id = {{ file = '{}' }} }}\n\
-             mounts = {{ database = 'leased' }}\nrevocation = {{ {revocation} }}\n",
+             mounts = {{ database = 'leased' }}\n{more}\n",
             bao.tls_url(),
             bao.authority().display(),
             role.role_id,

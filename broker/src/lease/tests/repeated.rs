@@ -1,3 +1,4 @@
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -6,7 +7,9 @@ use bursar_core::{LeaseId, LeaseState};
 
 use super::store::Fault;
 use super::world::World;
+use crate::failure::Failure;
 use crate::lease::grant::{Granted, Terms};
+use crate::ledger::{AuditQuery, HolderKind, LedgerError, Limit, Page, Quota, Quotas};
 
 #[test]
 fn a_repeated_read_gets_the_same_credential_also_of_the_next_broker() {
@@ -126,6 +129,25 @@ fn nobody_starts_with_a_credential_that_is_about_to_end_for_good() {
     assert_eq!((world.store.issued(), world.store.renewed()), (2, 0));
 }
 
+#[test]
+fn a_storm_for_new_leases_is_refused_without_a_call_to_the_store() {
+    let quota = Quota { live: NonZeroU64::new(2), issued_per_minute: None };
+    let mut world = World::under(Quotas { principal: quota, ..Quotas::default() });
+    let (first, second) = (world.one("a"), world.one("b"));
+    for number in 0..100 {
+        let read = world.reading_all(terms(&format!("storm-{number}")), &[SECRET]);
+        let refused = world.run(Fault::None, read).expect("no crash").err().expect("over the quota");
+        let failure = &refused.first().expect("a refusal").failure;
+        let Failure::Ledger(LedgerError::Quota(exceeded)) = failure else { panic!("{failure}") };
+        assert_eq!((exceeded.of, exceeded.limit), (HolderKind::Principal, Limit::Live(2)));
+    }
+    assert_eq!(world.store.issued(), 2, "the store was called");
+    assert_eq!(world.records_of("quota_exceeded"), 100);
+    assert_eq!((world.one("a"), world.one("b")), (first.clone(), second), "what is held costs nothing");
+    world.take_back(first.0);
+    world.one("c");
+}
+
 /// A lease with the user under it.
 type Got = (LeaseId, String);
 
@@ -145,6 +167,13 @@ impl World {
         assert!(granted.lease.state.is_live());
         self.take(granted);
         (id, self.received.get(&id).cloned().flatten().expect("a user"))
+    }
+
+    fn records_of(&self, kind: &str) -> usize {
+        let query = AuditQuery { actions: vec![Action::Read], ..AuditQuery::default() };
+        let ledger = self.life.ledger.clone();
+        let found = self.life.block_on(ledger.audit(query, Page::first(1000))).expect("audit").items;
+        found.iter().filter(|record| record.error_kind.as_deref() == Some(kind)).count()
     }
 
     fn take_back(&mut self, id: LeaseId) {

@@ -29,7 +29,7 @@ use crate::call::{Call, Draft};
 use crate::config::{CacheContract, LeaseLimits, OnOutage, RevocationLimits};
 use crate::identity::Caller;
 use crate::lease::Leases;
-use crate::ledger::{AuditQuery, Change, Entry, Ledger, LedgerConfig, Page};
+use crate::ledger::{AuditQuery, Change, Entry, Ledger, LedgerConfig, Page, Quota, Quotas};
 use crate::mounts::{Mount, Mounts};
 use crate::policy::{Facts, PrincipalFacts};
 use crate::seal::Seal;
@@ -60,8 +60,12 @@ impl Site {
         let passing = Arc::clone(&wall);
         let steady = SteadyClock::new(Arc::clone(&wall) as Arc<dyn Clock>, move || passing.passed());
         let clock: Arc<dyn Clock> = Arc::new(steady);
-        let config =
-            LedgerConfig { path: folder.path().join("ledger.db"), origin: ORIGIN.to_owned(), queue: 1024 };
+        let config = LedgerConfig {
+            path: folder.path().join("ledger.db"),
+            origin: ORIGIN.to_owned(),
+            queue: 1024,
+            quotas: Quotas::default(),
+        };
         let ledger = Ledger::open(config, Arc::clone(&clock)).expect("ledger");
         ledger.start_signing(Signer::from_pkcs8(ORIGIN, &key).expect("signer")).expect("signing");
         let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
@@ -77,6 +81,7 @@ impl Site {
             max_life: HOUR,
             keep_gone: HOUR,
             settle_after: HOUR,
+            quota: Quota::default(),
         };
         let tasks = Tasks::new();
         let seal = Seal::from_key(&Seal::generate_key(&SystemRandom::new()).expect("key")).expect("seal");

@@ -26,7 +26,7 @@ use crate::identity::Caller;
 use crate::lease::Leases;
 use crate::lease::grant::{Granted, Refused, Terms, Wanted};
 use crate::lease::queue::Pace;
-use crate::ledger::{AuditQuery, LeaseFilter, Ledger, LedgerConfig, Page};
+use crate::ledger::{AuditQuery, LeaseFilter, Ledger, LedgerConfig, Page, Quotas};
 use crate::mounts::{Mount, Mounts};
 use crate::policy::{Facts, PrincipalFacts};
 use crate::seal::Seal;
@@ -49,6 +49,7 @@ pub(super) struct World {
 struct Keys {
     signing: Vec<u8>,
     seal: Secret,
+    quotas: Quotas,
 }
 
 /// One broker, from its start to its end.
@@ -61,12 +62,18 @@ pub(super) struct Life {
 
 impl World {
     pub(super) fn new() -> Self {
+        Self::under(Quotas::default())
+    }
+
+    /// With quotas.
+    pub(super) fn under(quotas: Quotas) -> Self {
         let clock = Arc::new(TestClock::new());
         let store = Store::new(&clock);
         let random = SystemRandom::new();
         let keys = Keys {
             signing: Ed25519KeyPair::generate_pkcs8(&random).expect("key").as_ref().to_vec(),
             seal: Seal::generate_key(&random).expect("key"),
+            quotas,
         };
         let life = Life::begin(tempfile::tempdir().expect("folder"), &clock, &store, &keys);
         Self { store, clock, life, received: BTreeMap::new(), seen: BTreeMap::new(), keys, requests: 0 }
@@ -302,11 +309,16 @@ impl Leases {
 }
 
 impl Life {
+    pub(super) fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+
     fn begin(folder: TempDir, clock: &Arc<TestClock>, store: &Store, keys: &Keys) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
         let origin = "bursar.dev/example.org/broker".to_owned();
         let signer = Signer::from_pkcs8(&origin, &keys.signing).expect("signer");
-        let config = LedgerConfig { path: folder.path().join(LEDGER), origin, queue: 64 };
+        let config =
+            LedgerConfig { path: folder.path().join(LEDGER), origin, queue: 64, quotas: keys.quotas.clone() };
         let ledger = Ledger::open(config, Arc::clone(clock) as Arc<dyn Clock>).expect("ledger");
         ledger.start_signing(signer).expect("signing");
         let metrics = Metrics::register(&mut Registry::default());
@@ -321,6 +333,7 @@ impl Life {
             max_life: Duration::from_secs(24 * 3600),
             settle_after: Duration::from_secs(90),
             keep_gone: Duration::from_secs(24 * 3600),
+            quota: keys.quotas.principal,
         };
         let seal = Arc::new(Seal::from_key(&keys.seal).expect("seal"));
         let leases = Arc::new(Leases::new(

@@ -16,11 +16,13 @@ use crate::kill::{self, Point};
 use crate::ledger::SignedHead;
 use crate::ledger::entry::{Change, Committed, Entry, Outcome};
 use crate::ledger::error::LedgerError;
+use crate::ledger::quota::Meter;
 
 /// A transaction under way. Dropped, it is undone.
 pub(in crate::ledger) struct Batch<'c> {
     pub(super) connection: Transaction<'c>,
     pub(super) tally: Tally,
+    pub(super) meter: &'c mut Meter,
     tail: LogTail,
     size_before: u64,
 }
@@ -49,9 +51,15 @@ impl From<rusqlite::Error> for Fault {
 }
 
 impl<'c> Batch<'c> {
-    /// Begins to write after `tail`.
-    pub(in crate::ledger) fn begin(connection: &'c Connection, tail: &LogTail) -> rusqlite::Result<Self> {
+    /// Begins to write after `tail`, by the quotas of `meter`.
+    pub(in crate::ledger) fn begin(
+        connection: &'c Connection,
+        tail: &LogTail,
+        meter: &'c mut Meter,
+    ) -> rusqlite::Result<Self> {
+        meter.begin();
         Ok(Self {
+            meter,
             connection: Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?,
             tally: Tally::default(),
             tail: tail.clone(),
@@ -106,12 +114,13 @@ impl<'c> Batch<'c> {
     }
 
     fn changes(&mut self, changes: &[Change]) -> Result<Vec<Outcome>, Fault> {
-        let mark = self.tally.mark();
+        let (mark, noted) = (self.tally.mark(), self.meter.mark());
         self.connection.prepare_cached("SAVEPOINT entry")?.execute([])?;
         let outcomes = changes.iter().map(|change| self.change(change)).collect();
         if let Err(Fault::Refused(_)) = outcomes {
             self.connection.prepare_cached("ROLLBACK TO entry")?.execute([])?;
             self.tally.undo(mark);
+            self.meter.undo(noted);
         }
         self.connection.prepare_cached("RELEASE entry")?.execute([])?;
         outcomes

@@ -5,6 +5,7 @@
 //! `wal.rs`. No memory map: a truncated file or a failing disk under one is a signal that ends the process, where a
 //! read is an error that can be answered.
 
+mod admission;
 pub(in crate::ledger) mod audit;
 pub(in crate::ledger) mod batch;
 mod codes;

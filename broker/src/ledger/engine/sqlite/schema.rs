@@ -201,11 +201,14 @@ CREATE TABLE revocations (
 CREATE INDEX revocation_open ON revocations (id) WHERE marked_at IS NULL;
 ";
 
-/// The third version: credentials that are handed out again.
+/// The third version: credentials that are handed out again, and how many leases each principal holds.
 const THIRD: &str = "
 CREATE TABLE credentials (
     slot   BLOB NOT NULL UNIQUE,
     lease  BLOB NOT NULL UNIQUE,
     sealed BLOB NOT NULL
 ) STRICT;
+
+INSERT INTO holders (kind, name, leases)
+    SELECT 0, principal, count(*) FROM leases WHERE state <> 6 GROUP BY principal;
 ";

@@ -76,11 +76,6 @@ pub(super) fn range(principal: &SpiffeId) -> [Vec<u8>; 2] {
     [first, above]
 }
 
-/// Whether two slots are of one principal; of two that share the beginning of their hashes, now and then.
-pub(super) fn same_principal(one: &[u8], other: &[u8]) -> bool {
-    one.iter().take(PRINCIPAL).eq(other.iter().take(PRINCIPAL))
-}
-
 fn hash_parts(parts: &[Option<&str>]) -> digest::Digest {
     let mut context = digest::Context::new(&digest::SHA256);
     for part in parts {

@@ -118,7 +118,7 @@ impl Batch<'_> {
                 state: rows::state(row, 0)?,
                 dynamic: row.get(1)?,
                 expires_at: row.get(2)?,
-                holders: Holders { backend: row.get(3)?, node: row.get(4)? },
+                holders: Holders { principal: row.get(3)?, backend: row.get(4)?, node: row.get(5)? },
             })
         });
         held.optional()?.ok_or(Fault::Refused(LedgerError::LeaseMissing { id }))
@@ -143,7 +143,7 @@ impl Held {
     }
 }
 
-const HELD: &str = "SELECT state, dynamic, expires_at, backend, node FROM leases WHERE id = ?1";
+const HELD: &str = "SELECT state, dynamic, expires_at, principal, backend, node FROM leases WHERE id = ?1";
 
 const ACTIVATE: &str = "UPDATE leases SET state = ?2, handle = ?3, version = coalesce(?4, version), expires_at = ?5, \
      max_expires_at = ?6, renewable = ?7, ttl_bound = ?8, renewed_at = ?9 WHERE id = ?1";

@@ -108,7 +108,12 @@ impl Look<'_> {
             let state = state_of(state).map_or("of an unknown state", LeaseState::as_str);
             self.find(format!("{count} leases are counted as {state}, and it is not so many"));
         }
-        for (kind, column) in [(HolderKind::Backend, "backend"), (HolderKind::Node, "node")] {
+        let kinds = [
+            (HolderKind::Principal, "principal"),
+            (HolderKind::Backend, "backend"),
+            (HolderKind::Node, "node"),
+        ];
+        for (kind, column) in kinds {
             let mut select = self.connection.prepare(&HOLDERS.replace("COLUMN", column))?;
             let wrong = select.query_map([holder_code(kind)], |row| row.get::<_, String>(0))?;
             for name in wrong.collect::<Result<Vec<_>, _>>()? {
