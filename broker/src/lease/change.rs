@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bursar_core::audit::AuditRecord;
 use bursar_core::backend::{ErrorKind, Operation};
 use bursar_core::lease::{LeaseEvent, TtlBound, spread};
 use bursar_core::{Lease, LeaseId, LeaseState};
@@ -119,12 +120,16 @@ impl Leases {
     }
 
     /// Takes a lease back even where its store does not. The store is asked once more, for a few seconds; when it does
-    /// not take the credential back, the lease is gone here all the same, and the record says how the store failed.
+    /// not take the credential back, the lease is gone here all the same, and the record says how the store failed. One
+    /// that is in force is revoked before that, durably: nobody may be given a credential that is about to go.
     ///
     /// # Errors
     /// That of the ledger. A lease that is gone already is no error.
     pub async fn give_up(&self, lease: Lease, draft: Draft) -> Result<Lease, Failure> {
         let id = lease.id;
+        if lease.dynamic && matches!(lease.state, LeaseState::Intent | LeaseState::Active) {
+            self.revoke_before_giving_up(&lease, draft.clone().lease(id).asked()).await?;
+        }
         let left_behind = match lease.dynamic && lease.state != LeaseState::Gone {
             true => self.remove_once(&lease).await?,
             false => None,
@@ -144,6 +149,17 @@ impl Leases {
         }
         self.announce(&lease);
         self.find(id).await
+    }
+
+    async fn revoke_before_giving_up(&self, lease: &Lease, record: AuditRecord) -> Result<(), Failure> {
+        let (event, at) = (LeaseEvent::Revoke, self.clock.now());
+        let next_attempt_at = Some(at.saturating_add(INLINE_ATTEMPT)?);
+        let change = Change::Apply { id: lease.id, event, at, error: None, next_attempt_at };
+        match self.ledger.commit(Entry { changes: vec![change], records: vec![record] }).await {
+            // It is over already, or somebody took it back.
+            Err(LedgerError::IllegalTransition { .. }) => Ok(()),
+            other => other.map(drop).map_err(Failure::from),
+        }
     }
 
     /// Asks a store to take a lease's credential back; answers how it failed to.
