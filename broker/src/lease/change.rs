@@ -127,13 +127,16 @@ impl Leases {
     /// That of the ledger. A lease that is gone already is no error.
     pub async fn give_up(&self, lease: Lease, draft: Draft) -> Result<Lease, Failure> {
         let id = lease.id;
+        kill::at(Point::GiveUpBegun);
         if lease.dynamic && matches!(lease.state, LeaseState::Intent | LeaseState::Active) {
             self.revoke_before_giving_up(&lease, draft.clone().lease(id).asked()).await?;
+            kill::at(Point::GiveUpMarked);
         }
         let left_behind = match lease.dynamic && lease.state != LeaseState::Gone {
             true => self.remove_once(&lease).await?,
             false => None,
         };
+        kill::at(Point::GiveUpTried);
         let mut record = draft.lease(id).ok();
         record.error_kind = left_behind.map(str::to_owned);
         let error = record.error_kind.clone();
@@ -147,6 +150,7 @@ impl Leases {
             }
             other => drop(other?),
         }
+        kill::at(Point::GiveUpDurable);
         self.announce(&lease);
         self.find(id).await
     }
