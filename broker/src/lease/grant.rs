@@ -145,7 +145,9 @@ impl Leases {
                 match (slot, turn) {
                     (None, _) => self.read(wanted).await.map(Some),
                     (Some(slot), Some(turn)) => {
-                        self.credential(caller, terms, &wanted.reference, (&slot, turn), now).await.map(Some)
+                        // Boxed, so that a read of a static secret does not carry the size of this.
+                        let found = self.credential(caller, terms, &wanted.reference, (&slot, turn), now);
+                        Box::pin(found).await.map(Some)
                     }
                     // The same as one before it, which has the turn.
                     (Some(_), None) => Ok(None),
@@ -307,14 +309,12 @@ impl Leases {
         let pair = |(lease, obtained): (Lease, Obtained)| {
             let backend = lease.reference.backend.as_str();
             self.metrics.disclosure(backend);
-            match &obtained {
-                Obtained::Read(_) => {}
-                Obtained::Created { .. } => self.metrics.credential(backend, "created"),
-                Obtained::Repeated(repeated) if repeated.renewed => {
-                    self.metrics.credential(backend, "renewed")
-                }
-                Obtained::Repeated(_) => self.metrics.credential(backend, "repeated"),
-            }
+            let outcome = match &obtained {
+                Obtained::Read(_) => None,
+                Obtained::Created { .. } => Some("created"),
+                Obtained::Repeated(repeated) => Some(if repeated.renewed { "renewed" } else { "repeated" }),
+            };
+            outcome.into_iter().for_each(|outcome| self.metrics.credential(backend, outcome));
             let (data, age) = match obtained {
                 Obtained::Read(cached) => (cached.data.clone(), cached.age()),
                 Obtained::Created { issued, .. } => (issued.data, Duration::ZERO),

@@ -47,8 +47,8 @@ impl Client {
     /// Reads one secret and leases it.
     ///
     /// The call is repeated when it was never sent, or when the server says when to send it again. It is not repeated
-    /// when an answer may have been lost: the broker would hand out the same lease again, but a store that makes a
-    /// credential for each lease may have worked for nothing.
+    /// when an answer may have been lost: the broker would hand out the same lease again, but what a store made for an
+    /// issuance that was interrupted is taken back, and it has worked for nothing.
     ///
     /// # Errors
     /// [`Error`].

@@ -136,7 +136,7 @@ fn a_storm_for_new_leases_is_refused_without_a_call_to_the_store() {
     let (first, second) = (world.one("a"), world.one("b"));
     for number in 0..100 {
         let read = world.reading_all(terms(&format!("storm-{number}")), &[SECRET]);
-        let refused = world.run(Fault::None, read).expect("no crash").err().expect("over the quota");
+        let refused = world.run(Fault::None, read).expect("no crash").expect_err("over the quota");
         let failure = &refused.first().expect("a refusal").failure;
         let Failure::Ledger(LedgerError::Quota(exceeded)) = failure else { panic!("{failure}") };
         assert_eq!((exceeded.of, exceeded.limit), (HolderKind::Principal, Limit::Live(2)));
