@@ -172,3 +172,49 @@ impl std::fmt::Display for Causes<'_> {
 /// Details travel in a trailer, whose size clients limit.
 const VIOLATIONS: usize = 20;
 const BUSY_RETRY: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests {
+    use bursar_core::Reference;
+    use tonic::Code;
+
+    use super::*;
+    use crate::ledger::{HolderKind, Limit, QuotaExceeded};
+
+    fn over_quota(reference: &str, seconds: u64) -> Unresolved {
+        let exceeded = QuotaExceeded {
+            of: HolderKind::Backend,
+            holder: "vault".to_owned(),
+            limit: Limit::IssuedPerMinute(60),
+            retry_after: Duration::from_secs(seconds),
+        };
+        let reference = Reference::parse(reference).expect("reference");
+        Unresolved { reference, failure: Failure::Ledger(LedgerError::Quota(exceeded)) }
+    }
+
+    fn unresolved(entries: Vec<Unresolved>) -> Status {
+        of(&Failure::Unresolved { name: "shop".to_owned(), entries }, "request-1")
+    }
+
+    #[test]
+    fn an_environment_that_meets_a_quota_is_told_so_and_when_all_of_it_may_be_had() {
+        let status = unresolved(vec![over_quota("vault/a", 3), over_quota("vault/b", 7)]);
+        assert_eq!(
+            (status.code(), Reason::of(&status)),
+            (Code::ResourceExhausted, Some(Reason::QuotaExceeded))
+        );
+        let wait = status.get_details_retry_info().and_then(|info| info.retry_delay);
+        assert_eq!(wait, Some(Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn an_environment_that_cannot_be_had_for_other_reasons_too_is_not_told_to_wait() {
+        let denied = Unresolved {
+            reference: Reference::parse("vault/b").expect("reference"),
+            failure: Failure::Denied,
+        };
+        let status = unresolved(vec![over_quota("vault/a", 3), denied]);
+        assert_eq!(Reason::of(&status), Some(Reason::EnvironmentInvalid));
+        assert!(status.get_details_retry_info().is_none());
+    }
+}
