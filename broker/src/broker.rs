@@ -164,7 +164,7 @@ impl Broker {
     ) -> Result<Draft, Failure> {
         let draft = call.asks(action, shown).because(reason);
         let verdict = self.rulebook.decide(&call.caller, action, resource, reason, call.time);
-        let draft = draft.decided(verdict.decision, &verdict.policies);
+        let draft = draft.decided(verdict.decision, verdict.policies);
         match verdict.decision {
             Decision::Allow => Ok(draft),
             Decision::Deny => Err(self.failed(draft, Failure::Denied).await),

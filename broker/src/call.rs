@@ -10,12 +10,12 @@ use tokio::time::Instant;
 use crate::failure::Failure;
 use crate::identity::Caller;
 
-/// What the identity layer knows of a call before anybody looks at its message.
+/// What the identity layer knows of a call before anybody looks at its message. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Call {
     pub caller: Arc<Caller>,
-    pub request_id: String,
-    pub trace_id: Option<String>,
+    pub request_id: Arc<str>,
+    pub trace_id: Option<Arc<str>>,
     /// Wall time at arrival.
     pub time: Timestamp,
     pub arrived: Instant,
@@ -23,86 +23,83 @@ pub struct Call {
 
 impl Call {
     /// Begins the record of what this call asks for. Nothing of it is kept until it is committed.
-    pub fn asks(&self, action: Action, resource: impl Into<String>) -> Draft {
+    pub fn asks(&self, action: Action, resource: impl Into<Arc<str>>) -> Draft {
         Draft {
-            arrived: self.arrived,
-            record: AuditRecord {
-                seq: 0,
-                time: self.time,
-                request_id: self.request_id.clone(),
-                trace_id: self.trace_id.clone(),
-                actor: self.caller.actor(),
-                action,
-                resource: resource.into(),
-                environment: None,
-                version: None,
-                lease_id: None,
-                decision: Decision::Deny,
-                policies: Vec::new(),
-                reason: None,
-                outcome: Outcome::Failed,
-                error_kind: None,
-                latency_us: 0,
-            },
+            call: self.clone(),
+            action,
+            resource: resource.into(),
+            environment: None,
+            version: None,
+            lease_id: None,
+            decision: Decision::Deny,
+            policies: Arc::default(),
+            reason: None,
         }
     }
 }
 
-/// An audit record whose end is not known yet.
+/// An audit record whose end is not known yet. Cheap to clone: it becomes a record of its own when it ends.
 #[derive(Debug, Clone)]
 pub struct Draft {
-    arrived: Instant,
-    record: AuditRecord,
+    call: Call,
+    action: Action,
+    resource: Arc<str>,
+    environment: Option<Arc<str>>,
+    version: Option<Version>,
+    lease_id: Option<LeaseId>,
+    decision: Decision,
+    policies: Arc<[Arc<str>]>,
+    reason: Option<Arc<str>>,
 }
 
 impl Draft {
     /// The reason that the caller gave; an empty one is none.
     #[must_use]
     pub fn because(mut self, reason: &str) -> Self {
-        self.record.reason = (!reason.is_empty()).then(|| reason.to_owned());
+        self.reason = (!reason.is_empty()).then(|| reason.into());
         self
     }
 
     /// What it is about, when that turned out to be more than one thing.
     #[must_use]
     pub fn about(mut self, resource: String) -> Self {
-        self.record.resource = resource;
+        self.resource = resource.into();
         self
     }
 
     /// The environment through which a secret was asked for.
     #[must_use]
     pub fn within(mut self, environment: Option<&str>) -> Self {
-        self.record.environment = environment.map(str::to_owned);
+        self.environment = environment.map(Arc::from);
         self
     }
 
     /// What policy said.
     #[must_use]
-    pub fn decided(mut self, decision: Decision, policies: &[Arc<str>]) -> Self {
-        self.record.decision = decision;
-        self.record.policies = policies.iter().map(ToString::to_string).collect();
+    pub fn decided(mut self, decision: Decision, policies: Arc<[Arc<str>]>) -> Self {
+        self.decision = decision;
+        self.policies = policies;
         self
     }
 
     /// Allowed without a policy: the caller looks at what is its own.
     #[must_use]
     pub fn allowed_as_owner(mut self) -> Self {
-        self.record.decision = Decision::Allow;
+        self.decision = Decision::Allow;
         self
     }
 
     /// The lease that it is about.
     #[must_use]
     pub fn lease(mut self, id: LeaseId) -> Self {
-        self.record.lease_id = Some(id.to_string());
+        self.lease_id = Some(id);
         self
     }
 
     /// The version that was disclosed or written.
     #[must_use]
     pub fn version(mut self, version: Option<&Version>) -> Self {
-        self.record.version = version.map(ToString::to_string);
+        self.version = version.cloned();
         self
     }
 
@@ -118,8 +115,8 @@ impl Draft {
 
     /// The record of each lease that is taken back because of this call; of all of them, which `leases` says in words.
     pub fn as_revocation(mut self, leases: &str) -> AuditRecord {
-        self.record.action = Action::Revoke;
-        self.record.resource = leases.to_owned();
+        self.action = Action::Revoke;
+        self.resource = leases.into();
         self.ok()
     }
 
@@ -128,11 +125,27 @@ impl Draft {
         self.ended(failure.outcome(), Some(failure.kind()))
     }
 
-    fn ended(mut self, outcome: Outcome, error: Option<&str>) -> AuditRecord {
-        self.record.outcome = outcome;
-        self.record.error_kind = error.map(str::to_owned);
-        self.record.latency_us = u64::try_from(self.arrived.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.record
+    fn ended(self, outcome: Outcome, error: Option<&str>) -> AuditRecord {
+        let text = |text: Arc<str>| String::from(&*text);
+        let call = self.call;
+        AuditRecord {
+            seq: 0,
+            time: call.time,
+            request_id: text(call.request_id),
+            trace_id: call.trace_id.map(text),
+            actor: call.caller.actor(),
+            action: self.action,
+            resource: text(self.resource),
+            environment: self.environment.map(text),
+            version: self.version.map(|version| version.to_string()),
+            lease_id: self.lease_id.map(|id| id.to_string()),
+            decision: self.decision,
+            policies: self.policies.iter().map(ToString::to_string).collect(),
+            reason: self.reason.map(text),
+            outcome,
+            error_kind: error.map(str::to_owned),
+            latency_us: u64::try_from(call.arrived.elapsed().as_micros()).unwrap_or(u64::MAX),
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Disclosures that agents made from their caches: into the ledger, under the leases that covered them.
 
+use std::sync::Arc;
+
 use bursar_core::LeaseId;
 use bursar_core::audit::{Action, Decision};
 use bursar_core::spiffe::PrincipalKind;
@@ -42,7 +44,7 @@ impl Broker {
             let spoken = format!("{} reads from {} to {}", read.count, read.first, read.last);
             let mut record = call
                 .asks(Action::LocalRead, lease.reference.to_string())
-                .decided(Decision::Allow, &[])
+                .decided(Decision::Allow, Arc::default())
                 .because(&spoken)
                 .within(lease.environment.as_deref())
                 .version(lease.reference.version.as_ref())

@@ -105,7 +105,7 @@ points! {
     /// Every entry of it is applied.
     BatchApplied = "batch-applied",
     /// The new head is signed and in the transaction.
-    HeadSigned = "head-signed",
+    HeadSealed = "head-sealed",
     /// The transaction is durable; nobody was told.
     BatchDurable = "batch-durable",
 

@@ -163,10 +163,11 @@ fn told(made: &Manifest) -> String {
 fn verified(found: &Inspection) -> ExitCode {
     if found.findings.is_empty() {
         return say(&format!(
-            "the log holds: {} records from {} on, root {}, {} leases",
+            "the log holds: {} records from {} on, root {}, signed up to {}, {} leases",
             found.size - found.first,
             found.first,
             found.root,
+            found.signed,
             found.leases
         ));
     }

@@ -195,7 +195,7 @@ impl Membership {
         let by = certificate.node.clone();
         let spend =
             Change::PutObject { kind, name, body: json(&used), expected: Some(revision), by, at: now };
-        let record = draft.clone().decided(Decision::Allow, &[]).ok();
+        let record = draft.clone().decided(Decision::Allow, Arc::default()).ok();
         match self.ledger.commit(Entry { changes: vec![spend, put], records: vec![record] }).await {
             Ok(_) => Ok(certificate),
             Err(LedgerError::RevisionConflict { .. }) => {
@@ -262,7 +262,7 @@ impl Membership {
         renewed.address = caller.peer.map(|peer| peer.ip().to_string());
         // An eviction in between wins: the revision is then another.
         let put = put_node(name, &renewed, Some(object.revision), id.clone(), now);
-        let record = draft.decided(Decision::Allow, &[]).ok();
+        let record = draft.decided(Decision::Allow, Arc::default()).ok();
         self.ledger.commit(Entry { changes: vec![put], records: vec![record] }).await?;
         Ok(NodeCertificate { node: id.clone(), certificate })
     }

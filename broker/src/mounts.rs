@@ -57,7 +57,7 @@ pub struct Admitted<'mount> {
 
 /// A static secret as it was read.
 pub struct Cached {
-    pub data: SecretData,
+    pub data: Arc<SecretData>,
     pub version: Option<Version>,
     read_at: Instant,
 }
@@ -137,7 +137,11 @@ impl Mounts {
         let read = mount.backend.read(&reference.path, reference.version.as_ref());
         let read = mount.call(Operation::Read, read).await;
         let fetched = read.inspect_err(|error| self.failures.insert(Key::of(reference), error.clone()))?;
-        Ok(Arc::new(Cached { data: fetched.data, version: fetched.version, read_at: Instant::now() }))
+        Ok(Arc::new(Cached {
+            data: Arc::new(fetched.data),
+            version: fetched.version,
+            read_at: Instant::now(),
+        }))
     }
 }
 

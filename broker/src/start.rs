@@ -14,9 +14,10 @@ use rustls_pki_types::pem::PemObject;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::Routes;
 use tonic::transport::Server;
 
-use crate::api::{Api, Identify};
+use crate::api::{Api, Identify, Services};
 use crate::backends;
 use crate::broker::Broker;
 use crate::catalog::Catalog;
@@ -132,6 +133,7 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
     tasks.run("health", Arc::clone(&health).watch(tasks.clone()));
     tasks.run("disk", Arc::clone(&disk).watch(tasks.clone()));
     tasks.run("ledger", watch_ledger(ledger.clone(), tasks.clone()));
+    tasks.run("checkpoints", sign_regularly(ledger.clone(), tasks.clone()));
     tasks.run(
         "certificate",
         renew_certificate(config_names(&config), authority, Arc::clone(&certificate), tasks.clone()),
@@ -267,15 +269,14 @@ async fn serve_grpc(
     let rounds = api.health.rounds();
     let truth = Arc::clone(&api.health);
     drop(tasks.finish(report_health(reporter, truth, rounds, tasks.clone())));
-    let routes = api.routes().add_service(health).add_service(reflection);
+    let services = Services::new(&api, Routes::new(health).add_service(reflection));
     let served = Server::builder()
         .layer(identify.layer())
         .max_concurrent_streams(streams)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .http2_max_header_list_size(HEADER_BYTES)
-        .add_routes(routes)
-        .serve_with_incoming_shutdown(ReceiverStream::new(connections), async move {
+        .serve_with_incoming_shutdown(services, ReceiverStream::new(connections), async move {
             tasks.stopping().await;
         })
         .await;
@@ -349,6 +350,20 @@ async fn watch_ledger(ledger: Ledger, tasks: Tasks) {
     tokio::select! {
         () = ledger.closed() => {}
         _ = tasks.stopping() => {}
+    }
+}
+
+/// What was recorded in a second is signed together. A ledger that takes nothing says so itself.
+async fn sign_regularly(ledger: Ledger, tasks: Tasks) {
+    let mut tick = tokio::time::interval(SIGNING);
+    loop {
+        tokio::select! {
+            _ = tick.tick() => {}
+            _ = tasks.stopping() => return,
+        }
+        if let Err(error) = ledger.sign().await {
+            tracing::debug!(%error, "the log was not signed");
+        }
     }
 }
 
@@ -433,4 +448,6 @@ const GRACE: Duration = Duration::from_secs(20);
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEADER_BYTES: u32 = 32 * 1024;
+/// What is newer than the last checkpoint is sealed, so it costs nobody's trust to wait.
+const SIGNING: Duration = Duration::from_secs(1);
 const CERTIFICATE_RENEWAL: Duration = Duration::from_secs(20 * 24 * 3600);

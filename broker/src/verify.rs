@@ -2,32 +2,31 @@
 
 use std::path::Path;
 
-use bursar_core::tlog::{KeyError, Verifier};
+use bursar_core::tlog::{KeyError, Signer, Verifier};
 
 use crate::config::Config;
 use crate::keys::{self, KeysError};
-use crate::ledger::{Inspection, Ledger, OpenError};
+use crate::ledger::{Inspection, Ledger, LogKey, OpenError};
 use crate::seal::{Seal, SealError};
 use crate::source::{self, SourceError};
 use crate::start::origin;
 
 /// Looks at the ledger of `config`. `key` is the text of a verifier key that was kept elsewhere; without one, the key is
-/// the one in the ledger, which the seal opens.
+/// the broker's own in the ledger, which the seal opens.
 ///
 /// # Errors
 /// [`VerifyError`] when it cannot be looked at. What is wrong with it is in the answer.
 pub fn verify(config: &Config, key: Option<&str>) -> Result<Inspection, VerifyError> {
     let path = config.ledger_path();
-    let verifier = match key {
-        Some(text) => Verifier::parse(text.trim())?,
-        None => signed_by(config, &path)?,
-    };
-    Ok(Ledger::inspect(&path, &verifier)?)
+    Ok(match key {
+        Some(text) => Ledger::inspect(&path, LogKey::Public(&Verifier::parse(text.trim())?))?,
+        None => Ledger::inspect(&path, LogKey::Own(&signed_by(config, &path)?))?,
+    })
 }
 
-fn signed_by(config: &Config, ledger: &Path) -> Result<Verifier, VerifyError> {
+fn signed_by(config: &Config, ledger: &Path) -> Result<Signer, VerifyError> {
     let seal = Seal::from_key(&source::fetch(&config.seal_key)?)?;
-    Ok(keys::signer_in(ledger, &seal, &origin(config))?.verifier().clone())
+    Ok(keys::signer_in(ledger, &seal, &origin(config))?)
 }
 
 /// Why a ledger cannot be looked at.

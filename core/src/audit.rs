@@ -220,8 +220,10 @@ impl Outcome {
 impl AuditRecord {
     /// The stored form: one line of JSON, without the newline.
     pub fn to_line(&self) -> Vec<u8> {
-        // Strings, numbers and times always serialise; an empty line would fail verification loudly.
-        serde_json::to_vec(self).unwrap_or_default()
+        let mut line = Vec::with_capacity(USUAL_LINE);
+        // Strings, numbers and times always serialise; half a line would fail verification loudly.
+        drop(serde_json::to_writer(&mut line, self));
+        line
     }
 
     /// Reads a stored record back.
@@ -232,6 +234,9 @@ impl AuditRecord {
         serde_json::from_slice(line).map_err(MalformedRecord)
     }
 }
+
+/// Bytes that most lines do not exceed.
+const USUAL_LINE: usize = 1024;
 
 /// A line that is no audit record.
 #[derive(Debug, thiserror::Error)]

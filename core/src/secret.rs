@@ -130,6 +130,19 @@ impl SecretData {
         }
     }
 
+    /// Whether [`SecretData::select`] would answer; makes nothing.
+    ///
+    /// # Errors
+    /// Those of [`SecretData::select`].
+    pub fn check(&self, field: Option<&FieldName>) -> Result<(), SelectError> {
+        match (self, field) {
+            (Self::Fields(fields), None) => {
+                fields.iter().try_for_each(|(name, value)| text(name, value).map(drop))
+            }
+            _ => self.select(field).map(drop),
+        }
+    }
+
     /// The names of the fields, none for an opaque value.
     pub fn field_names(&self) -> impl Iterator<Item = &FieldName> {
         match self {
@@ -170,8 +183,7 @@ fn json_object(fields: &BTreeMap<FieldName, Arc<Secret>>) -> Result<Secret, Sele
     let mut out = Zeroizing::new(Vec::with_capacity(bound));
     out.push(b'{');
     for (index, (name, value)) in fields.iter().enumerate() {
-        let text =
-            std::str::from_utf8(value.expose()).map_err(|_| SelectError::NotUtf8 { field: name.clone() })?;
+        let text = text(name, value)?;
         if index > 0 {
             out.push(b',');
         }
@@ -181,6 +193,10 @@ fn json_object(fields: &BTreeMap<FieldName, Arc<Secret>>) -> Result<Secret, Sele
     }
     out.push(b'}');
     Ok(Secret::from(out))
+}
+
+fn text<'value>(name: &FieldName, value: &'value Secret) -> Result<&'value str, SelectError> {
+    std::str::from_utf8(value.expose()).map_err(|_| SelectError::NotUtf8 { field: name.clone() })
 }
 
 fn json_string(out: &mut Vec<u8>, text: &str) {
@@ -243,6 +259,7 @@ mod tests {
         let data = fields(&[("key", b"\xff\xfe")]);
         let field = FieldName::parse("key").expect("field");
         assert_eq!(data.select(None).err(), Some(SelectError::NotUtf8 { field: field.clone() }));
+        assert_eq!(data.check(None), Err(SelectError::NotUtf8 { field: field.clone() }));
         assert!(data.select(Some(&field)).is_ok());
     }
 

@@ -15,7 +15,7 @@ pub(crate) struct Options {
     /// What to measure; everything when not given
     #[arg(value_name = "GROUP", value_parser = GROUPS)]
     groups: Vec<String>,
-    /// Only see that it runs: what the tests built, measured for a moment; the figures mean nothing
+    /// Only see that it runs: measured for a moment, so that no figure but the count of instructions means anything
     #[arg(long)]
     smoke: bool,
 }
@@ -23,8 +23,9 @@ pub(crate) struct Options {
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let bao = Venv::prepare(workspace)?.program("bao")?;
     eprintln!("xtask: building what is measured");
-    let profile = build(workspace, options.smoke)?;
-    let programs = workspace.target.join(profile);
+    let packages = ["--package=bursar-broker", "--package=bursar", "--package=bursar-bench"];
+    command::run(workspace.cargo().args(["build", "--release", "--bins"]).args(packages))?;
+    let programs = workspace.target.join("release");
 
     let results = workspace.target.join("bench");
     fs::create_dir_all(&results).with_context(|| format!("`{}` cannot be made", results.display()))?;
@@ -49,20 +50,6 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     command::run(&mut bench)?;
     eprintln!("xtask: the figures are in `{}`", results.display());
     Ok(())
-}
-
-/// Answers the directory below the target directory that the programs are in.
-fn build(workspace: &Workspace, smoke: bool) -> Result<&'static str> {
-    let mut build = workspace.cargo();
-    if smoke {
-        // As `cargo xtask test` does it: other packages or targets would mean other features, and everything compiled
-        // once more.
-        command::run(build.args(["build", "--workspace", "--bins", "--tests"]))?;
-        return Ok("debug");
-    }
-    let programs = ["--package=bursar-broker", "--package=bursar", "--package=bursar-bench"];
-    command::run(build.args(["build", "--release", "--bins"]).args(programs))?;
-    Ok("release")
 }
 
 const GROUPS: [&str; 3] = [COUNT, "read", "run"];

@@ -59,7 +59,7 @@ impl Arrival {
 /// A call of an open RPC: nobody is known, but it has a name and a place that it comes from.
 #[derive(Debug, Clone)]
 pub(super) struct Stranger {
-    pub request_id: String,
+    pub request_id: Arc<str>,
     pub handshake: Option<Handshake>,
 }
 
@@ -147,7 +147,9 @@ impl Identify {
         };
         kill::at(Point::Answered);
         self.metrics.request(rpc.path, code(&response), arrived.elapsed());
-        if let Ok(id) = HeaderValue::from_str(&request_id) {
+        if let Ok(mut id) = HeaderValue::from_str(&request_id) {
+            // It never comes again, so it is not to take a place in the connection's table of headers.
+            id.set_sensitive(true);
             response.headers_mut().insert(REQUEST_ID_METADATA_KEY, id);
         }
         response
@@ -172,10 +174,10 @@ impl Identify {
         status.into_http()
     }
 
-    fn request_id(&self, headers: &http::HeaderMap) -> Result<String, Failure> {
+    fn request_id(&self, headers: &http::HeaderMap) -> Result<Arc<str>, Failure> {
         match own_request_id(headers) {
-            Some(id) => Ok(id),
-            None => Ok(self.ids.next(self.broker.clock.now())?.to_string()),
+            Some(id) => Ok(id.into()),
+            None => Ok(self.ids.next(self.broker.clock.now())?.to_string().into()),
         }
     }
 
@@ -183,14 +185,14 @@ impl Identify {
         &self,
         rpc: Rpc,
         request: &mut http::Request<Body>,
-        request_id: &str,
+        request_id: &Arc<str>,
         arrived: Instant,
     ) -> Result<(), Failure> {
         let handshake = request.extensions().get::<Handshake>().cloned();
         let action = match rpc.access {
             Access::Known(action) => action,
             Access::Open => {
-                request.extensions_mut().insert(Stranger { request_id: request_id.to_owned(), handshake });
+                request.extensions_mut().insert(Stranger { request_id: Arc::clone(request_id), handshake });
                 return Ok(());
             }
         };
@@ -199,7 +201,7 @@ impl Identify {
         let caller = self.membership.caller(&handshake, time)?;
         self.disk.admit(action)?;
         let trace_id = request.headers().get(TRACE_PARENT).and_then(trace_id);
-        let mut call = Call { caller, request_id: request_id.to_owned(), trace_id, time, arrived };
+        let mut call = Call { caller, request_id: Arc::clone(request_id), trace_id, time, arrived };
         if let Some(context) = workload_context(request.headers())? {
             let rules = self.broker.rulebook.current();
             match workload::on_behalf(&call.caller, context, rules.policies.registrations()) {
@@ -224,16 +226,16 @@ fn workload_context(headers: &http::HeaderMap) -> Result<Option<WorkloadContext>
 }
 
 /// The caller's own request id, where it is one.
-fn own_request_id(headers: &http::HeaderMap) -> Option<String> {
+fn own_request_id(headers: &http::HeaderMap) -> Option<&str> {
     let text = headers.get(REQUEST_ID_METADATA_KEY)?.to_str().ok()?;
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    (!text.is_empty() && text.len() <= 64 && text.bytes().all(allowed)).then(|| text.to_owned())
+    (!text.is_empty() && text.len() <= 64 && text.bytes().all(allowed)).then_some(text)
 }
 
 /// The trace id of a W3C `traceparent` header.
-fn trace_id(header: &HeaderValue) -> Option<String> {
+fn trace_id(header: &HeaderValue) -> Option<Arc<str>> {
     let id = header.to_str().ok()?.split('-').nth(1)?;
-    (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| id.to_owned())
+    (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| id.into())
 }
 
 /// The name of the status code of an answer. One that is still streaming has none yet and counts as begun well.

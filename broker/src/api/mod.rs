@@ -12,6 +12,7 @@ mod nodes;
 mod page;
 mod policies;
 mod secrets;
+mod services;
 pub mod status;
 pub mod surface;
 mod system;
@@ -20,12 +21,11 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bursar_core::tasks::Tasks;
-use bursar_proto::v1;
 use tokio::time::Instant;
-use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
 pub use layer::{Arrival, Identify};
+pub use services::Services;
 
 use crate::broker::Broker;
 use crate::call::Call;
@@ -49,25 +49,6 @@ pub struct Api {
 }
 
 impl Api {
-    /// Every service of `bursar.v1`.
-    pub fn routes(&self) -> Routes {
-        macro_rules! limited {
-            ($server:ident in $module:ident) => {
-                v1::$module::$server::new(self.clone())
-                    .max_decoding_message_size(self.message_bytes)
-                    .max_encoding_message_size(self.message_bytes)
-            };
-        }
-        Routes::new(limited!(SecretsServer in secrets_server))
-            .add_service(limited!(EnvironmentsServer in environments_server))
-            .add_service(limited!(LeasesServer in leases_server))
-            .add_service(limited!(AuditServer in audit_server))
-            .add_service(limited!(PoliciesServer in policies_server))
-            .add_service(limited!(NodesServer in nodes_server))
-            .add_service(limited!(LocalStoreServer in local_store_server))
-            .add_service(limited!(SystemServer in system_server))
-    }
-
     /// Answers one call of a known caller: `read` turns the message into what `work` takes. A message that cannot be
     /// read is kept in the ledger as a failed attempt at the RPC's action.
     async fn answer<M, Q, R, W>(

@@ -56,7 +56,7 @@ impl Nodes for Api {
         let request_id = stranger.as_ref().map(|stranger| stranger.request_id.clone()).unwrap_or_default();
         let joined = self.join_stranger(stranger, request.into_inner()).await;
         let joined = joined.inspect_err(|failure| {
-            tracing::warn!(request_id, kind = failure.kind(), "a node could not join");
+            tracing::warn!(%request_id, kind = failure.kind(), "a node could not join");
         });
         joined
             .map(|certificate| {

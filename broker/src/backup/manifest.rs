@@ -22,7 +22,7 @@ pub struct Manifest {
     pub origin: String,
     /// How many records the log had.
     pub log_size: u64,
-    /// The signed head over them; absent when there are none.
+    /// The newest checkpoint in it, over all of them or the beginning; absent when there are none.
     pub checkpoint: Option<String>,
     pub files: Vec<Copied>,
 }

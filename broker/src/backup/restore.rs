@@ -12,7 +12,7 @@ use super::{BackupError, Staging};
 use crate::backends;
 use crate::config::{BackendKind, Config};
 use crate::keys;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, LogKey};
 use crate::seal::Seal;
 use crate::source;
 use crate::start::origin;
@@ -64,7 +64,7 @@ fn check_log(ledger: &Path, seal: &Seal, origin: &str, manifest: &Manifest) -> R
     Ledger::bring_up(ledger)?;
     Ledger::drop_credentials(ledger)?;
     let signer = keys::signer_in(ledger, seal, origin)?;
-    let inspection = Ledger::inspect(ledger, signer.verifier())?;
+    let inspection = Ledger::inspect(ledger, LogKey::Own(&signer))?;
     let mut findings = inspection.findings;
     if inspection.size != manifest.log_size {
         findings

@@ -53,7 +53,7 @@ pub struct Terms {
 /// One secret, leased: it may be handed out.
 pub struct Granted {
     pub lease: Lease,
-    pub data: SecretData,
+    pub data: Arc<SecretData>,
     pub version: Option<Version>,
     /// How long ago the store was asked.
     pub age: Duration,
@@ -316,9 +316,11 @@ impl Leases {
             };
             outcome.into_iter().for_each(|outcome| self.metrics.credential(backend, outcome));
             let (data, age) = match obtained {
-                Obtained::Read(cached) => (cached.data.clone(), cached.age()),
-                Obtained::Created { issued, .. } => (issued.data, Duration::ZERO),
-                Obtained::Repeated(repeated) => (repeated.data, until(lease.renewed_at, self.clock.now())),
+                Obtained::Read(cached) => (Arc::clone(&cached.data), cached.age()),
+                Obtained::Created { issued, .. } => (Arc::new(issued.data), Duration::ZERO),
+                Obtained::Repeated(repeated) => {
+                    (Arc::new(repeated.data), until(lease.renewed_at, self.clock.now()))
+                }
             };
             Granted { version: lease.reference.version.clone(), lease, data, age }
         };
@@ -423,7 +425,7 @@ impl Obtained {
         wanted
             .fields
             .iter()
-            .filter_map(|field| data.select(field.as_ref()).err())
+            .filter_map(|field| data.check(field.as_ref()).err())
             .map(|fault| Failure::Field { reference: wanted.reference.clone(), fault })
     }
 

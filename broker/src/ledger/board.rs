@@ -1,14 +1,14 @@
 //! What the ledger's threads publish, and everybody may look at without asking them.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use bursar_core::tlog::{Checkpoint, Frontier, Hash, Signer};
 use tokio::sync::watch;
 
 use super::error::Health;
 
-/// A checkpoint over everything that is durable.
+/// A checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedHead {
     /// The number of audit records.
@@ -52,9 +52,14 @@ pub struct LedgerStats {
 #[derive(Debug)]
 pub(super) struct Board {
     pub(super) signer: OnceLock<Signer>,
-    pub(super) head: watch::Sender<Option<SignedHead>>,
+    /// The right edge of the log that is durable.
+    pub(super) edge: watch::Sender<Frontier>,
     pub(super) appended: watch::Sender<u64>,
     pub(super) health: watch::Sender<Health>,
+    /// The newest head that was signed.
+    signed: Mutex<Option<SignedHead>>,
+    /// How many records the stored checkpoint is over.
+    stored: AtomicU64,
     pub(super) rated: AtomicU64,
     batches: AtomicU64,
     entries: AtomicU64,
@@ -63,11 +68,13 @@ pub(super) struct Board {
 }
 
 impl Board {
-    pub(super) fn new(size: u64) -> Self {
+    pub(super) fn new(edge: Frontier) -> Self {
         Self {
             signer: OnceLock::new(),
-            head: watch::Sender::new(None),
-            appended: watch::Sender::new(size),
+            appended: watch::Sender::new(edge.size()),
+            edge: watch::Sender::new(edge),
+            signed: Mutex::new(None),
+            stored: AtomicU64::new(0),
             health: watch::Sender::new(Health::Ready),
             rated: AtomicU64::new(0),
             batches: AtomicU64::new(0),
@@ -75,6 +82,26 @@ impl Board {
             last_batch: AtomicU64::new(0),
             last_sync_micros: AtomicU64::new(0),
         }
+    }
+
+    /// The head of everything that is durable, signed now where nobody asked for it before.
+    pub(super) fn newest(&self, signer: &Signer) -> SignedHead {
+        let edge = self.edge.borrow().clone();
+        let mut signed = self.signed.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*signed {
+            Some(head) if head.size == edge.size() => head.clone(),
+            _ => signed.insert(SignedHead::sign(&edge, signer)).clone(),
+        }
+    }
+
+    /// A checkpoint over `size` records is stored.
+    pub(super) fn stored(&self, size: u64) {
+        self.stored.store(size, Ordering::Relaxed);
+    }
+
+    /// Whether all that is durable is below the stored checkpoint.
+    pub(super) fn is_stored(&self) -> bool {
+        *self.appended.borrow() == self.stored.load(Ordering::Relaxed)
     }
 
     pub(super) fn count(&self, entries: u64, sync_micros: u64) {

@@ -7,8 +7,9 @@
 //! questions to an index, so a broker with a million leases starts as fast as one with none.
 //!
 //! **History cannot be rewritten unseen.** Audit records are the leaves of a Merkle tree ([`bursar_core::tlog`]). The
-//! signed head over all of them changes in the same transaction, so a log that lost or gained a record contradicts its
-//! own head, and one that was rewritten contradicts the heads that others remember.
+//! tree's right edge, sealed by the broker's key, changes in the same transaction, so a log that lost or gained a record
+//! contradicts its own head. Each second or so, and whenever somebody asks, the head is signed too: a log that was
+//! rewritten contradicts the checkpoints that others remember.
 //!
 //! One thread owns the only connection that writes (`writer.rs`), another copies its log into the database (`wal.rs`),
 //! and a few connections answer questions (`readers.rs`). Rejected: a lock around one connection, where every question
@@ -33,14 +34,14 @@ use std::thread::{self, JoinHandle};
 
 use bursar_core::audit::AuditRecord;
 use bursar_core::backend::StoreHandle;
-use bursar_core::tlog::{Checkpoint, Frontier, Hash, Signer, Verifier};
+use bursar_core::tlog::{Checkpoint, Frontier, Hash, Signer, TreeHead};
 use bursar_core::{BackendName, Clock, Lease, LeaseId, LeaseState};
 use jiff::Timestamp;
 use rusqlite::{Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use board::{LedgerStats, SignedHead};
-pub use engine::sqlite::inspect::Inspection;
+pub use engine::sqlite::inspect::{Inspection, LogKey};
 pub use engine::sqlite::pruning::Prunable;
 pub use engine::sqlite::slot::CredentialSlot;
 pub use entry::{Change, Committed, Entry, Object, ObjectKind, Outcome, RevocationId, RevokeSelector};
@@ -52,7 +53,7 @@ pub use query::{
 pub use quota::{Limit, Quota, QuotaExceeded, Quotas};
 
 use board::Board;
-use engine::sqlite::audit::{self, StoredHead};
+use engine::sqlite::audit::{self, StoredHead, Vouched};
 use engine::sqlite::{
     self, Files, credentials, holders, inspect, leases, objects, pruning, revocations, sinks,
 };
@@ -93,7 +94,7 @@ impl Ledger {
         let readers = Readers::open(&config.path, &files)?;
         let (wal, checkpointer) = wal::pair(sqlite::checkpointer(&config.path)?, Arc::clone(&files));
 
-        let board = Arc::new(Board::new(stored.tail.frontier.size()));
+        let board = Arc::new(Board::new(stored.tail.frontier.clone()));
         let (queue, queued) = mpsc::channel(config.queue.max(1));
         let writer = Writer {
             queue: queued,
@@ -113,16 +114,16 @@ impl Ledger {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Reads all of a ledger against itself, with the key that signed it. Changes nothing, and may be done while a broker
+    /// Reads all of a ledger against itself, with the key of its log. Changes nothing, and may be done while a broker
     /// has the ledger open.
     ///
     /// # Errors
     /// [`OpenError`] when it cannot be read as far as that.
-    pub fn inspect(path: &Path, verifier: &Verifier) -> Result<Inspection, OpenError> {
+    pub fn inspect(path: &Path, key: LogKey<'_>) -> Result<Inspection, OpenError> {
         let connection = sqlite::visitor(path)?;
         let look = || {
             let snapshot = Transaction::new_unchecked(&connection, TransactionBehavior::Deferred)?;
-            inspect::inspect(&snapshot, verifier)
+            inspect::inspect(&snapshot, key)
         };
         look().map_err(|error| OpenError::of_head(path, error))
     }
@@ -173,20 +174,32 @@ impl Ledger {
             let found = verifier.name().to_owned();
             return Err(OpenError::OtherOrigin { found, configured: config.origin.clone() });
         }
-        let head = match &stored.note {
-            Some(note) => {
-                let signed = Checkpoint::open(note, verifier)
-                    .map_err(|error| OpenError::of_note(&config.path, note, verifier, error))?;
-                if signed.head() != stored.tail.frontier.head() {
-                    let what = "its head is not the one that was signed".to_owned();
-                    return Err(OpenError::Corrupt { path: config.path.clone(), what });
-                }
-                SignedHead { size: signed.head().size, root: signed.head().root, note: note.clone() }
+        if let Some(vouched) = &stored.vouched {
+            let Vouched { seal, note } = vouched;
+            let signed = Checkpoint::open(note, verifier)
+                .map_err(|error| OpenError::of_note(&config.path, note, verifier, error))?;
+            let edge = &stored.tail.frontier;
+            let is_own = match signed.head() {
+                head if head.size == edge.size() => head == edge.head(),
+                head => signer.has_sealed(edge, seal) && self.was(head)?,
+            };
+            if !is_own {
+                let what = "its head is not the one that this broker sealed".to_owned();
+                return Err(OpenError::Corrupt { path: config.path.clone(), what });
             }
-            None => SignedHead::sign(&stored.tail.frontier, &signer),
-        };
-        board.head.send_replace(Some(head));
+            board.stored(signed.head().size);
+        }
         board.signer.set(signer).map_err(|_| OpenError::SigningAlready)
+    }
+
+    /// Whether this was the head of the log that is in the file now.
+    fn was(&self, head: TreeHead) -> Result<bool, OpenError> {
+        let path = &self.inner.config.path;
+        match audit::edge(&sqlite::visitor(path)?, head.size) {
+            Ok(edge) => Ok(edge.head() == head),
+            Err(LedgerError::ProofRange { .. }) => Ok(false),
+            Err(error) => Err(OpenError::of_head(path, error)),
+        }
     }
 
     /// Commits an entry. Returns only when it is durable, or nothing of it happened.
@@ -212,10 +225,7 @@ impl Ledger {
     /// [`LedgerError`], as a commit would meet it now.
     pub async fn probe(&self) -> Result<(), LedgerError> {
         self.ready()?;
-        let (reply, answer) = oneshot::channel();
-        let sent = self.inner.queue.send(Order::Do(Work::Beat, reply)).await;
-        sent.map_err(|_| LedgerError::Closed)?;
-        answer.await.unwrap_or(Err(LedgerError::Closed)).map(drop)
+        self.order(Work::Beat).await
     }
 
     /// One lease.
@@ -410,12 +420,26 @@ impl Ledger {
         self.inner.readers.ask(move |connection| audit::lines(connection, from, limit)).await
     }
 
-    /// The latest durable head, from memory.
+    /// The head of everything that is durable, signed when it is first asked for.
     ///
     /// # Errors
     /// [`LedgerError::NotSigning`] before [`Ledger::start_signing`].
     pub fn checkpoint(&self) -> Result<SignedHead, LedgerError> {
-        self.inner.board.head.borrow().clone().ok_or(LedgerError::NotSigning)
+        let board = &self.inner.board;
+        Ok(board.newest(board.signer.get().ok_or(LedgerError::NotSigning)?))
+    }
+
+    /// Stores a checkpoint over everything that is durable, unless the stored one is. To be called on a schedule: in
+    /// between, and after a crash, the log's edge is sealed by the broker's key, which no other can check.
+    ///
+    /// # Errors
+    /// [`LedgerError`], as a commit would meet it now.
+    pub async fn sign(&self) -> Result<(), LedgerError> {
+        self.ready()?;
+        if self.inner.board.is_stored() {
+            return Ok(());
+        }
+        self.order(Work::Sign).await
     }
 
     /// Proves that the log of `old` records is the beginning of that of `new`.
@@ -525,6 +549,14 @@ impl Ledger {
         if joined.await.unwrap_or_default() > 0 {
             tracing::error!("a thread of the ledger had panicked");
         }
+    }
+
+    /// Has work done that waits for its place in the queue.
+    async fn order(&self, work: Work) -> Result<(), LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.inner.queue.send(Order::Do(work, reply)).await;
+        sent.map_err(|_| LedgerError::Closed)?;
+        answer.await.unwrap_or(Err(LedgerError::Closed)).map(drop)
     }
 
     fn ready(&self) -> Result<(), LedgerError> {

@@ -251,6 +251,16 @@ pub(super) fn database(folder: &TempDir) -> PathBuf {
     folder.path().join("ledger.db")
 }
 
+/// The files as a machine that lost power would find them: copied while the ledger is open.
+pub(super) fn image(fixture: &Fixture) -> PathBuf {
+    let folder = fixture.folder.path().join("image");
+    std::fs::create_dir(&folder).expect("folder");
+    for name in ["ledger.db", "ledger.db-wal"] {
+        std::fs::copy(fixture.folder.path().join(name), folder.join(name)).expect("copy");
+    }
+    folder.join("ledger.db")
+}
+
 pub(super) fn new_key() -> Vec<u8> {
     Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).expect("key").as_ref().to_vec()
 }

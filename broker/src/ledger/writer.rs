@@ -34,6 +34,8 @@ pub(super) enum Work {
     Commit(Entry),
     /// Write something, to find out whether writing works.
     Beat,
+    /// Store a checkpoint.
+    Sign,
 }
 
 /// Whom to tell what became of it.
@@ -72,8 +74,19 @@ impl Writer {
             self.commit(orders.drain(..).filter_map(Order::work).unzip());
             self.wal.after_batch(&self.connection);
         }
+        self.sign_last();
         if let Err(error) = self.wal.finish(&self.connection) {
             tracing::warn!(%error, "the write-ahead log could not be emptied");
+        }
+    }
+
+    /// A log that is closed ends with a checkpoint.
+    fn sign_last(&mut self) {
+        if self.board.signer.get().is_some()
+            && !self.board.is_stored()
+            && let Err(error) = self.write(vec![Work::Sign])
+        {
+            tracing::warn!(%error, "the end of the log was not signed, only sealed");
         }
     }
 
@@ -98,6 +111,7 @@ impl Writer {
     fn write(&mut self, work: Vec<Work>) -> Result<Vec<Result<Committed, LedgerError>>, LedgerError> {
         let signer = self.board.signer.get().ok_or(LedgerError::NotSigning)?;
         let entries = work.len();
+        let sign = work.iter().any(|work| matches!(work, Work::Sign));
         let mut batch = Batch::begin(&self.connection, &self.tail, &mut self.meter)?;
         kill::at(Point::BatchBegun);
         let mut answers = Vec::with_capacity(entries);
@@ -110,17 +124,19 @@ impl Writer {
         }
         kill::at(Point::BatchApplied);
         let syncing = Instant::now();
-        let (tail, head) = batch.commit(signer)?;
+        let (tail, signed) = batch.commit(signer, sign)?;
         kill::at(Point::BatchDurable);
         let took = u64::try_from(syncing.elapsed().as_micros()).unwrap_or(u64::MAX);
 
         self.board.count(u64::try_from(entries).unwrap_or(u64::MAX), took);
         self.board.rated.store(self.meter.remembered(), Ordering::Relaxed);
+        if tail.frontier.size() > self.tail.frontier.size() {
+            self.board.edge.send_replace(tail.frontier.clone());
+            self.board.appended.send_replace(tail.frontier.size());
+        }
         self.tail = tail;
-        if let Some(head) = head {
-            let size = head.size;
-            self.board.head.send_replace(Some(head));
-            self.board.appended.send_replace(size);
+        if let Some(size) = signed {
+            self.board.stored(size);
         }
         Ok(answers)
     }
@@ -149,6 +165,7 @@ fn perform(batch: &mut Batch<'_>, work: Work, clock: &dyn Clock) -> Result<Commi
             batch.beat(clock.now())?;
             batch.apply(Entry::default())
         }
+        Work::Sign => batch.apply(Entry::default()),
     }
 }
 

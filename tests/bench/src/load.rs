@@ -31,27 +31,15 @@ pub(crate) struct Plan {
     rounds: usize,
     /// How often a program is run to time its start.
     pub(crate) starts: usize,
-    /// Of how many reads the instructions are counted.
-    pub(crate) counted: usize,
 }
 
 impl Plan {
     /// For figures that mean something.
-    pub(crate) const FULL: Self = Self {
-        warm_up: Duration::from_secs(1),
-        time: Duration::from_secs(6),
-        rounds: 3,
-        starts: 50,
-        counted: 1000,
-    };
+    pub(crate) const FULL: Self =
+        Self { warm_up: Duration::from_secs(1), time: Duration::from_secs(6), rounds: 3, starts: 50 };
     /// To see that it runs.
-    pub(crate) const SMOKE: Self = Self {
-        warm_up: Duration::from_millis(100),
-        time: Duration::from_millis(500),
-        rounds: 1,
-        starts: 5,
-        counted: 10,
-    };
+    pub(crate) const SMOKE: Self =
+        Self { warm_up: Duration::from_millis(100), time: Duration::from_millis(500), rounds: 1, starts: 5 };
 }
 
 /// What a server did under load: medians over the rounds, each figure for itself.

@@ -52,7 +52,7 @@ fn measure(runtime: &Runtime, options: &Options) -> Result<()> {
     let mut figures = Vec::new();
     for group in &options.groups {
         let measured = match group {
-            Group::Count => count::measure(runtime, &options.programs, &plan),
+            Group::Count => count::measure(runtime, &options.programs),
             Group::Read => read::measure(runtime, &options.programs, &plan),
             Group::Run => run::measure(runtime, &options.programs, &plan),
         };

@@ -228,7 +228,7 @@ impl Site {
         };
         let call = Call {
             caller: Arc::new(caller),
-            request_id: "request-1".to_owned(),
+            request_id: "request-1".into(),
             trace_id: None,
             time: self.clock.now(),
             arrived: Instant::now(),

@@ -166,12 +166,12 @@ impl World {
     pub(super) fn draft(&self, action: Action, resource: &str) -> Draft {
         let call = Call {
             caller: Arc::new(self.caller()),
-            request_id: format!("request-{}", self.requests),
+            request_id: format!("request-{}", self.requests).into(),
             trace_id: None,
             time: self.clock.now(),
             arrived: Instant::now(),
         };
-        call.asks(action, resource).decided(Decision::Allow, &[])
+        call.asks(action, resource).decided(Decision::Allow, Arc::default())
     }
 
     pub(super) fn caller(&self) -> Caller {

@@ -1,11 +1,11 @@
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bursar_core::LeaseState;
 use bursar_core::audit::Action;
 
 use super::super::{Change, Entry, Ledger, ObjectKind, OpenError};
-use super::{Fixture, open, signer, spiffe, within};
+use super::{Fixture, image, open, signer, spiffe, within};
 
 #[tokio::test]
 async fn what_was_committed_is_in_the_files_at_that_moment() {
@@ -149,16 +149,6 @@ async fn abandon(ledger: Ledger, image: &Path) {
     let before = fs::read(image).expect("file");
     within(ledger.close()).await;
     fs::write(image, before).expect("file");
-}
-
-/// The files as a machine that lost power would find them: copied while the ledger is open.
-fn image(fixture: &Fixture) -> PathBuf {
-    let folder = fixture.folder.path().join("image");
-    fs::create_dir(&folder).expect("folder");
-    for name in ["ledger.db", "ledger.db-wal"] {
-        fs::copy(fixture.folder.path().join(name), folder.join(name)).expect("copy");
-    }
-    folder.join("ledger.db")
 }
 
 /// Bytes of a page.

@@ -5,7 +5,7 @@ use bursar_core::tlog::{
     LogVerifier, ReplayError, TreeHead, leaf_hash, verify_consistency, verify_inclusion,
 };
 
-use super::super::{AuditQuery, LedgerError, Page, RecordOrder};
+use super::super::{AuditQuery, Ledger, LedgerError, LogKey, Page, RecordOrder};
 use super::{Fixture, first, signer, spiffe, within};
 
 #[tokio::test]
@@ -14,6 +14,24 @@ async fn an_export_replays_to_the_signed_head() {
     let lines = within(fixture.ledger.audit_lines(0, 1000)).await.expect("lines");
     assert_eq!(lines.len(), 600);
     assert_eq!(replay(&fixture, &lines), Ok(()));
+}
+
+#[tokio::test]
+async fn a_checkpoint_is_stored_when_it_is_time_and_at_the_end() {
+    let fixture = filled(1).await;
+    let own = signer(&fixture.key);
+    let path = fixture.path();
+    let signed = || Ledger::inspect(&path, LogKey::Own(&own)).expect("inspection").signed;
+    fixture.records((0..9).map(|_| fixture.record(Action::Read, None)).collect()).await;
+    assert_eq!((signed(), fixture.ledger.checkpoint().expect("head").size), (1, 10));
+    within(fixture.ledger.sign()).await.expect("signed");
+    assert_eq!(signed(), 10);
+    let batches = fixture.ledger.stats().batches;
+    within(fixture.ledger.sign()).await.expect("signed already");
+    assert_eq!(fixture.ledger.stats().batches, batches, "nothing was left to be signed");
+    fixture.records(vec![fixture.record(Action::Read, None)]).await;
+    within(fixture.ledger.close()).await;
+    assert_eq!(signed(), 11);
 }
 
 #[tokio::test]

@@ -46,7 +46,7 @@ async fn a_ledger_of_version_1_is_brought_up_and_goes_on() {
 }
 
 #[tokio::test]
-async fn a_ledger_of_version_2_is_brought_up_and_knows_its_leases() {
+async fn a_ledger_of_version_3_is_brought_up_and_knows_its_leases() {
     let fixture = Fixture::new();
     let id = fixture.issue(fixture.lease("vault/database/creds/app"), "h1").await;
     fixture.grant(fixture.lease("vault/shop/db")).await;
@@ -54,8 +54,8 @@ async fn a_ledger_of_version_2_is_brought_up_and_knows_its_leases() {
     fixture.apply(gone, LeaseEvent::Revoke).await.expect("revocation");
     within(fixture.ledger.clone().close()).await;
     let shape_before = shape(&database(&fixture.folder));
-    // What the third version added is taken away again.
-    raw(&database(&fixture.folder)).execute_batch(BACK_TO_VERSION_2).expect("version 2");
+    // What the fourth version added is taken away again.
+    raw(&database(&fixture.folder)).execute_batch(BACK_TO_VERSION_3).expect("version 3");
 
     let ledger = open(&database(&fixture.folder), &fixture.clock).expect("ledger");
     ledger.start_signing(signer(&fixture.key)).expect("signing");
@@ -94,7 +94,7 @@ fn shape(path: &Path) -> (i64, Vec<String>) {
     (version, shape.expect("shape"))
 }
 
-const BACK_TO_VERSION_2: &str =
-    "DROP TABLE credentials; DELETE FROM holders WHERE kind = 0; PRAGMA user_version = 2";
+const BACK_TO_VERSION_3: &str =
+    "DROP TABLE credentials; DELETE FROM holders WHERE kind = 0; PRAGMA user_version = 3";
 
 const VERSION_1: &str = include_str!("data/schema-1.sql");

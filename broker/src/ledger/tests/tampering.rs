@@ -5,10 +5,11 @@ use std::path::Path;
 
 use bursar_core::audit::{Action, AuditRecord};
 use bursar_core::lease::LeaseEvent;
+use bursar_core::tlog::{Frontier, leaf_hash};
 use tempfile::TempDir;
 
-use super::super::{Change, Entry, Ledger, Outcome};
-use super::{Fixture, database, raw, signer, within};
+use super::super::{Change, Entry, Ledger, LogKey, OpenError, Outcome};
+use super::{Fixture, database, image, new_key, open, raw, signer, within};
 
 #[tokio::test]
 async fn a_ledger_that_nobody_touched_is_well() {
@@ -19,7 +20,7 @@ async fn a_ledger_that_nobody_touched_is_well() {
 #[tokio::test]
 async fn a_ledger_is_looked_at_while_it_is_open() {
     let fixture = filled().await;
-    let found = Ledger::inspect(&fixture.path(), signer(&fixture.key).verifier()).expect("inspection");
+    let found = Ledger::inspect(&fixture.path(), LogKey::Own(&signer(&fixture.key))).expect("inspection");
     assert_eq!(found.findings, Vec::<String>::new());
     assert_eq!((found.first, found.size), (256, fixture.ledger.checkpoint().expect("head").size));
 }
@@ -29,7 +30,7 @@ async fn a_lease_that_was_forgotten_is_not_missed() {
     let fixture = filled().await;
     let forgotten = fixture.change(Change::Forget { before: fixture.after(60), limit: 10 }).await;
     assert!(matches!(forgotten, Ok(Outcome::Many { count: 1 })), "{forgotten:?}");
-    let found = Ledger::inspect(&fixture.path(), signer(&fixture.key).verifier()).expect("inspection");
+    let found = Ledger::inspect(&fixture.path(), LogKey::Own(&signer(&fixture.key))).expect("inspection");
     assert_eq!(found.findings, Vec::<String>::new());
 }
 
@@ -66,8 +67,11 @@ async fn every_table_of_the_log_is_guarded() {
         ("DELETE FROM leaves", "so are their hashes"),
         ("INSERT INTO leaves VALUES (1, zeroblob(8192))", "do not end there"),
         ("UPDATE head SET frontier = zeroblob(8)", "edge"),
-        ("UPDATE head SET note = replace(note, 'example.org', 'example.com')", "signed"),
-        ("DELETE FROM head", "no signed head"),
+        (
+            "UPDATE head SET note = replace(note, 'example.org', 'example.com')",
+            "not one that this log signed",
+        ),
+        ("DELETE FROM head", "no head"),
         ("DELETE FROM audit", "records"),
         ("UPDATE audit SET at = at - 1 WHERE seq = 400", "another time"),
         ("DELETE FROM audit WHERE seq < 300", "the oldest record is 300"),
@@ -85,7 +89,7 @@ async fn a_prune_that_the_log_does_not_speak_of_is_a_deletion() {
     let fixture = Fixture::new();
     fixture.records((0..600).map(|_| fixture.record(Action::Read, None)).collect()).await;
     fixture.change(Change::Prune { below: 512 }).await.expect("pruned");
-    let found = Ledger::inspect(&fixture.path(), signer(&fixture.key).verifier()).expect("inspection");
+    let found = Ledger::inspect(&fixture.path(), LogKey::Own(&signer(&fixture.key))).expect("inspection");
     assert_eq!(found.findings, ["the records before 512 are gone, and no record says that they were pruned"]);
 }
 
@@ -150,6 +154,37 @@ async fn no_byte_of_the_file_is_changed_unseen_where_the_log_is() {
     }
 }
 
+#[tokio::test]
+async fn what_is_newer_than_the_checkpoint_is_sealed() {
+    let fixture = Fixture::new();
+    fixture.records(vec![fixture.record(Action::Read, None)]).await;
+    fixture.records((0..9).map(|_| fixture.record(Action::Read, None)).collect()).await;
+    let image = image(&fixture);
+    let inspect = |key| Ledger::inspect(&image, key).expect("inspection");
+    let (own, stranger) = (signer(&fixture.key), signer(&new_key()));
+    let found = inspect(LogKey::Own(&own));
+    assert_eq!((found.signed, found.size, found.findings), (1, 10, Vec::new()));
+
+    // Somebody rewrites the last record, and all that can be computed without the key.
+    let database = raw(&image);
+    let other = "UPDATE audit SET line = CAST(replace(line, '\"read\"', '\"list\"') AS BLOB) WHERE seq = 9";
+    database.execute_batch(other).expect("tampering");
+    let mut edge = Frontier::default();
+    let mut select = database.prepare("SELECT line FROM audit ORDER BY seq").expect("query");
+    let lines = select.query_map([], |row| row.get(0)).expect("lines").collect::<Result<Vec<Vec<u8>>, _>>();
+    lines.expect("lines").iter().for_each(|line| edge.append(leaf_hash(line), |_| {}));
+    drop(select);
+    database
+        .execute("UPDATE head SET frontier = ?1, seal = ?2", (edge.to_bytes(), stranger.seal(&edge)))
+        .expect("tampering");
+    drop(database);
+    let found = inspect(LogKey::Own(&own)).findings;
+    assert_eq!(found, ["the records from 1 on are not those that the broker sealed"]);
+    let ledger = open(&image, &fixture.clock).expect("ledger");
+    let refused = ledger.start_signing(own);
+    assert!(matches!(refused, Err(OpenError::Corrupt { .. })), "{refused:?}");
+}
+
 /// A closed ledger with every kind of record, pruned in part, and leases in several states.
 struct Site {
     fixture: Fixture,
@@ -183,7 +218,7 @@ impl Site {
     }
 
     fn findings(&self, path: &Path) -> Vec<String> {
-        match Ledger::inspect(path, signer(&self.fixture.key).verifier()) {
+        match Ledger::inspect(path, LogKey::Own(&signer(&self.fixture.key))) {
             Ok(inspection) => inspection.findings,
             Err(error) => vec![error.to_string()],
         }

@@ -64,10 +64,10 @@ async fn a_probe_finds_out_that_a_full_disk_has_space_again() {
 async fn the_log_goes_on_without_a_gap_after_a_full_disk() {
     let (fixture, mut writer) = (Fixture::new(), Bench::new());
     drop(writer.batch(vec![granting(&fixture, 0)]));
-    let before = writer.writer.board.head.borrow().clone();
+    let before = writer.writer.board.edge.borrow().clone();
     writer.limit_pages(Some(0));
     drop(writer.batch((1..200).map(|number| granting(&fixture, number)).collect()));
-    assert_eq!(*writer.writer.board.head.borrow(), before, "a head is published for what is durable only");
+    assert_eq!(*writer.writer.board.edge.borrow(), before, "an edge is published for what is durable only");
     writer.limit_pages(None);
     let answers = writer.batch(vec![granting(&fixture, 1)]);
     assert!(matches!(&answers[..], [Ok(Committed { first_seq: 1, .. })]), "{answers:?}");
@@ -90,7 +90,7 @@ impl Bench {
         let tail = audit::head(&connection).expect("head").tail;
         let (wal, _checkpointer) =
             wal::pair(sqlite::checkpointer(&path).expect("checkpointer"), Arc::clone(&files));
-        let board = Arc::new(Board::new(0));
+        let board = Arc::new(Board::new(tail.frontier.clone()));
         board.signer.set(signer(&new_key())).expect("first key");
         let (_, queue) = mpsc::channel(1);
         let clock = Arc::new(TestClock::new());

@@ -10,7 +10,7 @@ use bursar_core::tlog::{
 };
 use jiff::Timestamp;
 use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 
 use super::batch::LogTail;
 use super::codes::{at_most, micros, read, stored};
@@ -99,35 +99,46 @@ pub(super) fn size(connection: &Connection) -> Result<u64, LedgerError> {
 #[derive(Debug)]
 pub(in crate::ledger) struct StoredHead {
     pub(in crate::ledger) tail: LogTail,
-    /// The signed checkpoint; absent while nothing was ever recorded.
-    pub(in crate::ledger) note: Option<String>,
+    /// Absent while nothing was ever recorded.
+    pub(in crate::ledger) vouched: Option<Vouched>,
+}
+
+/// What says that the log is the one that this broker kept.
+#[derive(Debug)]
+pub(in crate::ledger) struct Vouched {
+    /// Over the edge; empty in a log that an older broker wrote.
+    pub(in crate::ledger) seal: Vec<u8>,
+    /// The newest checkpoint that was stored.
+    pub(in crate::ledger) note: String,
+}
+
+impl Vouched {
+    pub(super) fn of(row: &Row<'_>) -> rusqlite::Result<(Vec<u8>, Self)> {
+        Ok((row.get(0)?, Self { seal: row.get(1)?, note: row.get(2)? }))
+    }
 }
 
 /// Reads where the log ends, and checks that the last record and the tree below it are those of the head.
 pub(in crate::ledger) fn head(connection: &Connection) -> Result<StoredHead, LedgerError> {
     let size = size(connection)?;
-    let row = connection.query_row("SELECT frontier, note FROM head", [], |row| {
-        Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, String>(1)?))
-    });
-    let Some((frontier, note)) = row.optional()? else {
+    let row = connection.query_row(HEAD, [], Vouched::of);
+    let Some((frontier, vouched)) = row.optional()? else {
         let tail = LogTail { frontier: Frontier::default(), latest: i64::MIN };
         return match size {
-            0 => Ok(StoredHead { tail, note: None }),
-            _ => Err(corrupt(format!("it has {size} audit records and no signed head"))),
+            0 => Ok(StoredHead { tail, vouched: None }),
+            _ => Err(corrupt(format!("it has {size} audit records and no head"))),
         };
     };
     let frontier = Frontier::from_bytes(&frontier).map_err(|error| corrupt(error.to_string()))?;
-    let signed = frontier.size();
-    if signed != size {
-        return Err(corrupt(format!(
-            "its head was signed over {signed} audit records, and {size} are there"
-        )));
+    let sealed = frontier.size();
+    if sealed != size {
+        return Err(corrupt(format!("its head is over {sealed} audit records, and {size} are there")));
     }
     let latest = match size.checked_sub(1) {
         Some(last) => check_last(connection, &frontier, last)?,
         None => i64::MIN,
     };
-    Ok(StoredHead { tail: LogTail { frontier, latest }, note: Some(note) })
+    Ok(StoredHead { tail: LogTail { frontier, latest }, vouched: Some(vouched) })
 }
 
 /// Proves the last record to the head, by the way on which a proof to anybody else would go. Answers its time.
@@ -140,7 +151,7 @@ fn check_last(connection: &Connection, frontier: &Frontier, last: u64) -> Result
     let proof = inclusion_proof(&Hashes { connection }, last, head.size);
     let proof = proof.map_err(|error| corrupt(error.to_string()))?;
     verify_inclusion(&leaf_hash(&line), last, &head, &proof).map_err(|_| {
-        corrupt(format!("audit record {last} or one beside it is not the one that was signed"))
+        corrupt(format!("audit record {last} or one beside it is not the one that was written"))
     })?;
     Ok(at)
 }
@@ -262,6 +273,8 @@ fn corrupt(what: String) -> LedgerError {
     LedgerError::Corrupt { what }
 }
 
+/// The columns that [`Vouched::of`] reads.
+pub(super) const HEAD: &str = "SELECT frontier, seal, note FROM head";
 const LINES: &str = "SELECT line FROM audit WHERE seq >= ?1 ORDER BY seq LIMIT ?2";
 const LINE: &str = "SELECT line FROM audit WHERE seq = ?1";
 const RANGE: &str = "SELECT line FROM audit WHERE seq >= ?1 AND seq < ?2 ORDER BY seq";

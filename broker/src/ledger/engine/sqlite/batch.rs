@@ -1,4 +1,4 @@
-//! One transaction: entries applied one after the other, the log's new leaves, its signed head, and the commit.
+//! One transaction: entries applied one after the other, the log's new leaves, its sealed head, and the commit.
 //!
 //! A change refuses before it writes, so an entry with one change that is refused has left nothing behind; only an entry
 //! with several runs under a savepoint. The read path (one grant, one record) therefore never pays for one.
@@ -6,9 +6,10 @@
 use bursar_core::audit::AuditRecord;
 use bursar_core::tlog::{Frontier, Node, Signer, leaf_hash};
 use jiff::Timestamp;
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{CachedStatement, Connection, Transaction, TransactionBehavior};
 
 use super::codes::{micros, stored};
+use super::grant;
 use super::objects::NewObject;
 use super::tally::Tally;
 use super::transition::{Activation, Happening};
@@ -21,10 +22,19 @@ use crate::ledger::quota::Meter;
 /// A transaction under way. Dropped, it is undone.
 pub(in crate::ledger) struct Batch<'c> {
     pub(super) connection: Transaction<'c>,
+    /// What nearly every entry needs, looked up once for all of them.
+    pub(super) statements: Statements<'c>,
     pub(super) tally: Tally,
     pub(super) meter: &'c mut Meter,
     tail: LogTail,
     size_before: u64,
+}
+
+/// The statements of the read path.
+pub(super) struct Statements<'c> {
+    append: CachedStatement<'c>,
+    pub(super) live: CachedStatement<'c>,
+    pub(super) insert: CachedStatement<'c>,
 }
 
 /// Where the log ends: what a writer must remember to go on. That of a batch counts once the batch is durable.
@@ -61,6 +71,11 @@ impl<'c> Batch<'c> {
         Ok(Self {
             meter,
             connection: Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?,
+            statements: Statements {
+                append: connection.prepare_cached(APPEND)?,
+                live: connection.prepare_cached(grant::LIVE)?,
+                insert: connection.prepare_cached(grant::INSERT)?,
+            },
             tally: Tally::default(),
             tail: tail.clone(),
             size_before: tail.frontier.size(),
@@ -91,21 +106,24 @@ impl<'c> Batch<'c> {
         Ok(())
     }
 
-    /// Makes it durable. Answers the new tail, and the new head where the log grew.
+    /// Makes it durable, with the log's edge sealed, and signed too where `sign` says so or nothing was signed before.
+    /// Answers the new tail, and how many records are below the stored checkpoint where that is a new one.
     pub(in crate::ledger) fn commit(
         self,
         signer: &Signer,
-    ) -> rusqlite::Result<(LogTail, Option<SignedHead>)> {
+        sign: bool,
+    ) -> rusqlite::Result<(LogTail, Option<u64>)> {
         self.tally.write(&self.connection)?;
-        let head = (self.tail.frontier.size() > self.size_before)
-            .then(|| SignedHead::sign(&self.tail.frontier, signer));
-        if let Some(head) = &head {
+        let edge = &self.tail.frontier;
+        let grew = edge.size() > self.size_before;
+        let signed = (sign || (grew && self.size_before == 0)).then(|| SignedHead::sign(edge, signer));
+        if grew || sign {
             let mut put = self.connection.prepare_cached(PUT_HEAD)?;
-            put.execute((self.tail.frontier.to_bytes(), &head.note))?;
+            put.execute((edge.to_bytes(), signer.seal(edge), signed.as_ref().map(|head| &head.note)))?;
         }
-        kill::at(Point::HeadSigned);
+        kill::at(Point::HeadSealed);
         self.connection.commit()?;
-        Ok((self.tail, head))
+        Ok((self.tail, signed.map(|head| head.size)))
     }
 
     /// The number of records, with those of this batch.
@@ -192,8 +210,7 @@ impl<'c> Batch<'c> {
         record.seq = self.tail.frontier.size();
         let line = record.to_line();
         self.tail.latest = self.tail.latest.max(micros(record.time));
-        let mut insert = self.connection.prepare_cached(APPEND)?;
-        insert.execute((stored(record.seq), self.tail.latest, &line))?;
+        self.statements.append.execute((stored(record.seq), self.tail.latest, &line))?;
 
         let mut tiles: Vec<Node> = Vec::new();
         self.tail.frontier.append(leaf_hash(&line), |node| tiles.extend(node.is_tile_root().then_some(node)));
@@ -219,8 +236,8 @@ fn moved(changes: &[Change], outcomes: &[Outcome]) -> Vec<(String, String)> {
 
 const APPEND: &str = "INSERT INTO audit (seq, at, line) VALUES (?1, ?2, ?3)";
 const PUT_TILE: &str = "INSERT INTO tiles (level, place, hash) VALUES (?1, ?2, ?3)";
-const PUT_HEAD: &str = "INSERT INTO head (only, frontier, note) VALUES (0, ?1, ?2) \
-     ON CONFLICT (only) DO UPDATE SET frontier = excluded.frontier, note = excluded.note";
+const PUT_HEAD: &str = "INSERT INTO head (only, frontier, seal, note) VALUES (0, ?1, ?2, coalesce(?3, '')) \
+     ON CONFLICT (only) DO UPDATE SET frontier = ?1, seal = ?2, note = coalesce(?3, note)";
 const BEAT: &str = "INSERT INTO heartbeat (only, at, weight) VALUES (0, ?1, zeroblob(65536)) \
      ON CONFLICT (only) DO UPDATE SET at = excluded.at, weight = excluded.weight";
 

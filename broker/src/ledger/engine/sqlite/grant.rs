@@ -4,7 +4,7 @@ use bursar_core::lease::{Lease, TtlBound};
 use bursar_core::{LeaseId, LeaseState, SpiffeId, Version};
 use jiff::Timestamp;
 use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension, ffi, params};
+use rusqlite::{CachedStatement, OptionalExtension, ffi, params};
 
 use super::batch::{Batch, Fault};
 use super::codes::{bound_code, bound_of, micros, state_code};
@@ -22,7 +22,7 @@ impl Batch<'_> {
         let Some(live) = self.live(&slot)? else {
             self.admit(lease)?;
             let row = Row { state: LeaseState::Active, dynamic: false, slot: &slot };
-            row.insert(&self.connection, lease)?;
+            row.insert(&mut self.statements.insert, lease)?;
             self.tally.add(Move {
                 from: None,
                 to: LeaseState::Active,
@@ -61,14 +61,13 @@ impl Batch<'_> {
         self.admit(lease)?;
         let slot = slot::of_dynamic(lease);
         let row = Row { state: LeaseState::Intent, dynamic: true, slot: &slot };
-        row.insert(&self.connection, lease)?;
+        row.insert(&mut self.statements.insert, lease)?;
         self.tally.add(Move { from: None, to: LeaseState::Intent, count: 1, holders: Holders::of(lease) });
         Ok(Outcome::Done)
     }
 
-    fn live(&self, slot: &[u8]) -> Result<Option<Live>, Fault> {
-        let mut select = self.connection.prepare_cached(LIVE)?;
-        let live = select.query_row([slot], |row| {
+    fn live(&mut self, slot: &[u8]) -> Result<Option<Live>, Fault> {
+        let live = self.statements.live.query_row([slot], |row| {
             let at = |column| time(row.get(column)?).ok_or_else(|| damaged(column, Type::Integer));
             Ok(Live {
                 id: LeaseId::from_bytes(row.get(0)?),
@@ -125,8 +124,7 @@ struct Row<'slot> {
 impl Row<'_> {
     /// Refused where a lease of this id is there. Nothing else can have the slot: that of a static lease was looked for,
     /// that of a dynamic one holds its id.
-    fn insert(&self, connection: &Connection, lease: &Lease) -> Result<(), Fault> {
-        let mut insert = connection.prepare_cached(INSERT)?;
+    fn insert(&self, insert: &mut CachedStatement<'_>, lease: &Lease) -> Result<(), Fault> {
         let inserted = insert.execute(params![
             lease.id.to_bytes(),
             state_code(self.state),
@@ -159,11 +157,11 @@ impl Row<'_> {
     }
 }
 
-const INSERT: &str = "INSERT INTO leases (id, state, dynamic, slot, issued_at, renewed_at, expires_at, \
+pub(super) const INSERT: &str = "INSERT INTO leases (id, state, dynamic, slot, issued_at, renewed_at, expires_at, \
      max_expires_at, renewable, ttl_bound, backend, path, version, principal, node, instance, environment, reason) \
      VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)";
 
-const LIVE: &str =
+pub(super) const LIVE: &str =
     "SELECT id, issued_at, expires_at, ttl_bound, renewable, reason FROM leases WHERE slot = ?1";
 
 /// A read that gets no further than the lease already reaches leaves its end, and what bound it, alone. The limits on

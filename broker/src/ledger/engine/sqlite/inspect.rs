@@ -1,4 +1,4 @@
-//! Reading all of a ledger against itself: records, tree, signed head, and the leases that they speak of.
+//! Reading all of a ledger against itself: records, tree, head and checkpoint, and the leases that they speak of.
 //!
 //! Opening a ledger checks its end; this checks every byte of the log, and changes nothing. What is found is collected,
 //! so that one look shows all of it.
@@ -6,9 +6,10 @@
 mod leases;
 
 use bursar_core::audit::{Action, AuditRecord};
-use bursar_core::tlog::{Checkpoint, Frontier, Hash, Node, Verifier, leaf_hash};
+use bursar_core::tlog::{Checkpoint, Frontier, Hash, Node, Signer, TreeHead, Verifier, leaf_hash};
 use rusqlite::{Connection, OptionalExtension};
 
+use super::audit::{HEAD, Vouched};
 use super::codes::{micros, read, stored};
 use super::pruning::{self, TILE};
 use crate::ledger::error::LedgerError;
@@ -23,31 +24,54 @@ pub struct Inspection {
     pub first: u64,
     /// The root over all of them, as they are.
     pub root: Hash,
+    /// How many of them are below the stored checkpoint.
+    pub signed: u64,
     /// How many leases there are, in any state.
     pub leases: u64,
     /// What is not as it was written; empty when all is well. At most [`MOST`].
     pub findings: Vec<String>,
 }
 
-/// Looks at everything. `verifier` is the key that signed the log.
+/// The key of the log that is looked at.
+#[derive(Debug, Clone, Copy)]
+pub enum LogKey<'key> {
+    /// What everybody may have. Of records newer than the stored checkpoint it tells only that they agree with each other.
+    Public(&'key Verifier),
+    /// The broker's own, which sealed them.
+    Own(&'key Signer),
+}
+
+impl LogKey<'_> {
+    fn verifier(&self) -> &Verifier {
+        match self {
+            Self::Public(verifier) => verifier,
+            Self::Own(signer) => signer.verifier(),
+        }
+    }
+}
+
+/// Looks at everything.
 pub(in crate::ledger) fn inspect(
     connection: &Connection,
-    verifier: &Verifier,
+    key: LogKey<'_>,
 ) -> Result<Inspection, LedgerError> {
     let mut look = Look { connection, findings: Vec::new(), known: Known::default() };
     look.database()?;
     let first = pruning::first_kept(connection)?;
-    let mut log = Log { frontier: Frontier::default(), pruned: None };
+    let head = connection.query_row(HEAD, [], Vouched::of).optional()?;
+    let signed = look.checkpoint(head.as_ref(), key.verifier());
+    let size = signed.map_or(0, |signed| signed.size);
+    let mut log = Log { frontier: Frontier::default(), pruned: None, size, root: None };
     look.pruned_tiles(first, &mut log)?;
     look.records(first, &mut log)?;
     look.tiles(log.frontier.size())?;
     look.pruning(first, log.pruned);
-    look.head(&log.frontier, verifier)?;
+    look.head(head, &log, signed, key);
     let leases = look.leases(first)?;
     look.credentials()?;
     look.sums()?;
     let (size, root) = (log.frontier.size(), log.frontier.root());
-    Ok(Inspection { size, first, root, leases, findings: look.findings })
+    Ok(Inspection { size, first, root, signed: log.size, leases, findings: look.findings })
 }
 
 struct Look<'c> {
@@ -61,6 +85,10 @@ struct Log {
     frontier: Frontier,
     /// The record before which the newest `prune` record says that all are gone.
     pruned: Option<u64>,
+    /// The size that the checkpoint is over.
+    size: u64,
+    /// The root at that size.
+    root: Option<Hash>,
 }
 
 impl Look<'_> {
@@ -148,6 +176,9 @@ impl Look<'_> {
     fn append(&mut self, leaf: Hash, log: &mut Log) -> Result<(), LedgerError> {
         let mut completed: Vec<Node> = Vec::new();
         log.frontier.append(leaf, |node| completed.extend(node.is_tile_root().then_some(node)));
+        if log.frontier.size() == log.size {
+            log.root = Some(log.frontier.root());
+        }
         for node in completed {
             let mut select =
                 self.connection.prepare_cached("SELECT hash FROM tiles WHERE level = ?1 AND place = ?2")?;
@@ -188,29 +219,51 @@ impl Look<'_> {
         }
     }
 
-    fn head(&mut self, frontier: &Frontier, verifier: &Verifier) -> Result<(), LedgerError> {
-        let row = self.connection.query_row("SELECT frontier, note FROM head", [], |row| {
-            Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, String>(1)?))
-        });
-        let Some((edge, note)) = row.optional()? else {
-            if frontier.size() > 0 {
-                self.find(format!("there are {} records and no signed head", frontier.size()));
+    /// What was signed, where it was this log that signed it.
+    fn checkpoint(&mut self, head: Option<&(Vec<u8>, Vouched)>, verifier: &Verifier) -> Option<TreeHead> {
+        let (_, vouched) = head?;
+        match Checkpoint::open(&vouched.note, verifier) {
+            Ok(signed) => Some(signed.head()),
+            Err(error) => {
+                self.find(format!("the checkpoint is not one that this log signed: {error}"));
+                None
             }
-            return Ok(());
+        }
+    }
+
+    fn head(
+        &mut self,
+        head: Option<(Vec<u8>, Vouched)>,
+        log: &Log,
+        signed: Option<TreeHead>,
+        key: LogKey<'_>,
+    ) {
+        let size = log.frontier.size();
+        let Some((edge, vouched)) = head else {
+            if size > 0 {
+                self.find(format!("there are {size} records and no head"));
+            }
+            return;
         };
-        if edge != frontier.to_bytes() {
+        if edge != log.frontier.to_bytes() {
             self.find("the stored edge of the tree is not the one that the records make".to_owned());
         }
-        match Checkpoint::open(&note, verifier) {
-            Err(error) => self.find(format!("the head is not one that this log signed: {error}")),
-            Ok(signed) if signed.head() != frontier.head() => self.find(format!(
-                "the head was signed over {} records with another root than the {} that are there",
-                signed.head().size,
-                frontier.size()
-            )),
-            Ok(_) => {}
+        let Some(signed) = signed else { return };
+        if signed.size > 0 && log.root != Some(signed.root) {
+            self.find(format!(
+                "the checkpoint was signed over {} records with another root than the {size} that are there",
+                signed.size
+            ));
         }
-        Ok(())
+        // A log that an older broker wrote has no seal, and is signed to its end.
+        let sealed = match key {
+            _ if signed.size == size => true,
+            LogKey::Public(_) => true,
+            LogKey::Own(signer) => signer.has_sealed(&log.frontier, &vouched.seal),
+        };
+        if !sealed {
+            self.find(format!("the records from {} on are not those that the broker sealed", signed.size));
+        }
     }
 }
 

@@ -17,8 +17,9 @@
 //!
 //! - Times are microseconds since 1970, UTC. Ids are their 16 bytes. Codes are those of `codes.rs`.
 //! - `audit.line` is the leaf of the transparency log, byte for byte; `audit.at` never decreases along `seq`.
-//! - `tiles` has the stored inner nodes of the Merkle tree, `head` the signed checkpoint over all of `audit` and the
-//!   tree's right edge. They change in the transaction of the records, so a log that lost its tail contradicts its head.
+//! - `tiles` has the stored inner nodes of the Merkle tree, `head` the tree's right edge over all of `audit`, sealed by the
+//!   broker's key. They change in the transaction of the records, so a log that lost its tail contradicts its head.
+//!   `head.note` is the newest checkpoint that was stored: signed each second or so, over all of `audit` or the beginning.
 //! - `leaves` has the leaf hashes of pruned records, 256 to a row, in the place of the rows of `audit` that went.
 //! - `sinks` has the number of the first record that a sink has not confirmed.
 //! - `revocations` has the bulk revocations: `record` is the audit record that each of its leases gets, `newest` the id of
@@ -70,7 +71,7 @@ pub(super) fn bring_up(connection: &Connection, from: i64) -> rusqlite::Result<(
 }
 
 /// What leads from each version to the next. A step that was released is never changed: another one follows it.
-const STEPS: [&str; 3] = [TABLES, SECOND, THIRD];
+const STEPS: [&str; 4] = [TABLES, SECOND, THIRD, FOURTH];
 
 /// The schema that this broker writes.
 pub(super) const VERSION: i64 = STEPS.len() as i64;
@@ -201,8 +202,14 @@ CREATE TABLE revocations (
 CREATE INDEX revocation_open ON revocations (id) WHERE marked_at IS NULL;
 ";
 
-/// The third version: credentials that are handed out again, and how many leases each principal holds.
+/// The third version: the edge of the log is sealed with each transaction, and signed on a schedule. The edge of an older
+/// log has no seal until its next transaction, and a checkpoint over all of it instead.
 const THIRD: &str = "
+ALTER TABLE head ADD COLUMN seal BLOB NOT NULL DEFAULT x'';
+";
+
+/// The fourth version: credentials that are handed out again, and how many leases each principal holds.
+const FOURTH: &str = "
 CREATE TABLE credentials (
     slot   BLOB NOT NULL UNIQUE,
     lease  BLOB NOT NULL UNIQUE,

@@ -33,7 +33,7 @@ proptest! {
                     Err(Fault::Engine(error)) => panic!("{error}"),
                 }
             }
-            (tail, _) = batch.commit(&signer).expect("commit");
+            (tail, _) = batch.commit(&signer, false).expect("commit");
             for (kept, counted) in SUMS {
                 prop_assert_eq!(rows(&connection, kept), rows(&connection, counted), "{}", counted);
             }
