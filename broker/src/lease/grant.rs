@@ -137,9 +137,12 @@ impl Leases {
         turns: &mut HashMap<CredentialSlot, Turn>,
         now: Timestamp,
     ) -> (Vec<Obtained>, Vec<Refused>) {
+        // Without a turn there is nothing that a store makes.
+        let leased = !turns.is_empty();
         let mut turns: HashMap<_, _> = turns.iter_mut().collect();
         let work = wanted.iter().map(|wanted| {
-            let slot = self.creates(&wanted.reference).then(|| slot(caller, terms, &wanted.reference));
+            let made = leased && self.creates(&wanted.reference);
+            let slot = made.then(|| slot(caller, terms, &wanted.reference));
             let turn = slot.as_ref().and_then(|slot| turns.remove(slot));
             async move {
                 match (slot, turn) {
