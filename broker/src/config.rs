@@ -5,7 +5,7 @@ mod disk;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use bursar_core::{BackendName, SpiffeId};
 pub use audit::{AuditSettings, FileSink, OtlpSink, SinkConfig, SinkKind, SyslogPlace};
 pub use disk::{DiskLimits, Threshold};
 
+use crate::ledger::Quota;
 use crate::telemetry::LogFormat;
 
 /// Everything that a file can say.
@@ -67,6 +68,8 @@ pub struct LeaseLimits {
     pub settle_after: Duration,
     /// For so long a lease that is gone is still listed.
     pub keep_gone: Duration,
+    /// Of each principal.
+    pub quota: Quota,
 }
 
 /// Bounds on what one caller can make the broker do.
@@ -96,6 +99,7 @@ pub struct BackendConfig {
     pub name: BackendName,
     pub cache: CacheContract,
     pub revocation: RevocationLimits,
+    pub quota: Quota,
     pub kind: BackendKind,
 }
 
@@ -273,6 +277,7 @@ fn lease_limits(leases: &mut Section<'_>) -> LeaseLimits {
         max_life: leases.duration("max_life").unwrap_or(Duration::from_secs(30 * 24 * 3600)),
         settle_after: leases.duration("settle_after").unwrap_or(Duration::from_secs(90)),
         keep_gone: leases.duration("keep_gone").unwrap_or(Duration::from_secs(7 * 24 * 3600)),
+        quota: leases.section("quota", |section| quota(section, DEFAULT_LIVE)),
     };
     if limits.default_ttl.is_zero() {
         leases.fault::<()>("default_ttl", "must be longer than nothing".to_owned());
@@ -299,6 +304,7 @@ fn backend(name: &str, section: &mut Section<'_>) -> Option<BackendConfig> {
         on_outage: section.parsed("on_outage", on_outage).unwrap_or(OnOutage::Fail),
     };
     let revocation = section.section("revocation", revocation);
+    let quota = section.section("quota", |section| quota(section, 0));
     let kind = section.text("kind");
     let kind = section.required("kind", kind);
     let kind = match kind.as_deref().unwrap_or_default() {
@@ -313,7 +319,14 @@ fn backend(name: &str, section: &mut Section<'_>) -> Option<BackendConfig> {
         other => section
             .fault("kind", format!("there is no kind of backend `{other}`; there are `local` and `vault`")),
     };
-    Some(BackendConfig { name: name?, cache, revocation, kind: kind? })
+    Some(BackendConfig { name: name?, cache, revocation, quota, kind: kind? })
+}
+
+/// `live` is the limit on leases where none is given; 0 is none.
+fn quota(quota: &mut Section<'_>, live: u64) -> Quota {
+    let live = quota.number("live", 0..=1_000_000_000).unwrap_or(live);
+    let rate = quota.number("issued_per_minute", 0..=10_000_000).and_then(|rate| u32::try_from(rate).ok());
+    Quota { live: NonZeroU64::new(live), issued_per_minute: rate.and_then(NonZeroU32::new) }
 }
 
 fn revocation(revocation: &mut Section<'_>) -> RevocationLimits {
@@ -429,6 +442,8 @@ fn list(faults: &[Fault]) -> String {
     faults.iter().map(|fault| format!("\n  {fault}")).collect()
 }
 
+/// Far above what a workload needs, and low enough that one which asks for leases without end is stopped.
+const DEFAULT_LIVE: u64 = 100_000;
 const DEFAULT_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(99);
 
 #[cfg(test)]

@@ -105,6 +105,7 @@ impl Failure {
             Self::SecretNotFound(_) => ErrorKind::NotFound.as_str(),
             Self::Field { .. } => "field_not_found",
             Self::Backend(error) => error.kind.as_str(),
+            Self::Ledger(LedgerError::Quota(_)) => "quota_exceeded",
             Self::Ledger(_) => "ledger",
             Self::LeaseNotFound(_) => "lease_not_found",
             Self::NotRenewable { .. } => "lease_not_renewable",

@@ -85,6 +85,7 @@ impl Gauges {
             ("queued", stats.queued),
             ("wal_bytes", stats.wal_bytes),
             ("db_bytes", stats.db_bytes),
+            ("rated", stats.rated),
             ("records", *ledger.appended().borrow()),
         ];
         for (figure, value) in figures {

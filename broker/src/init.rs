@@ -17,7 +17,7 @@ use crate::call::own_record;
 use crate::config::Config;
 use crate::identity::Method;
 use crate::keys::Keys;
-use crate::ledger::{Entry, Ledger, LedgerConfig};
+use crate::ledger::{Entry, Ledger, LedgerConfig, Quotas};
 use crate::policy::Policies;
 use crate::rulebook::Rulebook;
 use crate::seal::Seal;
@@ -52,7 +52,12 @@ pub async fn init(config: &Config, clock: Arc<dyn Clock>) -> Result<Initialised,
         write_new(path, Seal::generate_key(&SystemRandom::new())?.expose())?;
     }
     let seal = Seal::from_key(&source::fetch(&config.seal_key)?)?;
-    let ledger_config = LedgerConfig { path: config.ledger_path(), origin: origin(config), queue: 64 };
+    let ledger_config = LedgerConfig {
+        path: config.ledger_path(),
+        origin: origin(config),
+        queue: 64,
+        quotas: Quotas::default(),
+    };
     let ledger = Ledger::open(ledger_config, Arc::clone(&clock))?;
     let bootstrap = config.data_dir.join("bootstrap");
     directory(&bootstrap)?;

@@ -67,6 +67,29 @@ points! {
     /// The ledger has what came of asking the store.
     AttemptDurable = "attempt-durable",
 
+    /// A lease is about to be given up; nothing is marked, and the store was not asked.
+    GiveUpBegun = "give-up-begun",
+    /// It is revoked; the store was not asked yet.
+    GiveUpMarked = "give-up-marked",
+    /// The store was asked a last time; the ledger does not know what came of it.
+    GiveUpTried = "give-up-tried",
+    /// It is given up.
+    GiveUpDurable = "give-up-durable",
+
+    /// A bulk revocation is permitted and not written down.
+    OrderBegun = "order-begun",
+    /// It is written down, and no lease of it is marked.
+    OrderDurable = "order-durable",
+    /// The next leases of it are found and not marked.
+    MarkBegun = "mark-begun",
+    /// Some of its leases are marked; nobody was told.
+    MarkDurable = "mark-durable",
+
+    /// What went long ago is about to be forgotten.
+    ForgetBegun = "forget-begun",
+    /// Some of it is forgotten.
+    ForgetDurable = "forget-durable",
+
     /// A lease that ended is not marked yet.
     ExpireBegun = "expire-begun",
     /// A lease that ended is marked.

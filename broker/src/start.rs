@@ -32,7 +32,7 @@ use crate::ids::Ids;
 use crate::keys::{Keys, KeysError};
 use crate::kill::{self, Point};
 use crate::lease::Leases;
-use crate::ledger::{Ledger, LedgerConfig, LedgerError, OpenError};
+use crate::ledger::{Ledger, LedgerConfig, LedgerError, OpenError, Quotas};
 use crate::membership::Membership;
 use crate::mounts::{Mount, Mounts};
 use crate::rulebook::Rulebook;
@@ -49,9 +49,13 @@ use crate::telemetry::{Metrics, SinkMetrics};
 pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Result<Stop, StartError> {
     let steady = Arc::new(SteadyClock::new(clock, since_boot));
     let clock = Arc::clone(&steady) as Arc<dyn Clock>;
-    let seal = Seal::from_key(&source::fetch(&config.seal_key)?)?;
-    let ledger_config =
-        LedgerConfig { path: config.ledger_path(), origin: origin(&config), queue: LEDGER_QUEUE };
+    let seal = Arc::new(Seal::from_key(&source::fetch(&config.seal_key)?)?);
+    let ledger_config = LedgerConfig {
+        path: config.ledger_path(),
+        origin: origin(&config),
+        queue: LEDGER_QUEUE,
+        quotas: quotas(&config),
+    };
     if !ledger_config.path.exists() {
         return Err(StartError::NotInitialised);
     }
@@ -76,6 +80,7 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
     let leases = Arc::new(Leases::new(
         ledger.clone(),
         Arc::clone(&mounts),
+        Arc::clone(&seal),
         config.leases,
         Arc::clone(&clock),
         tasks.clone(),
@@ -180,6 +185,11 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
     }
     ledger.close().await;
     Ok(stop)
+}
+
+fn quotas(config: &Config) -> Quotas {
+    let backends = config.backends.iter().map(|backend| (backend.name.to_string(), backend.quota));
+    Quotas { principal: config.leases.quota, backends: backends.collect() }
 }
 
 /// The name under which a broker signs its log.

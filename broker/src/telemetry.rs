@@ -65,6 +65,8 @@ pub struct Metrics {
     cache: Family<CacheLabels, Counter>,
     disclosures: Family<BackendNameLabels, Counter>,
     orphans: Family<BackendNameLabels, Counter>,
+    credentials: Family<CredentialLabels, Counter>,
+    quota_refusals: Family<QuotaLabels, Counter>,
     leases_ending: Family<WithinLabels, Gauge>,
     clock_ahead: Gauge,
 }
@@ -83,6 +85,8 @@ impl Metrics {
             cache: Family::default(),
             disclosures: Family::default(),
             orphans: Family::default(),
+            credentials: Family::default(),
+            quota_refusals: Family::default(),
             leases_ending: Family::default(),
             clock_ahead: Gauge::default(),
         };
@@ -106,6 +110,12 @@ impl Metrics {
             "Credentials without a lease that were taken back",
             metrics.orphans.clone(),
         );
+        registry.register(
+            CREDENTIALS,
+            "Reads of credentials that stores make, by what became of them",
+            metrics.credentials.clone(),
+        );
+        registry.register(QUOTA_REFUSALS, "Requests that a quota refused", metrics.quota_refusals.clone());
         registry.register(
             CLOCK_AHEAD,
             "How far the machine's clock is ahead of the broker's time",
@@ -150,6 +160,17 @@ impl Metrics {
     /// A credential that was made for nobody and taken back.
     pub fn orphan(&self, backend: &str) {
         self.orphans.get_or_create(&BackendNameLabels { backend: backend.to_owned() }).inc();
+    }
+
+    /// A read of a credential that a store makes: `created`, `repeated`, `renewed` or `lost`.
+    pub fn credential(&self, backend: &str, outcome: &'static str) {
+        let labels = CredentialLabels { backend: backend.to_owned(), outcome };
+        self.credentials.get_or_create(&labels).inc();
+    }
+
+    /// A request that a quota refused: `of` says whose, `limit` which.
+    pub fn quota_refusal(&self, of: &'static str, limit: &'static str) {
+        self.quota_refusals.get_or_create(&QuotaLabels { of, limit }).inc();
     }
 
     /// How many seconds the machine's clock is ahead of the broker's time.
@@ -228,6 +249,18 @@ struct BackendLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CredentialLabels {
+    backend: String,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct QuotaLabels {
+    of: &'static str,
+    limit: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CacheLabels {
     outcome: &'static str,
 }
@@ -262,6 +295,8 @@ pub const SINK_LAG_SECONDS: &str = "bursar_sink_lag_seconds";
 /// Room on the disk, collected when somebody asks.
 pub const DISK_BYTES: &str = "bursar_disk_bytes";
 const ORPHANS: &str = "bursar_orphans";
+const CREDENTIALS: &str = "bursar_credentials";
+const QUOTA_REFUSALS: &str = "bursar_quota_refusals";
 const CLOCK_AHEAD: &str = "bursar_clock_ahead_seconds";
 const LEASES_ENDING: &str = "bursar_leases_ending";
 /// Leases by state, collected when somebody asks.

@@ -24,11 +24,15 @@
 //! bursar_core::Secret::from(String::new()) == bursar_core::Secret::from(String::new());
 //! ```
 
+mod bytes;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
+
+pub use bytes::{BytesError, MAX_FIELDS, MAX_SIZE};
 
 use crate::reference::FieldName;
 

@@ -21,7 +21,8 @@ impl Answers {
         request: EnvironmentsResolveRequest,
     ) -> Result<EnvironmentsResolveResponse, Status> {
         let key = Key::of_resolve(call.caller.identity(), &request);
-        let wanted = Wanted { key, max_age: None, ttl: request.ttl, question: request };
+        let (ttl, new_lease) = (request.ttl, request.new_lease);
+        let wanted = Wanted { key, max_age: None, ttl, new_lease, question: request };
         let entries = self.answer(call, vec![wanted], ask).await?;
         let now = self.cache.now();
         entries.first().and_then(|entry| entry.environment(&now)).ok_or_else(unanswered)

@@ -14,6 +14,7 @@ mod tests;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bursar_core::tasks::Tasks;
@@ -39,6 +40,8 @@ pub struct Answers {
     journal: Arc<Journal>,
     upstream: Arc<Upstream>,
     metrics: Metrics,
+    /// Calls for new leases so far.
+    anew: AtomicU64,
 }
 
 /// One secret or environment that is asked for.
@@ -47,6 +50,8 @@ struct Wanted<Q> {
     key: Key,
     max_age: Option<Duration>,
     ttl: Option<prost_types::Duration>,
+    /// Whether the caller wants a lease that nobody has yet: nothing that is there will do, nor what another gets.
+    new_lease: bool,
     question: Q,
 }
 
@@ -59,7 +64,7 @@ impl Answers {
         metrics: Metrics,
         tasks: Tasks,
     ) -> Self {
-        Self { cache, flights: Flights::new(tasks), journal, upstream, metrics }
+        Self { cache, flights: Flights::new(tasks), journal, upstream, metrics, anew: AtomicU64::new(0) }
     }
 
     /// Answers all of `wanted`, in order. `ask` asks the broker for some of them, all or none.
@@ -74,8 +79,11 @@ impl Answers {
         A: FnOnce(Arc<Upstream>, Arc<Question>, Call, Vec<Q>) -> F + Send + 'static,
         F: Future<Output = Result<Vec<Answered>, Failure>> + Send,
     {
-        let mut found: Vec<_> =
-            wanted.iter().map(|wanted| self.cache.find(&wanted.key, wanted.max_age)).collect();
+        let find = |wanted: &Wanted<Q>| match wanted.new_lease {
+            true => Found::Nothing,
+            false => self.cache.find(&wanted.key, wanted.max_age),
+        };
+        let mut found: Vec<_> = wanted.iter().map(find).collect();
         let lines = found.iter().map(|found| found.entry().map_or(0, |entry| entry.holdings().len())).sum();
         if !self.journal.has_room(lines) {
             // What cannot be accounted for is not served from the cache.
@@ -144,7 +152,9 @@ impl Answers {
         A: FnOnce(Arc<Upstream>, Arc<Question>, Call, Vec<Q>) -> F + Send + 'static,
         F: Future<Output = Result<Vec<Answered>, Failure>> + Send,
     {
-        let key = Key::of_call(missing.iter().map(|wanted| (wanted.key, wanted.max_age)));
+        let new_lease = missing.iter().any(|wanted| wanted.new_lease);
+        let apart = new_lease.then(|| self.anew.fetch_add(1, Ordering::Relaxed));
+        let key = Key::of_call(missing.iter().map(|wanted| (wanted.key, wanted.max_age)), apart);
         let (cache, upstream, call) = (Arc::clone(&self.cache), Arc::clone(&self.upstream), call.clone());
         let start = || async move {
             let question = Arc::new(cache.question(&call.caller));

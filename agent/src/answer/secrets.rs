@@ -53,7 +53,8 @@ impl Answers {
         let wanted = |request: SecretsReadRequest| {
             let max_age = duration_from_wire("max_age", request.max_age).map_err(|error| invalid(&error))?;
             let key = Key::of_read(call.caller.identity(), &request);
-            Ok(Wanted { key, max_age, ttl: request.ttl, question: request })
+            let new_lease = request.new_lease;
+            Ok(Wanted { key, max_age, ttl: request.ttl, new_lease, question: request })
         };
         let wanted = requests.into_iter().map(wanted).collect::<Result<_, Status>>()?;
         let entries = self.answer(call, wanted, ask).await?;

@@ -70,6 +70,20 @@ async fn an_age_of_zero_asks_the_broker_and_a_larger_one_is_compared_with_the_ag
 }
 
 #[tokio::test]
+async fn a_new_lease_is_asked_of_the_broker_each_time_and_is_the_answer_to_the_next_read() {
+    let rig = Rig::new().await;
+    let app = workload("app");
+    rig.read(&app).await.expect("read");
+    rig.broker.script.state().secrets.insert("kv/app".to_owned(), b"another".to_vec());
+    let anew = || SecretsReadRequest { new_lease: true, ..Harness::read("kv/app") };
+    let (one, other) = tokio::join!(rig.ask(&app, anew()), rig.ask(&app, anew()));
+    assert_eq!((one.expect("read"), other.expect("read")), ("another".to_owned(), "another".to_owned()));
+    assert_eq!(rig.broker.script.calls("read"), 3);
+    assert_eq!(rig.read(&app).await.expect("read"), "another");
+    assert_eq!(rig.broker.script.calls("read"), 3);
+}
+
+#[tokio::test]
 async fn callers_that_ask_the_same_at_the_same_time_share_one_call_and_all_but_one_are_journaled() {
     let rig = Rig::new().await;
     let gate = Arc::new(Semaphore::new(0));

@@ -10,30 +10,33 @@ use crate::attest::Identity;
 /// A digest of who asks and of everything in the request that the broker decides on.
 ///
 /// The reason is part of it: policy may demand one, so an answer that was given for one reason is none for another. How
-/// old the value may be is not: that is compared with its age.
+/// old the value may be is not: that is compared with its age. Neither is whether the lease has to be a new one: what was
+/// got by that is the answer to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Key([u8; 32]);
 
 impl Key {
     /// For one secret.
     pub fn of_read(identity: Identity, request: &SecretsReadRequest) -> Self {
-        let SecretsReadRequest { reference, ttl, reason, instance, max_age: _ } = request;
+        let SecretsReadRequest { reference, ttl, reason, instance, max_age: _, new_lease: _ } = request;
         Fields::of("read", identity).text(reference).duration(*ttl).text(reason).text(instance).finish()
     }
 
     /// For an environment.
     pub fn of_resolve(identity: Identity, request: &EnvironmentsResolveRequest) -> Self {
-        let EnvironmentsResolveRequest { name, ttl, reason, instance } = request;
+        let EnvironmentsResolveRequest { name, ttl, reason, instance, new_lease: _ } = request;
         Fields::of("resolve", identity).text(name).duration(*ttl).text(reason).text(instance).finish()
     }
 
-    /// For a call to the broker on behalf of several: those that would make the very same call share it.
-    pub fn of_call(parts: impl IntoIterator<Item = (Self, Option<Duration>)>) -> Self {
+    /// For a call to the broker on behalf of several: those that would make the very same call share it, except where
+    /// `apart` tells it from every other.
+    pub fn of_call(parts: impl IntoIterator<Item = (Self, Option<Duration>)>, apart: Option<u64>) -> Self {
         let mut digest = Sha256::new();
         for (key, max_age) in parts {
             digest.update(key.0);
             digest.update(max_age.map_or(u128::MAX, |age| age.as_nanos()).to_be_bytes());
         }
+        digest.update(apart.unwrap_or(u64::MAX).to_be_bytes());
         Self(digest.finalize().into())
     }
 }

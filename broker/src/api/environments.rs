@@ -27,6 +27,7 @@ use crate::broker::{Leased, ResolvedEnvironment};
 use crate::catalog::{ChangeKind, Kept};
 use crate::environment::{self as env, Definition, Difference, Entry, EntryName, Flat, document};
 use crate::failure::Failure;
+use crate::lease::grant::Terms;
 use crate::policy::Resource;
 
 #[tonic::async_trait]
@@ -127,7 +128,8 @@ impl Environments for Api {
         request: Request<EnvironmentsResolveRequest>,
     ) -> Result<Response<EnvironmentsResolveResponse>, Status> {
         let read = |message: EnvironmentsResolveRequest| {
-            Ok((name(message.name)?, terms(message.ttl, message.reason, message.instance)?))
+            let terms = terms(message.ttl, message.reason, message.instance)?;
+            Ok((name(message.name)?, Terms { new_lease: message.new_lease, ..terms }))
         };
         self.answer(request, read, |call, (name, terms)| async move {
             Ok(resolved(self.broker.resolve(&call, &name, terms).await?))

@@ -1,5 +1,7 @@
 //! `bursar.v1.Leases`.
 
+use std::num::NonZeroU64;
+
 use bursar_core::audit::Action;
 use bursar_core::{BackendName, LeaseId, LeaseState, SecretPath, SpiffeId};
 use bursar_proto::convert::{WireError, duration_from_wire, lease_state_from_wire, timestamp_to_wire};
@@ -133,7 +135,12 @@ impl Leases for Api {
             let draft = self.broker.permit(&call, Action::ListLeases, Resource::System, "top", "").await?;
             let top = async { Ok(self.broker.ledger.top_holders(by, limit).await?) };
             let holders = self.broker.observe(draft, top).await?;
-            let holders = holders.into_iter().map(|(holder, live)| LeaseCount { holder, live }).collect();
+            let quotas = self.broker.ledger.quotas();
+            let count = |(holder, live): (String, u64)| {
+                let quota = quotas.of(by, &holder).live.map_or(0, NonZeroU64::get);
+                LeaseCount { holder, live, quota }
+            };
+            let holders = holders.into_iter().map(count).collect();
             Ok(LeasesTopResponse { holders })
         })
         .await

@@ -107,7 +107,8 @@ fn query(message: SecretsReadRequest) -> Result<(Query, Terms), Failure> {
         reference: Reference::parse(&message.reference)?,
         max_age: duration_from_wire("max_age", message.max_age)?,
     };
-    Ok((query, terms(message.ttl, message.reason, message.instance)?))
+    let terms = terms(message.ttl, message.reason, message.instance)?;
+    Ok((query, Terms { new_lease: message.new_lease, ..terms }))
 }
 
 fn queries(message: SecretsBatchReadRequest) -> Result<(Vec<Query>, Terms), Failure> {
@@ -124,7 +125,7 @@ fn queries(message: SecretsBatchReadRequest) -> Result<(Vec<Query>, Terms), Fail
         if common.as_ref().is_some_and(|common| *common != terms) {
             return Err(Failure::Invalid {
                 field: "requests",
-                message: "have the same ttl, reason and instance within one batch".to_owned(),
+                message: "have the same ttl, reason, instance and new_lease within one batch".to_owned(),
             });
         }
         common = Some(terms);
@@ -148,6 +149,7 @@ pub(super) fn terms(
         instance: text("instance", instance, limits::INSTANCE)?,
         environment: None,
         reason: text("reason", reason, limits::REASON)?,
+        new_lease: false,
     })
 }
 

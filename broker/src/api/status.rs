@@ -35,17 +35,30 @@ pub fn of(failure: &Failure, request_id: &str) -> Status {
                 details.add_bad_request_violation(reference.to_string(), text(failure));
             }
         }
-        Failure::Backend(error) => {
-            if let Some(after) = error.retry_after {
-                details.set_retry_info(Some(after));
-            }
-        }
-        Failure::Ledger(LedgerError::Busy) => {
-            details.set_retry_info(Some(BUSY_RETRY));
-        }
         _ => {}
     }
+    if let Some(after) = retry_after(failure) {
+        details.set_retry_info(Some(after));
+    }
     Status::with_error_details(reason.code(), text(failure), details)
+}
+
+/// When to ask again, where that is known.
+fn retry_after(failure: &Failure) -> Option<Duration> {
+    match failure {
+        Failure::Backend(error) => error.retry_after,
+        Failure::Ledger(LedgerError::Busy) => Some(BUSY_RETRY),
+        Failure::Ledger(LedgerError::Quota(exceeded)) => Some(exceeded.retry_after),
+        // All of it has to be had at once.
+        Failure::Unresolved { entries, .. } if entries.iter().all(is_over_quota) => {
+            entries.iter().filter_map(|entry| retry_after(&entry.failure)).max()
+        }
+        _ => None,
+    }
+}
+
+fn is_over_quota(entry: &Unresolved) -> bool {
+    matches!(entry.failure, Failure::Ledger(LedgerError::Quota(_)))
 }
 
 /// What the caller is told in words. A failure of the broker itself is told in fixed words.
@@ -59,6 +72,7 @@ pub(super) fn text(failure: &Failure) -> String {
             | LedgerError::ProofRange { .. }
             | LedgerError::Pruned { .. }
             | LedgerError::PageToken
+            | LedgerError::Quota(_)
             | LedgerError::Busy),
         ) => error.to_string(),
         Failure::Ledger(_) => "the ledger cannot be written, so nothing is disclosed; try again".to_owned(),
@@ -93,6 +107,7 @@ fn reason(failure: &Failure) -> Reason {
             entries if entries.iter().all(|entry| matches!(entry.failure, Failure::Denied)) => {
                 Reason::AccessDenied
             }
+            entries if entries.iter().all(is_over_quota) => Reason::QuotaExceeded,
             _ => Reason::EnvironmentInvalid,
         },
         Failure::Policy(_) => Reason::PolicyInvalid,
@@ -127,6 +142,7 @@ fn backend_reason(kind: ErrorKind) -> Reason {
 fn ledger_reason(error: &LedgerError) -> Reason {
     match error {
         LedgerError::Full => Reason::LedgerFull,
+        LedgerError::Quota(_) => Reason::QuotaExceeded,
         LedgerError::RevisionConflict { .. } => Reason::RevisionConflict,
         LedgerError::ProofRange { .. } | LedgerError::Pruned { .. } | LedgerError::PageToken => {
             Reason::RequestInvalid
@@ -156,3 +172,49 @@ impl std::fmt::Display for Causes<'_> {
 /// Details travel in a trailer, whose size clients limit.
 const VIOLATIONS: usize = 20;
 const BUSY_RETRY: Duration = Duration::from_millis(200);
+
+#[cfg(test)]
+mod tests {
+    use bursar_core::Reference;
+    use tonic::Code;
+
+    use super::*;
+    use crate::ledger::{HolderKind, Limit, QuotaExceeded};
+
+    fn over_quota(reference: &str, seconds: u64) -> Unresolved {
+        let exceeded = QuotaExceeded {
+            of: HolderKind::Backend,
+            holder: "vault".to_owned(),
+            limit: Limit::IssuedPerMinute(60),
+            retry_after: Duration::from_secs(seconds),
+        };
+        let reference = Reference::parse(reference).expect("reference");
+        Unresolved { reference, failure: Failure::Ledger(LedgerError::Quota(exceeded)) }
+    }
+
+    fn unresolved(entries: Vec<Unresolved>) -> Status {
+        of(&Failure::Unresolved { name: "shop".to_owned(), entries }, "request-1")
+    }
+
+    #[test]
+    fn an_environment_that_meets_a_quota_is_told_so_and_when_all_of_it_may_be_had() {
+        let status = unresolved(vec![over_quota("vault/a", 3), over_quota("vault/b", 7)]);
+        assert_eq!(
+            (status.code(), Reason::of(&status)),
+            (Code::ResourceExhausted, Some(Reason::QuotaExceeded))
+        );
+        let wait = status.get_details_retry_info().and_then(|info| info.retry_delay);
+        assert_eq!(wait, Some(Duration::from_secs(7)));
+    }
+
+    #[test]
+    fn an_environment_that_cannot_be_had_for_other_reasons_too_is_not_told_to_wait() {
+        let denied = Unresolved {
+            reference: Reference::parse("vault/b").expect("reference"),
+            failure: Failure::Denied,
+        };
+        let status = unresolved(vec![over_quota("vault/a", 3), denied]);
+        assert_eq!(Reason::of(&status), Some(Reason::EnvironmentInvalid));
+        assert!(status.get_details_retry_info().is_none());
+    }
+}

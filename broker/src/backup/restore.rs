@@ -62,6 +62,7 @@ fn copy(from: &Path, to: &Path, file: &Copied) -> Result<(), BackupError> {
 
 fn check_log(ledger: &Path, seal: &Seal, origin: &str, manifest: &Manifest) -> Result<(), BackupError> {
     Ledger::bring_up(ledger)?;
+    Ledger::drop_credentials(ledger)?;
     let signer = keys::signer_in(ledger, seal, origin)?;
     let inspection = Ledger::inspect(ledger, LogKey::Own(&signer))?;
     let mut findings = inspection.findings;

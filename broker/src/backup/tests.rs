@@ -12,7 +12,7 @@ use crate::call::own_record;
 use crate::config::Config;
 use crate::init;
 use crate::keys::Keys;
-use crate::ledger::{Change, Entry, Ledger, LedgerConfig, ObjectKind, Page};
+use crate::ledger::{Change, Entry, Ledger, LedgerConfig, ObjectKind, Page, Quotas};
 use crate::seal::Seal;
 use crate::source;
 use crate::start::origin;
@@ -70,6 +70,21 @@ async fn a_backup_has_the_stores_and_nothing_that_others_may_read() {
         let bytes = fs::read(site.path("backup").join(file)).expect("file");
         assert!(!bytes.windows(seal.len()).any(|part| part == seal), "the seal key is in `{file}`");
     }
+}
+
+#[tokio::test]
+async fn a_restored_ledger_hands_out_no_credential_of_before() {
+    let site = Site::new().await;
+    let count = |config: &Config| -> i64 {
+        let ledger = rusqlite::Connection::open(config.ledger_path()).expect("ledger");
+        ledger.query_row("SELECT count(*) FROM credentials", [], |row| row.get(0)).expect("count")
+    };
+    let ledger = rusqlite::Connection::open(site.config.ledger_path()).expect("ledger");
+    ledger.execute_batch("INSERT INTO credentials VALUES (x'01', x'02', x'03')").expect("a credential");
+    drop(ledger);
+    site.take("backup").expect("backup");
+    site.restore().expect("restored");
+    assert_eq!((count(&site.config), count(&site.elsewhere())), (1, 0));
 }
 
 #[tokio::test]
@@ -200,7 +215,12 @@ impl Site {
 
     async fn open(&self, config: &Config) -> Ledger {
         let clock: Arc<dyn bursar_core::Clock> = Arc::new(SystemClock);
-        let ledger = LedgerConfig { path: config.ledger_path(), origin: origin(config), queue: 64 };
+        let ledger = LedgerConfig {
+            path: config.ledger_path(),
+            origin: origin(config),
+            queue: 64,
+            quotas: Quotas::default(),
+        };
         let ledger = Ledger::open(ledger, Arc::clone(&clock)).expect("ledger");
         let seal = Seal::from_key(&source::fetch(&config.seal_key).expect("key")).expect("seal");
         let keys = Keys::open(&ledger, &seal, &config.trust_domain, &origin(config), &clock).await;

@@ -21,6 +21,16 @@ fn a_good_file_is_read_whole() {
     };
     assert_eq!(revocation("vault"), of(4, 20, 6));
     assert_eq!(revocation("local"), of(8, 100, 12));
+    let quota = |live, rate| Quota { live: NonZeroU64::new(live), issued_per_minute: NonZeroU32::new(rate) };
+    assert_eq!(config.leases.quota, quota(5000, 600));
+    assert_eq!(config.backends.iter().map(|one| one.quota).collect::<Vec<_>>(), [quota(0, 0), quota(800, 0)]);
+}
+
+#[test]
+fn principals_have_a_quota_unless_it_is_switched_off() {
+    let live = |more: &str| Config::parse(&[LEAST, more].concat()).expect("good").leases.quota.live;
+    assert_eq!(live("").map(NonZeroU64::get), Some(100_000));
+    assert_eq!(live("[leases.quota]\nlive = 0\n"), None);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bursar_core::audit::AuditRecord;
 use bursar_core::backend::{ErrorKind, Operation};
 use bursar_core::lease::{LeaseEvent, TtlBound, spread};
 use bursar_core::{Lease, LeaseId, LeaseState};
@@ -37,6 +38,28 @@ impl Leases {
         draft: Draft,
     ) -> Result<Lease, Failure> {
         let now = self.clock.now();
+        let (end, bound) = self.extension(caller, &lease, asked, now).await?;
+        (lease.renewed_at, lease.expires_at, lease.ttl_bound) = (now, end, bound);
+        let change = Change::Renew { id: lease.id, expires_at: lease.expires_at, ttl_bound: bound, at: now };
+        self.ledger
+            .commit(Entry { changes: vec![change], records: vec![draft.lease(lease.id).ok()] })
+            .await?;
+        kill::at(Point::RenewalDurable);
+        Ok(lease)
+    }
+
+    /// The end that a renewal from `now` gives a lease, and what bound it. A store that leases has granted it.
+    ///
+    /// # Errors
+    /// [`Failure::NotRenewable`], or that of ledger or store: [`Failure::SecretNotFound`] where the store does not know
+    /// the credential.
+    pub(super) async fn extension(
+        &self,
+        caller: &Caller,
+        lease: &Lease,
+        asked: Option<Duration>,
+        now: Timestamp,
+    ) -> Result<(Timestamp, TtlBound), Failure> {
         let refuse = |why| Err(Failure::NotRenewable { id: lease.id, why });
         if !lease.state.is_live() || lease.expires_at <= now {
             return refuse("it has ended; read the secret again");
@@ -50,7 +73,7 @@ impl Leases {
         }
         if lease.dynamic {
             kill::at(Point::RenewBegun);
-            let granted = self.renew_at_store(&lease, ttl).await?;
+            let granted = self.renew_at_store(lease, ttl).await?;
             kill::at(Point::StoreRenewed);
             if granted < ttl {
                 (ttl, bound) = (granted, TtlBound::Backend);
@@ -60,14 +83,7 @@ impl Leases {
         let left = until(now, lease.expires_at).min(ttl);
         let ttl = spread(ttl, bound).max(left);
         // What is answered is what the ledger keeps.
-        let end = Timestamp::from_microsecond(now.saturating_add(ttl)?.as_microsecond())?;
-        (lease.renewed_at, lease.expires_at, lease.ttl_bound) = (now, end, bound);
-        let change = Change::Renew { id: lease.id, expires_at: lease.expires_at, ttl_bound: bound, at: now };
-        self.ledger
-            .commit(Entry { changes: vec![change], records: vec![draft.lease(lease.id).ok()] })
-            .await?;
-        kill::at(Point::RenewalDurable);
-        Ok(lease)
+        Ok((Timestamp::from_microsecond(now.saturating_add(ttl)?.as_microsecond())?, bound))
     }
 
     /// Takes a lease back: marks it, durably, then asks its store at once. When the store does not answer, the revoker
@@ -104,16 +120,23 @@ impl Leases {
     }
 
     /// Takes a lease back even where its store does not. The store is asked once more, for a few seconds; when it does
-    /// not take the credential back, the lease is gone here all the same, and the record says how the store failed.
+    /// not take the credential back, the lease is gone here all the same, and the record says how the store failed. One
+    /// that is in force is revoked before that, durably: nobody may be given a credential that is about to go.
     ///
     /// # Errors
     /// That of the ledger. A lease that is gone already is no error.
     pub async fn give_up(&self, lease: Lease, draft: Draft) -> Result<Lease, Failure> {
         let id = lease.id;
+        kill::at(Point::GiveUpBegun);
+        if lease.dynamic && matches!(lease.state, LeaseState::Intent | LeaseState::Active) {
+            self.revoke_before_giving_up(&lease, draft.clone().lease(id).asked()).await?;
+            kill::at(Point::GiveUpMarked);
+        }
         let left_behind = match lease.dynamic && lease.state != LeaseState::Gone {
             true => self.remove_once(&lease).await?,
             false => None,
         };
+        kill::at(Point::GiveUpTried);
         let mut record = draft.lease(id).ok();
         record.error_kind = left_behind.map(str::to_owned);
         let error = record.error_kind.clone();
@@ -127,8 +150,20 @@ impl Leases {
             }
             other => drop(other?),
         }
+        kill::at(Point::GiveUpDurable);
         self.announce(&lease);
         self.find(id).await
+    }
+
+    async fn revoke_before_giving_up(&self, lease: &Lease, record: AuditRecord) -> Result<(), Failure> {
+        let (event, at) = (LeaseEvent::Revoke, self.clock.now());
+        let next_attempt_at = Some(at.saturating_add(INLINE_ATTEMPT)?);
+        let change = Change::Apply { id: lease.id, event, at, error: None, next_attempt_at };
+        match self.ledger.commit(Entry { changes: vec![change], records: vec![record] }).await {
+            // It is over already, or somebody took it back.
+            Err(LedgerError::IllegalTransition { .. }) => Ok(()),
+            other => other.map(drop).map_err(Failure::from),
+        }
     }
 
     /// Asks a store to take a lease's credential back; answers how it failed to.

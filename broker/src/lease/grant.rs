@@ -1,27 +1,30 @@
 //! The way in: from wanted secrets to leases that are durable and values that may be handed out.
 //!
-//! All of a request's secrets are granted or none. Static secrets are read, leased ones created at their store after an
-//! intent is durable; then one entry makes all leases and audit records durable together, and only then do values leave
+//! All of a request's secrets are granted or none. Static secrets are read; of leased ones the caller's live credential is
+//! found ([`super::again`]), or one is created at the store after an intent is durable; then one entry makes all leases and audit records durable together, and only then do values leave
 //! (promise 1). What was created for a request that fails is taken back.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bursar_core::audit::AuditRecord;
-use bursar_core::backend::{BackendError, ErrorKind, Issued, Operation};
+use bursar_core::backend::{BackendError, ErrorKind, Issued, Leasing, Operation};
 use bursar_core::lease::{LeaseEvent, TtlBound};
 use bursar_core::secret::SecretData;
 use bursar_core::{FieldName, Lease, LeaseState, Reference, Version};
 use futures_util::future::join_all;
 use jiff::Timestamp;
 
-use super::Leases;
+use super::again::{self, Repeated};
 use super::settle::ISSUANCE;
+use super::turns::Turn;
+use super::{Leases, until};
 use crate::call::Draft;
 use crate::failure::Failure;
 use crate::identity::Caller;
 use crate::kill::{self, Point};
-use crate::ledger::{Change, Entry, Outcome};
+use crate::ledger::{Change, CredentialSlot, Entry, LedgerError, Outcome};
 use crate::mounts::{Cached, Mount};
 
 /// One secret that a caller wants and may have.
@@ -43,6 +46,8 @@ pub struct Terms {
     pub instance: String,
     pub environment: Option<String>,
     pub reason: String,
+    /// Whether a credential is to be made also where the caller holds one.
+    pub new_lease: bool,
 }
 
 /// One secret, leased: it may be handed out.
@@ -72,18 +77,18 @@ impl Leases {
         terms: Terms,
         wanted: Vec<Wanted>,
     ) -> Result<Vec<Granted>, Vec<Refused>> {
-        let creates = |wanted: &Wanted| {
-            let mount = self.mounts.mount(&wanted.reference.backend);
-            mount.is_some_and(|mount| mount.leasing(&wanted.reference.path).is_some())
-        };
-        if !wanted.iter().any(creates) {
-            return self.grant_now(caller, &terms, wanted).await;
+        let leased = wanted.iter().filter(|wanted| self.creates(&wanted.reference));
+        let slots: Vec<_> = leased.map(|wanted| slot(caller, &terms, &wanted.reference)).collect();
+        if slots.is_empty() {
+            return self.grant_now(caller, &terms, wanted, &mut HashMap::new()).await;
         }
+        // Here, so that whoever hangs up while it waits asks nothing of the store.
+        let mut turns = self.turns.take(slots).await;
         // A caller that hangs up must not stop an issuance half-way: the work goes on without it.
         let (leases, caller) = (Arc::clone(self), Arc::clone(caller));
         let work = self.tasks.finish(async move {
             let _issuing = leases.under_way.begin();
-            leases.grant_now(&caller, &terms, wanted).await
+            leases.grant_now(&caller, &terms, wanted, &mut turns).await
         });
         work.await.unwrap_or_else(|_| Err(vec![Refused { index: 0, failure: Failure::Stopping }]))
     }
@@ -93,65 +98,136 @@ impl Leases {
         caller: &Caller,
         terms: &Terms,
         wanted: Vec<Wanted>,
+        turns: &mut HashMap<CredentialSlot, Turn>,
     ) -> Result<Vec<Granted>, Vec<Refused>> {
-        let now = self.clock.now();
-        let obtained = join_all(wanted.iter().map(|wanted| self.obtain(caller, terms, wanted, now))).await;
-        let (mut got, mut refused) = (Vec::with_capacity(wanted.len()), Vec::new());
-        for (index, (wanted, obtained)) in wanted.iter().zip(obtained).enumerate() {
-            match obtained {
-                Ok(obtained) => {
-                    refused.extend(obtained.lacks(wanted).map(|failure| Refused { index, failure }));
-                    got.push(obtained);
+        let mut attempt = 1;
+        let mut refused = loop {
+            let now = self.clock.now();
+            let (got, mut refused) = self.obtain_all(caller, terms, &wanted, turns, now).await;
+            let mut revoked_meanwhile = false;
+            if refused.is_empty() {
+                match self.commit(caller, terms, &wanted, &got, now).await {
+                    Ok(leases) => return Ok(self.granted(leases, got)),
+                    Err(failure) => {
+                        revoked_meanwhile = matches!(failure, Failure::Ledger(LedgerError::NotActive { .. }));
+                        refused.push(Refused { index: 0, failure });
+                    }
                 }
-                Err(failure) => refused.push(Refused { index, failure }),
             }
-        }
-        if refused.is_empty() {
-            match self.commit(caller, terms, &wanted, &got, now).await {
-                Ok(leases) => return Ok(self.granted(leases, got)),
-                Err(failure) => refused.push(Refused { index: 0, failure }),
+            for obtained in got {
+                if let Obtained::Created { intent, issued, .. } = obtained {
+                    self.abandon(&intent, issued).await;
+                }
             }
-        }
-        for obtained in got {
-            if let Obtained::Created { intent, issued, .. } = obtained {
-                self.abandon(&intent, issued).await;
+            if !revoked_meanwhile || attempt == ATTEMPTS {
+                break refused;
             }
-        }
+            attempt += 1;
+        };
         self.record_refusals(&wanted, &mut refused).await;
         Err(refused)
     }
 
-    async fn obtain(
+    /// What there is of all that is wanted, in its order, and what stands in the way.
+    async fn obtain_all(
         &self,
         caller: &Caller,
         terms: &Terms,
-        wanted: &Wanted,
+        wanted: &[Wanted],
+        turns: &mut HashMap<CredentialSlot, Turn>,
         now: Timestamp,
-    ) -> Result<Obtained, Failure> {
+    ) -> (Vec<Obtained>, Vec<Refused>) {
+        // Without a turn there is nothing that a store makes.
+        let leased = !turns.is_empty();
+        let mut turns: HashMap<_, _> = turns.iter_mut().collect();
+        let work = wanted.iter().map(|wanted| {
+            let made = leased && self.creates(&wanted.reference);
+            let slot = made.then(|| slot(caller, terms, &wanted.reference));
+            let turn = slot.as_ref().and_then(|slot| turns.remove(slot));
+            async move {
+                match (slot, turn) {
+                    (None, _) => self.read(wanted).await.map(Some),
+                    (Some(slot), Some(turn)) => {
+                        // Boxed, so that a read of a static secret does not carry the size of this.
+                        let found = self.credential(caller, terms, &wanted.reference, (&slot, turn), now);
+                        Box::pin(found).await.map(Some)
+                    }
+                    // The same as one before it, which has the turn.
+                    (Some(_), None) => Ok(None),
+                }
+            }
+        });
+        let obtained = join_all(work.collect::<Vec<_>>()).await;
+        let (mut got, mut refused) = (Vec::<Obtained>::with_capacity(wanted.len()), Vec::new());
+        for (index, (want, obtained)) in wanted.iter().zip(obtained).enumerate() {
+            let obtained = match obtained {
+                Ok(Some(obtained)) => obtained,
+                Ok(None) => {
+                    let first = wanted.iter().position(|other| other.reference == want.reference);
+                    match first.filter(|_| refused.is_empty()).and_then(|first| got.get(first)) {
+                        Some(first) => first.again(now),
+                        None => continue,
+                    }
+                }
+                Err(failure) => {
+                    refused.push(Refused { index, failure });
+                    continue;
+                }
+            };
+            refused.extend(obtained.lacks(want).map(|failure| Refused { index, failure }));
+            got.push(obtained);
+        }
+        (got, refused)
+    }
+
+    async fn read(&self, wanted: &Wanted) -> Result<Obtained, Failure> {
         let reference = &wanted.reference;
         let mount = self
             .mounts
             .mount(&reference.backend)
             .ok_or_else(|| Failure::BackendUnknown(reference.backend.clone()))?;
-        if mount.leasing(&reference.path).is_some() {
-            return self.create(caller, terms, mount, reference, now).await;
-        }
         let read = self.mounts.fetch(mount, reference, wanted.max_age).await;
         read.map(Obtained::Read).map_err(|error| Failure::of_store(reference, error))
     }
 
+    /// The caller's live credential, or a new one.
+    async fn credential(
+        &self,
+        caller: &Caller,
+        terms: &Terms,
+        reference: &Reference,
+        (slot, turn): (&CredentialSlot, &mut Turn),
+        now: Timestamp,
+    ) -> Result<Obtained, Failure> {
+        let repeated = match terms.new_lease {
+            true => None,
+            false => self.repeated(caller, terms, slot, now).await?,
+        };
+        if let Some(repeated) = repeated {
+            return Ok(Obtained::Repeated(Box::new(repeated)));
+        }
+        let created = match turn.failure() {
+            Some(failure) => Err(failure),
+            None => self.create(caller, terms, reference, now).await?.inspect_err(|error| turn.failed(error)),
+        };
+        created.map_err(|error| Failure::of_store(reference, error))
+    }
+
+    /// Creates a credential; the inner error is the store's.
     async fn create(
         &self,
         caller: &Caller,
         terms: &Terms,
-        mount: &Mount,
         reference: &Reference,
         now: Timestamp,
-    ) -> Result<Obtained, Failure> {
-        let Some(leasing) = mount.leasing(&reference.path) else {
+    ) -> Result<Result<Obtained, BackendError>, Failure> {
+        let Some((mount, leasing)) = self.leasing(reference) else {
             return Err(Failure::BackendUnknown(reference.backend.clone()));
         };
-        let admitted = mount.admit(Operation::Issue).map_err(|error| Failure::of_store(reference, error))?;
+        let admitted = match mount.admit(Operation::Issue) {
+            Ok(admitted) => admitted,
+            Err(error) => return Ok(Err(error)),
+        };
         let (ttl, bound) = self.longest(caller, terms.ttl, None, now);
         let intent = Lease {
             state: LeaseState::Intent,
@@ -168,13 +244,17 @@ impl Leases {
         match issued {
             Ok(issued) => {
                 let (ttl, bound) = self.effective(caller, terms.ttl, Some(issued.ttl), now);
-                Ok(Obtained::Created { intent: Box::new(intent), issued, ttl, bound })
+                let sealed = again::sealed(&self.seal, &intent, &issued.data).inspect_err(|error| {
+                    tracing::error!(lease = %intent.id, %error, "a credential is not kept to be handed out again");
+                });
+                let sealed = sealed.ok();
+                Ok(Ok(Obtained::Created { intent: Box::new(intent), issued, sealed, ttl, bound }))
             }
             Err(error) => {
                 if nothing_was_created(&error) {
                     self.close_intent(&intent).await;
                 }
-                Err(Failure::of_store(reference, error))
+                Ok(Err(error))
             }
         }
     }
@@ -198,9 +278,10 @@ impl Leases {
                     let lease = self.lease(caller, terms, reference, effective, now)?;
                     (lease.clone(), Change::Grant(lease))
                 }
-                Obtained::Created { intent, issued, ttl, bound } => {
-                    activation(intent, issued, (*ttl, *bound), now)
+                Obtained::Created { intent, issued, sealed, ttl, bound } => {
+                    activation(intent, issued, sealed.clone(), (*ttl, *bound), now)
                 }
+                Obtained::Repeated(repeated) => (repeated.lease.clone(), repeated.change(now)),
             };
             records.push(disclosure(wanted, &lease));
             leases.push(lease);
@@ -217,12 +298,32 @@ impl Leases {
         Ok(leases)
     }
 
+    /// The store that makes a credential for each read of `reference`, if one does.
+    fn leasing(&self, reference: &Reference) -> Option<(&Mount, &dyn Leasing)> {
+        let mount = self.mounts.mount(&reference.backend)?;
+        Some((mount, mount.leasing(&reference.path)?))
+    }
+
+    fn creates(&self, reference: &Reference) -> bool {
+        self.leasing(reference).is_some()
+    }
+
     fn granted(&self, leases: Vec<Lease>, got: Vec<Obtained>) -> Vec<Granted> {
         let pair = |(lease, obtained): (Lease, Obtained)| {
-            self.metrics.disclosure(lease.reference.backend.as_str());
+            let backend = lease.reference.backend.as_str();
+            self.metrics.disclosure(backend);
+            let outcome = match &obtained {
+                Obtained::Read(_) => None,
+                Obtained::Created { .. } => Some("created"),
+                Obtained::Repeated(repeated) => Some(if repeated.renewed { "renewed" } else { "repeated" }),
+            };
+            outcome.into_iter().for_each(|outcome| self.metrics.credential(backend, outcome));
             let (data, age) = match obtained {
                 Obtained::Read(cached) => (Arc::clone(&cached.data), cached.age()),
                 Obtained::Created { issued, .. } => (Arc::new(issued.data), Duration::ZERO),
+                Obtained::Repeated(repeated) => {
+                    (Arc::new(repeated.data), until(lease.renewed_at, self.clock.now()))
+                }
             };
             Granted { version: lease.reference.version.clone(), lease, data, age }
         };
@@ -242,7 +343,7 @@ impl Leases {
             reference,
             principal: caller.id().clone(),
             node: caller.facts.node.clone(),
-            instance: caller.instance.clone().unwrap_or_else(|| terms.instance.clone()),
+            instance: instance(caller, terms).to_owned(),
             environment: terms.environment.clone(),
             state: LeaseState::Active,
             dynamic: false,
@@ -262,7 +363,7 @@ impl Leases {
     async fn abandon(&self, intent: &Lease, issued: Issued) {
         let now = self.clock.now();
         let handle = issued.handle.clone();
-        let (_, activate) = activation(intent, &issued, (issued.ttl, TtlBound::Backend), now);
+        let (_, activate) = activation(intent, &issued, None, (issued.ttl, TtlBound::Backend), now);
         let revoke = Change::Apply {
             id: intent.id,
             event: LeaseEvent::Revoke,
@@ -278,9 +379,7 @@ impl Leases {
             return;
         }
         // The ledger cannot take it: the intent stays and will be found, and the store is asked right away.
-        let mount = self.mounts.mount(&intent.reference.backend);
-        let power = mount.and_then(|mount| Some((mount, mount.leasing(&intent.reference.path)?)));
-        if let Some((mount, leasing)) = power {
+        if let Some((mount, leasing)) = self.leasing(&intent.reference) {
             drop(mount.call(Operation::Revoke, leasing.revoke(&handle)).await);
         }
     }
@@ -296,6 +395,11 @@ impl Leases {
 
     /// Commits why secrets were refused. If even that cannot be kept, the caller hears of the ledger instead.
     async fn record_refusals(&self, wanted: &[Wanted], refused: &mut Vec<Refused>) {
+        for Refused { failure, .. } in refused.iter() {
+            if let Failure::Ledger(LedgerError::Quota(exceeded)) = failure {
+                self.metrics.quota_refusal(exceeded.of.as_str(), exceeded.limit.as_str());
+            }
+        }
         let record = |refused: &Refused| {
             wanted.get(refused.index).map(|wanted| wanted.draft.clone().failed(&refused.failure))
         };
@@ -309,7 +413,8 @@ impl Leases {
 
 enum Obtained {
     Read(Arc<Cached>),
-    Created { intent: Box<Lease>, issued: Issued, ttl: Duration, bound: TtlBound },
+    Created { intent: Box<Lease>, issued: Issued, sealed: Option<Vec<u8>>, ttl: Duration, bound: TtlBound },
+    Repeated(Box<Repeated>),
 }
 
 impl Obtained {
@@ -318,6 +423,7 @@ impl Obtained {
         let data = match self {
             Self::Read(cached) => &cached.data,
             Self::Created { issued, .. } => &issued.data,
+            Self::Repeated(repeated) => &repeated.data,
         };
         wanted
             .fields
@@ -325,11 +431,35 @@ impl Obtained {
             .filter_map(|field| data.check(field.as_ref()).err())
             .map(|fault| Failure::Field { reference: wanted.reference.clone(), fault })
     }
+
+    /// The same for another place in the same request, after this one.
+    fn again(&self, now: Timestamp) -> Self {
+        let (lease, data) = match self {
+            Self::Read(cached) => return Self::Read(Arc::clone(cached)),
+            Self::Created { intent, issued, ttl, bound, .. } => {
+                (activation(intent, issued, None, (*ttl, *bound), now).0, issued.data.clone())
+            }
+            Self::Repeated(repeated) => (repeated.lease.clone(), repeated.data.clone()),
+        };
+        Self::Repeated(Box::new(Repeated { lease, data, renewed: false }))
+    }
+}
+
+/// Where the credential of a read is kept.
+fn slot(caller: &Caller, terms: &Terms, reference: &Reference) -> CredentialSlot {
+    let (node, environment) = (caller.facts.node.as_ref(), terms.environment.as_deref());
+    CredentialSlot::new(caller.id(), node, instance(caller, terms), environment, reference)
+}
+
+/// The instance that a lease is for.
+fn instance<'a>(caller: &'a Caller, terms: &'a Terms) -> &'a str {
+    caller.instance.as_deref().unwrap_or(&terms.instance)
 }
 
 fn activation(
     intent: &Lease,
     issued: &Issued,
+    sealed: Option<Vec<u8>>,
     (ttl, ttl_bound): (Duration, TtlBound),
     at: Timestamp,
 ) -> (Lease, Change) {
@@ -349,6 +479,7 @@ fn activation(
         max_expires_at: intent.max_expires_at,
         renewable: issued.renewable,
         ttl_bound,
+        sealed,
         at,
     };
     (lease, change)
@@ -377,3 +508,7 @@ impl std::fmt::Debug for Granted {
         f.debug_struct("Granted").field("lease", &self.lease).field("age", &self.age).finish_non_exhaustive()
     }
 }
+
+/// A read whose credential is taken back between being found and being handed out looks again; one that meets that twice
+/// is told.
+const ATTEMPTS: u32 = 2;

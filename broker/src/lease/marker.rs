@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::Leases;
 use crate::failure::Failure;
+use crate::kill::{self, Point};
 use crate::ledger::{Change, Entry, Revocation, RevocationId, RevokeSelector};
 
 impl Leases {
@@ -28,7 +29,9 @@ impl Leases {
         record: AuditRecord,
     ) -> Result<Revocation, Failure> {
         let order = Change::OrderRevocation { selector, record: Box::new(record), at: self.clock.now() };
+        kill::at(Point::OrderBegun);
         let committed = self.ledger.commit(Entry { changes: vec![order], records: vec![asked] }).await?;
+        kill::at(Point::OrderDurable);
         self.carried_out(committed.revocation()).await
     }
 
@@ -88,7 +91,9 @@ impl Leases {
         let walked = self.ledger.walk(revocation, STEP).await?;
         let (ended, some) = (walked.place.is_none(), !walked.ids.is_empty());
         let change = Change::Mark { revocation, ids: walked.ids, place: walked.place, at: self.clock.now() };
+        kill::at(Point::MarkBegun);
         self.ledger.commit(Entry { changes: vec![change], records: Vec::new() }).await?;
+        kill::at(Point::MarkDurable);
         if some {
             self.hurry();
         }

@@ -7,6 +7,7 @@
 //! Promise 2, no orphan credentials: before a store is asked to create a credential, an intent is committed. Whatever
 //! stops the broker after that, the intent is found again, and [`settle`] has what the store made of it taken back.
 
+mod again;
 pub mod change;
 pub mod grant;
 pub mod marker;
@@ -14,6 +15,7 @@ pub mod queue;
 pub mod reaper;
 pub mod revoker;
 mod settle;
+mod turns;
 mod under_way;
 
 use std::sync::Arc;
@@ -30,14 +32,18 @@ use crate::identity::Caller;
 use crate::ids::Ids;
 use crate::ledger::Ledger;
 use crate::mounts::Mounts;
+use crate::seal::Seal;
 use crate::telemetry::Metrics;
+use again::Fruitless;
 use settle::Searches;
+use turns::Turns;
 use under_way::UnderWay;
 
 /// Grants leases and takes them back.
 pub struct Leases {
     ledger: Ledger,
     mounts: Arc<Mounts>,
+    seal: Arc<Seal>,
     limits: LeaseLimits,
     clock: Arc<dyn Clock>,
     ids: Ids,
@@ -47,6 +53,8 @@ pub struct Leases {
     /// Intents from before are those of a process that has ended.
     started: Timestamp,
     under_way: UnderWay,
+    turns: Arc<Turns>,
+    fruitless: Fruitless,
     searches: Searches,
     /// Changes when leases became due to be revoked.
     due: watch::Sender<u64>,
@@ -66,10 +74,11 @@ pub enum Ended {
 }
 
 impl Leases {
-    /// Leases kept in `ledger`, of secrets in `mounts`.
+    /// Leases kept in `ledger`, of secrets in `mounts`. Credentials that are kept with them are sealed by `seal`.
     pub fn new(
         ledger: Ledger,
         mounts: Arc<Mounts>,
+        seal: Arc<Seal>,
         limits: LeaseLimits,
         clock: Arc<dyn Clock>,
         tasks: Tasks,
@@ -79,9 +88,12 @@ impl Leases {
         Self {
             started: clock.now(),
             under_way: UnderWay::new(),
+            turns: Arc::default(),
+            fruitless: Fruitless::default(),
             searches: Searches::default(),
             ledger,
             mounts,
+            seal,
             limits,
             clock,
             ids: Ids::default(),

@@ -86,7 +86,9 @@ impl Leases {
         let before = self.clock.now().saturating_sub(self.limits.keep_gone)?;
         loop {
             let change = Change::Forget { before, limit: FORGOTTEN };
+            kill::at(Point::ForgetBegun);
             let committed = self.ledger.commit(Entry { changes: vec![change], records: Vec::new() }).await?;
+            kill::at(Point::ForgetDurable);
             if committed.count() < FORGOTTEN as u64 {
                 return Ok(());
             }

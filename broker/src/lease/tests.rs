@@ -2,6 +2,7 @@
 //! of stores that do what they are told.
 
 mod life;
+mod repeated;
 mod settling;
 mod site;
 mod store;

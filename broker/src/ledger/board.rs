@@ -44,6 +44,8 @@ pub struct LedgerStats {
     pub wal_bytes: u64,
     /// The size of the database's file.
     pub db_bytes: u64,
+    /// Holders whose rate of new leases is remembered.
+    pub rated: u64,
     pub health: Health,
 }
 
@@ -58,6 +60,7 @@ pub(super) struct Board {
     signed: Mutex<Option<SignedHead>>,
     /// How many records the stored checkpoint is over.
     stored: AtomicU64,
+    pub(super) rated: AtomicU64,
     batches: AtomicU64,
     entries: AtomicU64,
     last_batch: AtomicU64,
@@ -73,6 +76,7 @@ impl Board {
             signed: Mutex::new(None),
             stored: AtomicU64::new(0),
             health: watch::Sender::new(Health::Ready),
+            rated: AtomicU64::new(0),
             batches: AtomicU64::new(0),
             entries: AtomicU64::new(0),
             last_batch: AtomicU64::new(0),
@@ -116,6 +120,7 @@ impl Board {
             queued,
             wal_bytes,
             db_bytes,
+            rated: self.rated.load(Ordering::Relaxed),
             health: *self.health.borrow(),
         }
     }

@@ -37,8 +37,13 @@ pub enum Change {
         max_expires_at: Option<Timestamp>,
         renewable: bool,
         ttl_bound: TtlBound,
+        /// The credential, sealed, for whoever reads the same again; kept while the lease is active and the newest of its
+        /// slot. Absent when it is handed to nobody.
+        sealed: Option<Vec<u8>>,
         at: Timestamp,
     },
+    /// The kept credential of a dynamic lease is handed out again. Refused where the lease is not active any more.
+    Repeat { id: LeaseId },
     /// An active lease gets a new end: later, or earlier where its store says so.
     Renew { id: LeaseId, expires_at: Timestamp, ttl_bound: TtlBound, at: Timestamp },
     /// Something happened to a lease: [`bursar_core::LeaseState::after`] says what becomes of it.
@@ -227,6 +232,7 @@ impl fmt::Debug for Change {
             Self::Grant(lease) => f.debug_tuple("Grant").field(&lease.id).finish(),
             Self::Intent(lease) => f.debug_tuple("Intent").field(&lease.id).finish(),
             Self::Activate { id, .. } => f.debug_tuple("Activate").field(id).finish(),
+            Self::Repeat { id } => f.debug_tuple("Repeat").field(id).finish(),
             Self::Renew { id, .. } => f.debug_tuple("Renew").field(id).finish(),
             Self::Apply { id, event, .. } => f.debug_tuple("Apply").field(id).field(event).finish(),
             Self::OrderRevocation { selector, .. } => {

@@ -9,6 +9,7 @@ use bursar_core::tlog::{CheckpointError, NoteError, Verifier};
 use bursar_core::{LeaseId, LeaseState};
 
 use super::entry::ObjectKind;
+use super::quota::QuotaExceeded;
 
 /// Why the ledger was not opened. Each is for an operator to act on before the broker can start.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +111,8 @@ pub enum LedgerError {
     NotActive { id: LeaseId, state: LeaseState },
     #[error("the lease `{id}` is {}, where `{event:?}` cannot happen", state.as_str())]
     IllegalTransition { id: LeaseId, state: LeaseState, event: LeaseEvent },
+    #[error(transparent)]
+    Quota(QuotaExceeded),
     #[error("there is no {} `{name}`", kind.as_str())]
     ObjectMissing { kind: ObjectKind, name: String },
     #[error("revision {expected} was expected, and {found} is there; read it again (0: none)")]

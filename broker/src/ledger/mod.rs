@@ -20,6 +20,7 @@ mod engine;
 mod entry;
 mod error;
 mod query;
+mod quota;
 mod readers;
 #[cfg(test)]
 mod tests;
@@ -42,15 +43,21 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub use board::{LedgerStats, SignedHead};
 pub use engine::sqlite::inspect::{Inspection, LogKey};
 pub use engine::sqlite::pruning::Prunable;
+pub use engine::sqlite::slot::CredentialSlot;
 pub use entry::{Change, Committed, Entry, Object, ObjectKind, Outcome, RevocationId, RevokeSelector};
 pub use error::{FailureKind, Health, LedgerError, OpenError};
 pub use query::{
-    AuditQuery, HolderKind, LeaseFilter, MAX_PAGE, Page, Paged, RecordOrder, Revocable, Revocation, Walked,
+    AuditQuery, HolderKind, Kept, LeaseFilter, MAX_PAGE, Page, Paged, RecordOrder, Revocable, Revocation,
+    Walked,
 };
+pub use quota::{Limit, Quota, QuotaExceeded, Quotas};
 
 use board::Board;
 use engine::sqlite::audit::{self, StoredHead, Vouched};
-use engine::sqlite::{self, Files, holders, inspect, leases, objects, pruning, revocations, sinks};
+use engine::sqlite::{
+    self, Files, credentials, holders, inspect, leases, objects, pruning, revocations, sinks,
+};
+use quota::Meter;
 use readers::Readers;
 use writer::{Order, Work, Writer};
 
@@ -63,6 +70,8 @@ pub struct LedgerConfig {
     pub origin: String,
     /// How many entries may wait for the next transaction before [`LedgerError::Busy`].
     pub queue: usize,
+    /// How many leases may be granted, and how fast.
+    pub quotas: Quotas,
 }
 
 /// A handle to the ledger. Cheap to clone. When the last one is dropped, what is queued is still written.
@@ -92,6 +101,7 @@ impl Ledger {
             connection,
             tail: stored.tail.clone(),
             wal,
+            meter: Meter::new(config.quotas.clone()),
             board: Arc::clone(&board),
             clock,
             _files: files,
@@ -125,6 +135,17 @@ impl Ledger {
     pub fn bring_up(path: &Path) -> Result<(), OpenError> {
         let _files = Files::open(path)?;
         sqlite::writer(path).map(drop)
+    }
+
+    /// Lets go of every credential that is kept in a ledger that nobody has open: of one that was restored they may be
+    /// long gone at their stores.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn drop_credentials(path: &Path) -> Result<(), OpenError> {
+        let _files = Files::open(path)?;
+        let dropped = credentials::drop_all(&sqlite::writer(path)?);
+        dropped.map_err(|error| OpenError::of_head(path, error.into()))
     }
 
     /// A sealed key out of a ledger's file, as [`Ledger::inspect`] reads it.
@@ -239,6 +260,11 @@ impl Ledger {
         self.inner.readers.ask(move |connection| holders::top(connection, by, limit)).await
     }
 
+    /// The quotas that it goes by.
+    pub fn quotas(&self) -> &Quotas {
+        &self.inner.config.quotas
+    }
+
     /// Active leases that have ended, the longest ended first, in order to about a minute.
     ///
     /// # Errors
@@ -320,6 +346,15 @@ impl Ledger {
     /// [`LedgerError`] when the ledger cannot be read.
     pub async fn handle(&self, id: LeaseId) -> Result<Option<StoreHandle>, LedgerError> {
         self.inner.readers.ask(move |connection| leases::handle(connection, id)).await
+    }
+
+    /// The lease whose credential is kept in `slot`, in whatever state it is by now.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the ledger cannot be read.
+    pub async fn kept(&self, slot: &CredentialSlot) -> Result<Option<Kept>, LedgerError> {
+        let slot = slot.clone();
+        self.inner.readers.ask(move |connection| credentials::kept(connection, &slot)).await
     }
 
     /// The lease that holds a credential of a store; none makes it an orphan.

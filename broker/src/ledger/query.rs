@@ -11,6 +11,20 @@ use jiff::Timestamp;
 
 use super::entry::RevocationId;
 
+/// A lease whose credential is kept.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Kept {
+    pub lease: Lease,
+    /// As [`super::Change::Activate`] brought it.
+    pub sealed: Vec<u8>,
+}
+
+impl std::fmt::Debug for Kept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kept").field("lease", &self.lease.id).finish_non_exhaustive()
+    }
+}
+
 /// Which part of a list is asked for.
 #[derive(Debug, Clone, Default)]
 pub struct Page {
@@ -82,6 +96,15 @@ pub enum HolderKind {
 impl HolderKind {
     /// Every kind.
     pub const ALL: [Self; 3] = [Self::Principal, Self::Backend, Self::Node];
+
+    /// The name in metrics and messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Principal => "principal",
+            Self::Backend => "backend",
+            Self::Node => "node",
+        }
+    }
 }
 
 /// A dynamic lease whose credential has to be taken back now.

@@ -9,6 +9,7 @@ mod objects;
 mod opening;
 mod pruning;
 mod queue;
+mod quotas;
 mod revocation;
 mod tampering;
 mod transitions;
@@ -29,7 +30,7 @@ use ring::signature::Ed25519KeyPair;
 use tempfile::TempDir;
 
 use super::{
-    Change, Committed, Entry, Ledger, LedgerConfig, LedgerError, OpenError, Outcome, Page, Revocable,
+    Change, Committed, Entry, Ledger, LedgerConfig, LedgerError, OpenError, Outcome, Page, Quotas, Revocable,
     Revocation, RevocationId, RevokeSelector,
 };
 
@@ -47,10 +48,14 @@ impl Fixture {
     }
 
     pub(super) fn with_queue(queue: usize) -> Self {
+        Self::with(queue, Quotas::default())
+    }
+
+    pub(super) fn with(queue: usize, quotas: Quotas) -> Self {
         let folder = tempfile::tempdir().expect("folder");
         let clock = Arc::new(TestClock::new());
         let key = new_key();
-        let config = LedgerConfig { queue, ..config(&database(&folder)) };
+        let config = LedgerConfig { queue, quotas, ..config(&database(&folder)) };
         let ledger = Ledger::open(config, Arc::clone(&clock) as Arc<dyn Clock>).expect("ledger");
         ledger.start_signing(signer(&key)).expect("signing");
         Self { ledger, clock, key, folder }
@@ -135,6 +140,7 @@ impl Fixture {
             max_expires_at: None,
             renewable: true,
             ttl_bound: TtlBound::Backend,
+            sealed: None,
             at: self.now(),
         }
     }
@@ -195,8 +201,10 @@ impl Fixture {
 
     /// Closes the ledger and opens it again.
     pub(super) async fn reopen(self) -> Self {
+        let quotas = self.ledger.quotas().clone();
         within(self.ledger.close()).await;
-        let ledger = open(&database(&self.folder), &self.clock).expect("ledger");
+        let config = LedgerConfig { quotas, ..config(&database(&self.folder)) };
+        let ledger = Ledger::open(config, Arc::clone(&self.clock) as Arc<dyn Clock>).expect("ledger");
         ledger.start_signing(signer(&self.key)).expect("signing");
         Self { ledger, ..self }
     }
@@ -236,7 +244,7 @@ pub(super) fn open(path: &Path, clock: &Arc<TestClock>) -> Result<Ledger, OpenEr
 }
 
 pub(super) fn config(path: &Path) -> LedgerConfig {
-    LedgerConfig { path: path.to_owned(), origin: ORIGIN.to_owned(), queue: 64 }
+    LedgerConfig { path: path.to_owned(), origin: ORIGIN.to_owned(), queue: 64, quotas: Quotas::default() }
 }
 
 pub(super) fn database(folder: &TempDir) -> PathBuf {

@@ -5,6 +5,7 @@
 //! is not.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bursar_core::Clock;
 use rusqlite::Connection;
@@ -16,6 +17,7 @@ use super::engine::sqlite::Files;
 use super::engine::sqlite::batch::{Batch, Fault, LogTail};
 use super::entry::{Committed, Entry};
 use super::error::{FailureKind, Health, LedgerError};
+use super::quota::Meter;
 use super::wal::Wal;
 use crate::kill::{self, Point};
 
@@ -54,6 +56,7 @@ pub(super) struct Writer {
     pub(super) connection: Connection,
     pub(super) tail: LogTail,
     pub(super) wal: Wal,
+    pub(super) meter: Meter,
     pub(super) board: Arc<Board>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) _files: Arc<Files>,
@@ -109,7 +112,7 @@ impl Writer {
         let signer = self.board.signer.get().ok_or(LedgerError::NotSigning)?;
         let entries = work.len();
         let sign = work.iter().any(|work| matches!(work, Work::Sign));
-        let mut batch = Batch::begin(&self.connection, &self.tail)?;
+        let mut batch = Batch::begin(&self.connection, &self.tail, &mut self.meter)?;
         kill::at(Point::BatchBegun);
         let mut answers = Vec::with_capacity(entries);
         for work in work {
@@ -126,6 +129,7 @@ impl Writer {
         let took = u64::try_from(syncing.elapsed().as_micros()).unwrap_or(u64::MAX);
 
         self.board.count(u64::try_from(entries).unwrap_or(u64::MAX), took);
+        self.board.rated.store(self.meter.remembered(), Ordering::Relaxed);
         if tail.frontier.size() > self.tail.frontier.size() {
             self.board.edge.send_replace(tail.frontier.clone());
             self.board.appended.send_replace(tail.frontier.size());

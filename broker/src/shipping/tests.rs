@@ -24,7 +24,7 @@ use tempfile::TempDir;
 use super::{Ground, Shipping, start};
 use crate::call::own_record;
 use crate::config::{AuditSettings, FileSink, SinkConfig, SinkKind};
-use crate::ledger::{Entry, Ledger, LedgerConfig};
+use crate::ledger::{Entry, Ledger, LedgerConfig, Quotas};
 use crate::telemetry::SinkMetrics;
 
 /// A ledger, and what sinks are started with.
@@ -91,7 +91,12 @@ impl Site {
 }
 
 fn ground(folder: &TempDir, clock: &Arc<TestClock>, key: &[u8]) -> Ground {
-    let config = LedgerConfig { path: folder.path().join("ledger.db"), origin: ORIGIN.to_owned(), queue: 64 };
+    let config = LedgerConfig {
+        path: folder.path().join("ledger.db"),
+        origin: ORIGIN.to_owned(),
+        queue: 64,
+        quotas: Quotas::default(),
+    };
     let clock: Arc<dyn Clock> = Arc::clone(clock) as Arc<dyn Clock>;
     let ledger = Ledger::open(config, Arc::clone(&clock)).expect("ledger");
     ledger.start_signing(Signer::from_pkcs8(ORIGIN, key).expect("signer")).expect("signing");

@@ -158,7 +158,7 @@ impl Delete {
 
 impl Resolve {
     async fn carry_out(self, session: &Session) -> Result<(), Error> {
-        let options = ResolveOptions { ttl: self.ttl, reason: self.reason, instance: String::new() };
+        let options = ResolveOptions { ttl: self.ttl, reason: self.reason, ..ResolveOptions::default() };
         let resolved = session.client()?.resolve(&self.name, &options).await?;
         session.output.list(&ResolvedView::all(&resolved), "it has neither variables nor files")
     }

@@ -31,6 +31,9 @@ pub(crate) struct Arguments {
     /// Show the value on a terminal
     #[arg(long)]
     show: bool,
+    /// Ask the store for another credential, although you hold one
+    #[arg(long, display_order = 3)]
+    new_lease: bool,
 }
 
 impl Arguments {
@@ -45,6 +48,7 @@ impl Arguments {
             reason: self.reason,
             instance: String::new(),
             max_age: self.max_age,
+            new_lease: self.new_lease,
         };
         let leased = session.client()?.read(&self.reference, &options).await?;
         if session.output.is_json() {

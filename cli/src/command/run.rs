@@ -48,6 +48,9 @@ pub(crate) struct Arguments {
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "PROGRAM")]
     command: Vec<OsString>,
+    /// Ask stores for other credentials, although you hold some
+    #[arg(long, display_order = 3)]
+    new_lease: bool,
 }
 
 impl Arguments {
@@ -73,7 +76,12 @@ impl Arguments {
     }
 
     async fn resolve(&self, session: &Session, program: &str) -> Result<ResolvedEnvironment, Error> {
-        let options = ResolveOptions { ttl: self.ttl, reason: self.reason.clone(), instance: String::new() };
+        let options = ResolveOptions {
+            ttl: self.ttl,
+            reason: self.reason.clone(),
+            new_lease: self.new_lease,
+            ..ResolveOptions::default()
+        };
         let resolved = session.client()?.resolve(&self.env, &options).await;
         resolved.map_err(|source| match source {
             source @ bursar_sdk::Error::Refused(_) => {

@@ -140,18 +140,21 @@ fn state_cell(state: LeaseState) -> Cell {
 pub(crate) struct HolderView {
     holder: String,
     live: u64,
+    /// Absent without a limit.
+    quota: Option<u64>,
 }
 
 impl From<v1::LeaseCount> for HolderView {
     fn from(count: v1::LeaseCount) -> Self {
-        Self { holder: count.holder, live: count.live }
+        Self { holder: count.holder, live: count.live, quota: Some(count.quota).filter(|quota| *quota > 0) }
     }
 }
 
 impl Row for HolderView {
-    const COLUMNS: &'static [Column] = &[whole("LIVE"), cut("HOLDER")];
+    const COLUMNS: &'static [Column] = &[whole("LIVE"), whole("QUOTA"), cut("HOLDER")];
 
     fn cells(&self, _: Timestamp) -> Vec<Cell> {
-        vec![Cell::new(self.live.to_string()), Cell::new(&self.holder)]
+        let quota = self.quota.map(|quota| quota.to_string()).unwrap_or_default();
+        vec![Cell::new(self.live.to_string()), Cell::new(&quota), Cell::new(&self.holder)]
     }
 }

@@ -19,6 +19,8 @@ pub struct ResolveOptions {
     pub reason: String,
     /// Tells instances of one workload apart. At most 256 bytes; empty where there is only one.
     pub instance: String,
+    /// Whether stores are to make other credentials although the caller holds live ones.
+    pub new_lease: bool,
 }
 
 /// Everything that an environment names.
@@ -86,6 +88,7 @@ impl Client {
             ttl: options.ttl.map(duration_to_wire),
             reason: options.reason.clone(),
             instance: options.instance.clone(),
+            new_lease: options.new_lease,
         };
         let response = self
             .guarded(message, |client, request| async move { client.environments().resolve(request).await });

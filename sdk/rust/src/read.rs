@@ -22,6 +22,9 @@ pub struct ReadOptions {
     pub instance: String,
     /// How old a value from a cache may be; what the backend's configuration says when absent. Zero asks the store.
     pub max_age: Option<Duration>,
+    /// Whether the store is to make another credential although the caller holds a live one. Means nothing for a static
+    /// secret.
+    pub new_lease: bool,
 }
 
 /// A secret under its lease.
@@ -44,8 +47,8 @@ impl Client {
     /// Reads one secret and leases it.
     ///
     /// The call is repeated when it was never sent, or when the server says when to send it again. It is not repeated
-    /// when an answer may have been lost: the broker would hand out the same lease again, but a store that makes a
-    /// credential for each lease may have worked for nothing.
+    /// when an answer may have been lost: the broker would hand out the same lease again, but what a store made for an
+    /// issuance that was interrupted is taken back, and it has worked for nothing.
     ///
     /// # Errors
     /// [`Error`].
@@ -105,6 +108,7 @@ impl ReadOptions {
             reason: self.reason.clone(),
             instance: self.instance.clone(),
             max_age: self.max_age.map(duration_to_wire),
+            new_lease: self.new_lease,
         }
     }
 }

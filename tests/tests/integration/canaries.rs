@@ -237,8 +237,14 @@ impl Site {
 
     /// The password of a database user that was leased, as a value to search for.
     fn leased(&self) -> Result<Vec<Canary>> {
-        let read = self.workload.done(&["get", "vault/database/creds/app#password"])?;
-        Ok(vec![Canary::known("leased password", &read)?])
+        let get = ["get", "vault/database/creds/app#password"];
+        let (read, admins) = (self.workload.done(&get)?, self.admin.done(&get)?);
+        // It is kept, so it is on the disk in some form, and in a backup.
+        ensure!(self.admin.done(&get)? == admins, "another credential was made for a repeated read");
+        let backup = self.broker.directory().join("backup");
+        let taken = self.broker.command(&["backup", "--to", &backup.to_string_lossy()])?;
+        ensure!(taken.status.success(), "{}", String::from_utf8_lossy(&taken.stderr));
+        Ok(vec![Canary::known("leased password", &read)?, Canary::known("kept password", &admins)?])
     }
 
     /// A program that was started with secrets, the broker, and the agent, as other processes see them.

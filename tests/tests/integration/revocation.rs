@@ -5,7 +5,7 @@ use std::process::Output;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bursar_sdk::{Address, Client, Identity, ReadOptions, Secret, Tls};
+use bursar_sdk::{Address, Client, Identity, Leased, ReadOptions, Secret, Tls};
 use bursar_tests::{Broker, OpenBao, Postgres, binary, wait_for, wait_until};
 use serde_json::Value;
 use tokio::runtime::Runtime;
@@ -134,24 +134,30 @@ fn a_broker_that_is_killed_half_way_through_a_bulk_revocation_goes_on_when_it_is
 }
 
 /// A broker over OpenBao with a database engine.
-struct Site {
-    broker: Broker,
-    bao: OpenBao,
-    postgres: Postgres,
+pub(crate) struct Site {
+    pub(crate) broker: Broker,
+    pub(crate) bao: OpenBao,
+    pub(crate) postgres: Postgres,
     runtime: Runtime,
     // Read by the broker at each login.
     _secret_id: tempfile::NamedTempFile,
 }
 
 /// A credential that the store made.
-struct Held {
-    lease: String,
-    user: String,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Held {
+    pub(crate) lease: String,
+    pub(crate) user: String,
 }
 
 impl Site {
     /// `revocation` is what the backend's configuration says of it.
-    fn start(revocation: &str) -> Result<Self> {
+    pub(crate) fn start(revocation: &str) -> Result<Self> {
+        Self::start_with(&format!("revocation = {{ {revocation} }}"))
+    }
+
+    /// `more` goes to the end of the configuration, which is that of the backend.
+    pub(crate) fn start_with(more: &str) -> Result<Self> {
         let postgres = Postgres::start()?;
         let bao = OpenBao::start()?;
         bao.enable_database("database", &postgres)?;
@@ -162,7 +168,7 @@ impl Site {
         let broker = Broker::start(&format!(
             "[backends.vault]\nkind = 'vault'\naddress = '{}'\nca_file = '{}'\n\
              auth = {{ method = 'approle', role_id = '{}', secret_id = {{ file = '{}' }} }}\n\
-             mounts = {{ database = 'leased' }}\nrevocation = {{ {revocation} }}\n",
+             mounts = {{ database = 'leased' }}\n{more}\n",
             bao.tls_url(),
             bao.authority().display(),
             role.role_id,
@@ -178,7 +184,15 @@ impl Site {
         Ok(site)
     }
 
+    /// A credential of its own.
     fn issue(&self) -> Result<Held> {
+        let options = ReadOptions { new_lease: true, ..ReadOptions::default() };
+        let mut held = self.read_at_once(1, &options)?;
+        held.pop().context("no credential")
+    }
+
+    /// What so many reads that are made at once get.
+    pub(crate) fn read_at_once(&self, reads: usize, options: &ReadOptions) -> Result<Vec<Held>> {
         let read = |name| std::fs::read(self.broker.bootstrap(name));
         let identity = Identity { cert_pem: read("admin.crt")?, key_pem: Secret::new(read("admin.key")?) };
         let tls = Tls { ca_pem: read("ca.pem")?, identity: Some(identity), server_name: None };
@@ -186,40 +200,44 @@ impl Site {
         let reference = "vault/database/creds/app#username".parse()?;
         let read = self.runtime.block_on(async {
             let client = Client::connect(&address, Some(&tls)).await?;
-            anyhow::Ok(client.read(&reference, &ReadOptions::default()).await?)
+            let reads = (0..reads).map(|_| client.read(&reference, options));
+            anyhow::Ok(futures_util::future::try_join_all(reads).await?)
         })?;
-        let user = std::str::from_utf8(read.value.expose())?.to_owned();
-        Ok(Held { lease: read.lease.id.to_string(), user })
+        let held = |read: Leased| {
+            let user = std::str::from_utf8(read.value.expose())?.to_owned();
+            Ok(Held { lease: read.lease.id.to_string(), user })
+        };
+        read.into_iter().map(held).collect()
     }
 
     /// Whether PostgreSQL has the role.
-    fn is_there(&self, held: &Held) -> Result<bool> {
+    pub(crate) fn is_there(&self, held: &Held) -> Result<bool> {
         let count = format!("SELECT count(*) FROM pg_roles WHERE rolname = '{}'", held.user);
         Ok(self.postgres.psql(&count)? == "1")
     }
 
-    fn revoke(&self, arguments: &[&str]) -> Result<()> {
+    pub(crate) fn revoke(&self, arguments: &[&str]) -> Result<()> {
         let done = self.bursar(&[&["lease", "revoke"], arguments].concat())?;
         ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
         Ok(())
     }
 
     /// Waits until a lease is in a state, and answers the lease.
-    fn until(&self, lease: &str, state: &str) -> Result<Value> {
+    pub(crate) fn until(&self, lease: &str, state: &str) -> Result<Value> {
         wait_for(LIMIT, &format!("the lease to be {state}"), || {
             let shown = self.json(&["lease", "show", lease])?;
             Ok(shown.get("state").is_some_and(|found| found == state).then_some(shown))
         })
     }
 
-    fn json(&self, arguments: &[&str]) -> Result<Value> {
+    pub(crate) fn json(&self, arguments: &[&str]) -> Result<Value> {
         let output = self.bursar(&[arguments, &["--output", "json"]].concat())?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Ok(serde_json::from_slice(&output.stdout)?)
     }
 
     /// Runs the command line as the administrator.
-    fn bursar(&self, arguments: &[&str]) -> Result<Output> {
+    pub(crate) fn bursar(&self, arguments: &[&str]) -> Result<Output> {
         let mut command = std::process::Command::new(binary("bursar")?);
         command.env_clear().env("BURSAR_ADDRESS", self.broker.address());
         let files = [("BURSAR_CA", "ca.pem"), ("BURSAR_CERT", "admin.crt"), ("BURSAR_KEY", "admin.key")];

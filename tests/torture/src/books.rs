@@ -29,10 +29,11 @@ pub(crate) fn compare(site: &Site, notes: &Notes, export: &Export) -> Result<Str
     let ledger = site.ledger()?;
     let leases = leases(&ledger)?;
     sound(&ledger)?;
-    let credentials = credentials(site, &leases)?;
-    received(&book, &leases, &credentials)?;
+    let told = told(export)?;
+    let credentials = credentials(site, &leases, told.left_behind)?;
+    received(&book, &leases, &credentials, &told)?;
     let records = log(site, &book, export)?;
-    disclosed(&book, &leases, export)?;
+    disclosed(&book, &leases, &told)?;
     Ok(format!(
         "the books agree: {} credentials alive, each of one lease; {} leases; {} received, each with lease and record; \
          {records} records; {} heads seen",
@@ -43,17 +44,65 @@ pub(crate) fn compare(site: &Site, notes: &Notes, export: &Export) -> Result<Str
     ))
 }
 
-/// How many leases are not gone, and how many credentials work.
+/// How many leases are not gone, and how many credentials work that were not given up knowingly.
 ///
 /// # Errors
 /// A book cannot be read.
-pub(crate) fn left(site: &Site) -> Result<(usize, usize)> {
+pub(crate) fn left(site: &Site, export: &Export) -> Result<(usize, usize)> {
     let leases = leases(&site.ledger()?)?;
-    Ok((leases.values().filter(|lease| lease.state != GONE).count(), site.roles()?.len()))
+    let roles = site.roles()?.len().saturating_sub(told(export)?.left_behind);
+    Ok((leases.values().filter(|lease| lease.state != GONE).count(), roles))
+}
+
+/// What the audit log says of leases.
+#[derive(Default)]
+struct Told {
+    /// The requests that disclosed under each lease.
+    disclosed: BTreeMap<LeaseId, BTreeSet<String>>,
+    /// Leases that were revoked or expired: static ones were gone with that.
+    ended: BTreeSet<LeaseId>,
+    /// Leases whose credentials are gone, or were given up.
+    gone: BTreeSet<LeaseId>,
+    /// How many were given up although their store did not take them back.
+    left_behind: usize,
+}
+
+fn told(export: &Export) -> Result<Told> {
+    let mut told = Told::default();
+    for line in lines(export) {
+        let record: Value = serde_json::from_slice(line)?;
+        let text = |name: &str| record.get(name).and_then(Value::as_str).unwrap_or_default();
+        let Ok(id) = text("lease_id").parse::<LeaseId>() else {
+            ensure!(
+                text("action") != "read" || text("outcome") != "ok",
+                "the record of {} names no lease",
+                text("request_id")
+            );
+            continue;
+        };
+        match (text("action"), text("outcome")) {
+            ("read", "ok") => {
+                told.disclosed.entry(id).or_default().insert(text("request_id").to_owned());
+            }
+            ("revoke" | "expire", "ok") => drop(told.ended.insert(id)),
+            ("gone", "ok") => drop(told.gone.insert(id)),
+            ("force-revoke", "ok") => {
+                told.gone.insert(id);
+                told.ended.insert(id);
+                told.left_behind += usize::from(!text("error_kind").is_empty());
+            }
+            _ => {}
+        }
+    }
+    Ok(told)
 }
 
 /// PostgreSQL, OpenBao and the ledger have the same credentials. Answers them by the hash of their users.
-fn credentials(site: &Site, leases: &BTreeMap<LeaseId, Row>) -> Result<BTreeSet<UserHash>> {
+fn credentials(
+    site: &Site,
+    leases: &BTreeMap<LeaseId, Row>,
+    left_behind: usize,
+) -> Result<BTreeSet<UserHash>> {
     let open = leases.iter().filter(|(_, lease)| lease.dynamic && lease.state != GONE);
     let mut held = BTreeMap::new();
     for (id, lease) in open {
@@ -63,25 +112,40 @@ fn credentials(site: &Site, leases: &BTreeMap<LeaseId, Row>) -> Result<BTreeSet<
     }
     let at_store = site.store_leases()?;
     let orphans: Vec<_> = at_store.iter().filter(|handle| !held.contains_key(*handle)).collect();
-    ensure!(orphans.is_empty(), "{} orphans: OpenBao has {orphans:?}, and no lease holds it", orphans.len());
+    ensure!(
+        orphans.len() <= left_behind,
+        "{} orphans: OpenBao has {orphans:?}, and no lease holds it; {left_behind} were given up",
+        orphans.len()
+    );
     let lost: Vec<_> = held.iter().filter(|(handle, _)| !at_store.contains(*handle)).collect();
     ensure!(lost.is_empty(), "these leases hold what OpenBao does not have: {lost:?}");
     let roles = site.roles()?;
     ensure!(
-        roles.len() == held.len(),
-        "{} roles work at PostgreSQL, and {} leases hold one",
+        roles.len() == held.len() + orphans.len(),
+        "{} roles work at PostgreSQL, {} leases hold one, and {} were given up",
         roles.len(),
-        held.len()
+        held.len(),
+        orphans.len()
     );
     Ok(roles.iter().map(|role| hash(role.as_bytes())).collect())
 }
 
 /// Whatever a client got has its lease, and the lease is what the client was told.
-fn received(book: &Book, leases: &BTreeMap<LeaseId, Row>, credentials: &BTreeSet<UserHash>) -> Result<()> {
+fn received(
+    book: &Book,
+    leases: &BTreeMap<LeaseId, Row>,
+    credentials: &BTreeSet<UserHash>,
+    told: &Told,
+) -> Result<()> {
     let now = SystemClock.now().as_second();
     for (id, received) in &book.received {
-        let lease = leases.get(id).with_context(|| format!("lease {id} was received, and is lost"))?;
         let works = received.user.is_none_or(|user| credentials.contains(&user));
+        let Some(lease) = leases.get(id) else {
+            // Forgotten, after it was gone for a while.
+            let ends = if received.user.is_some() { &told.gone } else { &told.ended };
+            ensure!(ends.contains(id), "lease {id} was received, and is lost");
+            continue;
+        };
         match lease.state {
             ACTIVE => {
                 ensure!(works, "lease {id} is active, and its credential does not work");
@@ -89,8 +153,13 @@ fn received(book: &Book, leases: &BTreeMap<LeaseId, Row>, credentials: &BTreeSet
                 ensure!(lease.expires_at >= received.until, "an extension of lease {id} was lost");
             }
             _ => {
-                ensure!(received.user.is_none() || !works, "lease {id} is over, and its credential works");
-                ensure!(received.unwanted || received.until <= now, "lease {id} ended before its time");
+                let left_behind = told.left_behind > 0;
+                ensure!(
+                    received.user.is_none() || !works || left_behind,
+                    "lease {id} is over, and its credential works"
+                );
+                let unwanted = book.is_unwanted(*id, received);
+                ensure!(unwanted || received.until <= now, "lease {id} ended before its time");
             }
         }
     }
@@ -122,24 +191,14 @@ fn log(site: &Site, book: &Book, export: &Export) -> Result<u64> {
 }
 
 /// Every disclosure has a record of its own request, and every record of one has its lease.
-fn disclosed(book: &Book, leases: &BTreeMap<LeaseId, Row>, export: &Export) -> Result<()> {
-    let mut recorded: BTreeMap<LeaseId, BTreeSet<String>> = BTreeMap::new();
-    for line in lines(export) {
-        let record: Value = serde_json::from_slice(line)?;
-        let text = |name: &str| record.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-        if text("action") == "read" && text("outcome") == "ok" {
-            let id: LeaseId = text("lease_id").parse()?;
-            ensure!(
-                leases.contains_key(&id),
-                "the record of {} names lease {id}, which is lost",
-                text("request_id")
-            );
-            recorded.entry(id).or_default().insert(text("request_id"));
-        }
+fn disclosed(book: &Book, leases: &BTreeMap<LeaseId, Row>, told: &Told) -> Result<()> {
+    for id in told.disclosed.keys() {
+        let known = leases.contains_key(id) || told.ended.contains(id) || told.gone.contains(id);
+        ensure!(known, "a record of a disclosure names lease {id}, which is lost");
     }
     for (id, Received { requests, .. }) in &book.received {
         for request in requests {
-            let has = recorded.get(id).is_some_and(|requests| requests.contains(request));
+            let has = told.disclosed.get(id).is_some_and(|requests| requests.contains(request));
             ensure!(has, "request {request} disclosed under lease {id} without a record");
         }
     }
@@ -152,6 +211,10 @@ fn sound(ledger: &Connection) -> Result<()> {
     ensure!(verdict == "ok", "the ledger's database is damaged: {verdict}");
     let wrong: i64 = ledger.query_row(WRONG_SUMS, [], |row| row.get(0))?;
     ensure!(wrong == 0, "{wrong} sums of leases by state are wrong");
+    let wrong: i64 = ledger.query_row(WRONG_HOLDERS, [], |row| row.get(0))?;
+    ensure!(wrong == 0, "{wrong} sums of leases by principal are wrong");
+    let stray: i64 = ledger.query_row(STRAY_CREDENTIALS, [], |row| row.get(0))?;
+    ensure!(stray == 0, "{stray} credentials are kept of leases that are not active");
     Ok(())
 }
 
@@ -179,3 +242,9 @@ const GONE: i64 = 6;
 
 const WRONG_SUMS: &str = "SELECT count(*) FROM lease_counts AS kept WHERE kept.leases <> \
      (SELECT count(*) FROM leases WHERE leases.state = kept.state)";
+
+const WRONG_HOLDERS: &str = "SELECT count(*) FROM holders AS kept WHERE kept.kind = 0 AND kept.leases <> \
+     (SELECT count(*) FROM leases WHERE leases.principal = kept.name AND leases.state <> 6)";
+
+const STRAY_CREDENTIALS: &str =
+    "SELECT count(*) FROM credentials WHERE lease NOT IN (SELECT id FROM leases WHERE state = 1 AND dynamic)";

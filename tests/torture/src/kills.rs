@@ -102,7 +102,22 @@ impl Schedule {
 /// A kill at the first leads to the passing of the second.
 const CAUSES: [(&str, &str); 2] = [("intent-durable", "intent-given-up"), ("store-created", "orphan-found")];
 /// Passed once in a life, or seldom.
-const RARE: [&str; 4] = ["opened", "intent-given-up", "orphan-found", "log-restart"];
+const RARE: [&str; 14] = [
+    "opened",
+    "intent-given-up",
+    "orphan-found",
+    "log-restart",
+    "give-up-begun",
+    "give-up-marked",
+    "give-up-tried",
+    "give-up-durable",
+    "order-begun",
+    "order-durable",
+    "mark-begun",
+    "mark-durable",
+    "forget-begun",
+    "forget-durable",
+];
 const MOST_PASSINGS: u32 = 12;
 const MOST_ANSWERS: u64 = 150;
 

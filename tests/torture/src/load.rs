@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bursar_core::tlog::{Checkpoint, Verifier};
-use bursar_core::{Lease, LeaseId};
+use bursar_core::{Clock, Lease, LeaseId, SystemClock};
 use bursar_proto::REQUEST_ID_METADATA_KEY;
 use bursar_proto::convert::duration_to_wire;
+use bursar_proto::v1::leases_revoke_many_request::Selector;
 use bursar_proto::v1::{
-    AuditCheckpointRequest, LeasesRenewRequest, LeasesRevokeRequest, SecretsBatchReadRequest,
-    SecretsReadRequest, SecretsReadResponse,
+    AuditCheckpointRequest, LeasesRenewRequest, LeasesRevokeManyRequest, LeasesRevokeRequest,
+    SecretsBatchReadRequest, SecretsReadRequest, SecretsReadResponse,
 };
 use bursar_sdk::Client;
 use bursar_tests::wait_until;
@@ -119,6 +120,9 @@ impl Caller {
                 (..45, _) => self.read(&client, CREDENTIAL).await,
                 (45..50, _) => self.read(&client, LACKING).await,
                 (50..57, _) => self.read_both(&client).await,
+                (57..62, _) => self.read(&client, BULK_CREDENTIAL).await,
+                (62..66, _) => self.read(&client, BULK_STATIC).await,
+                (66..68, _) => self.revoke_bulk(&client).await,
                 _ => self.read(&client, STATIC).await,
             };
             if asked?.is_none() {
@@ -150,6 +154,7 @@ impl Caller {
             reason: common.reason.clone(),
             instance: common.instance.clone(),
             max_age: common.max_age,
+            new_lease: common.new_lease,
         });
         let request = self.request(SecretsBatchReadRequest { requests: requests.into() })?;
         let id = request_id(&request);
@@ -179,10 +184,31 @@ impl Caller {
         let Some(id) = self.held.pop_front() else { return Ok(Some(())) };
         self.notes.unwanted(id);
         let reason = "torture".to_owned();
-        let request = self.request(LeasesRevokeRequest { lease_id: id.to_string(), reason, force: false })?;
+        let force = self.rng.u8(0..4) == 0;
+        let request = self.request(LeasesRevokeRequest { lease_id: id.to_string(), reason, force })?;
         let mut leases = client.leases();
         let Some(_) = answered(leases.revoke(request)).await else { return Ok(None) };
         self.notes.revoked(id);
+        Ok(Some(()))
+    }
+
+    /// Takes every lease on one of the bulk secrets back, whoever got it.
+    async fn revoke_bulk(&mut self, client: &Client) -> Result<Option<()>> {
+        let backend = if self.rng.bool() { "vault/database/creds/bulk" } else { "local/bulk" };
+        let selector = Some(Selector::PathPrefix(backend.to_owned()));
+        let message = LeasesRevokeManyRequest { selector, reason: "torture".to_owned(), dry_run: false };
+        let request = self.request(message)?;
+        let before = self.notes.ordering();
+        let mut leases = client.leases();
+        let answer = answered(leases.revoke_many(request)).await;
+        // A lease that was granted before the order may be received after it.
+        let now = SystemClock.now().saturating_add(Duration::from_secs(1))?;
+        self.notes.ordered(LeaseId::new(now, [u8::MAX; 10]));
+        let Some(answer) = answer else { return Ok(None) };
+        let marked = answer.revocation.is_some_and(|revocation| revocation.marked_at.is_some());
+        if marked {
+            self.notes.bulk_revoked(&before, backend.starts_with("vault"));
+        }
         Ok(Some(()))
     }
 
@@ -195,6 +221,8 @@ impl Caller {
             reason: "torture".to_owned(),
             instance: format!("{}-{}", self.name, self.rng.u8(0..4)),
             max_age: None,
+            // Else most reads would be given the credential that their instance has.
+            new_lease: self.rng.u8(0..3) > 0,
         }
     }
 
@@ -210,8 +238,9 @@ impl Caller {
         let mut answer = answer;
         let value = answer.take_value();
         let lease = Lease::try_from(answer.lease.take().context("a value came without a lease")?)?;
-        let user = (reference == CREDENTIAL).then(|| hash(value.expose()));
-        self.notes.received(lease.id, request, user, lease.expires_at.as_second());
+        let user = [CREDENTIAL, BULK_CREDENTIAL].contains(&reference).then(|| hash(value.expose()));
+        let bulk = [BULK_CREDENTIAL, BULK_STATIC].contains(&reference);
+        self.notes.received(lease.id, request, (user, bulk), lease.expires_at.as_second());
         if !self.held.contains(&lease.id) {
             self.held.push_back(lease.id);
         }
@@ -253,6 +282,9 @@ const CREDENTIAL: &str = "vault/database/creds/torture#username";
 /// Created at the store, and not handed out.
 const LACKING: &str = "vault/database/creds/torture#absent";
 const STATIC: &str = "local/torture#value";
+/// What is taken back from everybody at once, now and then.
+const BULK_CREDENTIAL: &str = "vault/database/creds/bulk#username";
+const BULK_STATIC: &str = "local/bulk#value";
 
 const CLIENTS: u32 = 8;
 const MOST_HELD: usize = 8;

@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 
 use crate::kills::{Kill, Schedule};
 use crate::load::Load;
-use crate::site::Site;
+use crate::site::{Export, Site};
 
 mod books;
 mod kills;
@@ -66,7 +66,9 @@ fn carry_out(options: &Options, seed: u64) -> Result<()> {
         site.start_broker(None)?;
         load.end(&runtime, work)?;
         say(&format!("{done} kills; comparing the books"));
-        say(&compare(&runtime, &mut site, &load).with_context(|| format!("after {done} kills"))?);
+        let (agreed, _) =
+            compare(&runtime, &mut site, &load).with_context(|| format!("after {done} kills"))?;
+        say(&agreed);
     }
     end(&runtime, &mut site, &load)?;
     ensure!(
@@ -93,12 +95,12 @@ fn strike(site: &mut Site, load: &Load, kill: &Kill) -> Result<()> {
     }
 }
 
-fn compare(runtime: &Runtime, site: &mut Site, load: &Load) -> Result<String> {
+fn compare(runtime: &Runtime, site: &mut Site, load: &Load) -> Result<(String, Export)> {
     site.wait_until_ready()?;
     site.wait_until_settled()?;
     let export = runtime.block_on(site.export())?;
     site.stop_broker()?;
-    books::compare(site, load.notes(), &export)
+    Ok((books::compare(site, load.notes(), &export)?, export))
 }
 
 /// Takes everything back: then nothing is left anywhere.
@@ -107,8 +109,8 @@ fn end(runtime: &Runtime, site: &mut Site, load: &Load) -> Result<()> {
     site.wait_until_ready()?;
     load.notes().all_unwanted();
     runtime.block_on(site.revoke_everything())?;
-    compare(runtime, site, load)?;
-    let left = books::left(site)?;
+    let (_, export) = compare(runtime, site, load)?;
+    let left = books::left(site, &export)?;
     ensure!(left == (0, 0), "after everything was revoked, {} leases and {} roles are left", left.0, left.1);
     Ok(())
 }

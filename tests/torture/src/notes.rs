@@ -25,6 +25,8 @@ pub(crate) struct Book {
     pub(crate) heads: BTreeMap<u64, TreeHead>,
     /// Sizes for which there were two.
     pub(crate) forks: Vec<u64>,
+    /// Leases on bulk secrets up to this one may have been taken by a bulk revocation.
+    pub(crate) ordered: Option<LeaseId>,
     pub(crate) calls: Calls,
 }
 
@@ -47,16 +49,32 @@ pub(crate) struct Received {
     pub(crate) user: Option<UserHash>,
     /// A revocation of it was asked for, whatever came of that.
     pub(crate) unwanted: bool,
+    /// It is on a secret whose leases are revoked at once, now and then.
+    pub(crate) bulk: bool,
     /// A revocation of it was answered.
     pub(crate) revoked: bool,
     /// The latest end that a broker promised, in seconds since 1970.
     pub(crate) until: i64,
 }
 
+impl Book {
+    /// Whether somebody asked for a lease's revocation.
+    pub(crate) fn is_unwanted(&self, id: LeaseId, received: &Received) -> bool {
+        received.unwanted || received.bulk && self.ordered.is_some_and(|last| id <= last)
+    }
+}
+
 impl Notes {
-    pub(crate) fn received(&self, lease: LeaseId, request: String, user: Option<UserHash>, until: i64) {
+    pub(crate) fn received(
+        &self,
+        lease: LeaseId,
+        request: String,
+        (user, bulk): (Option<UserHash>, bool),
+        until: i64,
+    ) {
         self.write(|book| {
             let received = book.received.entry(lease).or_default();
+            received.bulk = bulk;
             received.requests.push(request);
             received.user = user;
             received.until = received.until.max(until);
@@ -75,6 +93,35 @@ impl Notes {
     /// A revocation is about to be asked for.
     pub(crate) fn unwanted(&self, lease: LeaseId) {
         self.write(|book| book.received.entry(lease).or_default().unwanted = true);
+    }
+
+    /// A bulk revocation is about to be ordered; answers the leases that it has to take.
+    pub(crate) fn ordering(&self) -> Vec<LeaseId> {
+        let mut taken = Vec::new();
+        self.write(|book| {
+            let bulk = book.received.iter_mut().filter(|(_, received)| received.bulk);
+            taken.extend(bulk.map(|(id, received)| {
+                received.unwanted = true;
+                *id
+            }));
+        });
+        taken
+    }
+
+    /// A bulk revocation of these leases was answered, of those on credentials or of the others.
+    pub(crate) fn bulk_revoked(&self, leases: &[LeaseId], credentials: bool) {
+        self.write(|book| {
+            for id in leases {
+                if let Some(received) = book.received.get_mut(id) {
+                    received.revoked |= received.user.is_some() == credentials;
+                }
+            }
+        });
+    }
+
+    /// A bulk revocation was asked for, whatever came of it: it may have taken what was granted before `last`.
+    pub(crate) fn ordered(&self, last: LeaseId) {
+        self.write(|book| book.ordered = book.ordered.max(Some(last)));
     }
 
     /// The same for every lease.

@@ -80,7 +80,9 @@ impl Site {
         let postgres = Postgres::start()?;
         let bao = OpenBao::start()?;
         bao.enable_database("database", &postgres)?;
-        bao.database_role("database", "torture", STORE_TTL)?;
+        for role in ROLES {
+            bao.database_role("database", role, STORE_TTL)?;
+        }
         let login = bao.approle("bursar", BAO_POLICY)?;
         let directory = tempfile::Builder::new().prefix("torture-").tempdir()?;
         let secret_id = directory.path().join("secret-id");
@@ -93,6 +95,7 @@ impl Site {
             "trust_domain = 'torture.test'\ndata_dir = 'data'\n\
              [listen]\ngrpc = '{grpc}'\nhttp = '{http}'\n[seal]\nkey = {{ file = 'seal.key' }}\n\
              [log]\nfilter = 'warn'\n[leases]\ndefault_ttl = '5m'\nsettle_after = '5s'\n\
+             keep_gone = '10s'\n\
              [backends.local]\nkind = 'local'\n\
              [backends.vault]\nkind = 'vault'\naddress = 'https://{store}'\nca_file = '{}'\n\
              auth = {{ method = 'approle', role_id = '{}', secret_id = {{ file = 'secret-id' }} }}\n\
@@ -249,15 +252,19 @@ impl Site {
     /// # Errors
     /// OpenBao does not answer.
     pub(crate) fn store_leases(&self) -> Result<BTreeSet<String>> {
-        let path = format!("sys/leases/lookup/{CREDENTIALS}?list=true");
-        match self.bao.api("GET", &path, &Value::Null) {
-            Ok(answer) => {
-                let keys = answer.pointer("/data/keys").and_then(Value::as_array).context("no keys")?;
-                Ok(keys.iter().filter_map(Value::as_str).map(|key| format!("{CREDENTIALS}/{key}")).collect())
+        let mut leases = BTreeSet::new();
+        for role in ROLES {
+            let path = format!("database/creds/{role}");
+            match self.bao.api("GET", &format!("sys/leases/lookup/{path}?list=true"), &Value::Null) {
+                Ok(answer) => {
+                    let keys = answer.pointer("/data/keys").and_then(Value::as_array).context("no keys")?;
+                    leases.extend(keys.iter().filter_map(Value::as_str).map(|key| format!("{path}/{key}")));
+                }
+                Err(error) if error.to_string().starts_with("OpenBao answered 404") => {}
+                Err(error) => return Err(error),
             }
-            Err(error) if error.to_string().starts_with("OpenBao answered 404") => Ok(BTreeSet::new()),
-            Err(error) => Err(error),
         }
+        Ok(leases)
     }
 
     pub(crate) fn door(&self) -> Result<Door> {
@@ -280,13 +287,15 @@ impl Site {
         let request = PoliciesApplyRequest { files, expected_revision: None, dry_run: false };
         let answer = client.policies().apply(request).await?.into_inner().result;
         ensure!(matches!(answer, Some(Applied::Accepted(_))), "the policies were refused: {answer:?}");
-        let fields = SecretFields { fields: [("value".to_owned(), b"static".to_vec())].into() };
-        let request = LocalStorePutRequest {
-            reference: "local/torture".to_owned(),
-            data: Some(Data::Fields(fields)),
-            expected_version: None,
-        };
-        client.local_store().put(request).await?;
+        for name in ROLES {
+            let fields = SecretFields { fields: [("value".to_owned(), b"static".to_vec())].into() };
+            let request = LocalStorePutRequest {
+                reference: format!("local/{name}"),
+                data: Some(Data::Fields(fields)),
+                expected_version: None,
+            };
+            client.local_store().put(request).await?;
+        }
         Ok(())
     }
 
@@ -305,13 +314,16 @@ impl Site {
     }
 }
 
-const WAITING: &str =
-    "SELECT state, count(*) FROM leases WHERE state NOT IN (1, 6) GROUP BY state ORDER BY state";
+/// Bulk revocations that are under way count as a state of their own.
+const WAITING: &str = "SELECT state, count(*) FROM leases WHERE state NOT IN (1, 6) GROUP BY state \
+     UNION ALL SELECT -1, count(*) FROM revocations WHERE marked_at IS NULL HAVING count(*) > 0";
 
-const CREDENTIALS: &str = "database/creds/torture";
+/// Whose credentials are leased, and the names of static secrets. All leases on the second are revoked at once, now and
+/// then.
+pub(crate) const ROLES: [&str; 2] = ["torture", "bulk"];
 
 const BAO_POLICY: &str = r#"
-path "database/creds/torture" { capabilities = ["read"] }
+path "database/creds/+" { capabilities = ["read"] }
 path "sys/leases/renew" { capabilities = ["update"] }
 path "sys/leases/revoke" { capabilities = ["update"] }
 path "sys/leases/lookup" { capabilities = ["update"] }

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use bursar_core::backend::{Backend, BackendError, Capabilities, Fetched, Operation, VersionInfo, Writing};
 use bursar_core::secret::SecretData;
 use bursar_core::{BackendName, Clock, Secret, SecretPath, Version};
+use ring::aead::AES_256_GCM;
 use rusqlite::Connection;
 use tracing::instrument;
 
@@ -17,7 +18,7 @@ use crate::keys::DataKey;
 use crate::number::Number;
 use crate::pool::Pool;
 use crate::write::NewVersion;
-use crate::{file, list, open, payload, read, write};
+use crate::{file, list, open, read, write};
 
 /// Where a store is and how it is opened.
 pub struct LocalConfig {
@@ -162,7 +163,8 @@ impl Writing for LocalBackend {
         data: SecretData,
         expected: Option<u64>,
     ) -> Result<Version, BackendError> {
-        let plain = payload::encode(&data).or_else(|fault| self.refuse(Operation::Put, &fault))?;
+        let plain = data.to_bytes(AES_256_GCM.tag_len());
+        let plain = plain.or_else(|fault| self.refuse(Operation::Put, &fault.into()))?;
         let (path, created_at, kept) = (path.clone(), self.clock.now(), self.max_versions.get());
         let new = NewVersion { path, plain, expected, created_at, kept };
         let key = Arc::clone(&self.key);

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use bursar_core::backend::ErrorKind;
+use bursar_core::secret::BytesError;
 use ring::error::Unspecified;
 use rusqlite::{ErrorCode, ffi};
 
@@ -61,7 +62,8 @@ pub(crate) enum Fault {
     NotFound,
     /// Check-and-set expected another version.
     Conflict,
-    /// More than [`MAX_SIZE`](crate::MAX_SIZE) bytes or [`MAX_FIELDS`](crate::MAX_FIELDS) fields.
+    /// More bytes than [`MAX_SIZE`](bursar_core::secret::MAX_SIZE), or more fields than
+    /// [`MAX_FIELDS`](bursar_core::secret::MAX_FIELDS).
     TooLarge,
     /// A row does not open, or does not hold what this program writes.
     Unreadable,
@@ -107,6 +109,15 @@ fn database_kind(code: Option<ErrorCode>) -> ErrorKind {
 impl From<rusqlite::Error> for Fault {
     fn from(error: rusqlite::Error) -> Self {
         Self::Database(error)
+    }
+}
+
+impl From<BytesError> for Fault {
+    fn from(error: BytesError) -> Self {
+        match error {
+            BytesError::TooLarge => Self::TooLarge,
+            BytesError::Unreadable => Self::Unreadable,
+        }
     }
 }
 

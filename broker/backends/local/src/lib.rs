@@ -32,7 +32,6 @@ mod keys;
 mod list;
 mod number;
 mod open;
-mod payload;
 mod pool;
 mod read;
 mod schema;
@@ -42,4 +41,3 @@ mod write;
 
 pub use backend::{DEFAULT_MAX_VERSIONS, LocalBackend, LocalConfig};
 pub use error::OpenError;
-pub use payload::{MAX_FIELDS, MAX_SIZE};

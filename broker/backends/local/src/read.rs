@@ -2,13 +2,13 @@
 
 use bursar_core::SecretPath;
 use bursar_core::backend::{Fetched, VersionInfo};
+use bursar_core::secret::SecretData;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::error::Fault;
 use crate::keys::{DataKey, Purpose, Sealed};
 use crate::number::Number;
-use crate::payload;
 
 /// The value of one version, or of the newest. A deleted newest version hides the older ones: falling back would bring
 /// back the very value that somebody replaced.
@@ -33,7 +33,7 @@ pub(crate) fn value(
         return Err(Fault::NotFound);
     }
     let plain = key.open(Purpose::Value, &place(path, number), sealed).map_err(|_| Fault::Unreadable)?;
-    Ok(Fetched { data: payload::decode(&plain)?, version: Some(number.into()) })
+    Ok(Fetched { data: SecretData::from_bytes(&plain)?, version: Some(number.into()) })
 }
 
 /// All versions of `path`, newest first.

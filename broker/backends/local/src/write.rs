@@ -13,7 +13,7 @@ use crate::read::place;
 /// A version to write.
 pub(crate) struct NewVersion {
     pub(crate) path: SecretPath,
-    /// As [`encode`](crate::payload::encode) wrote it.
+    /// As [`SecretData::to_bytes`](bursar_core::secret::SecretData::to_bytes) wrote it.
     pub(crate) plain: Zeroizing<Vec<u8>>,
     /// The version that must be the newest, deleted or not; 0 when there must be none.
     pub(crate) expected: Option<u64>,

@@ -9,11 +9,14 @@ use proptest::prelude::*;
 
 use super::store::{FAULTS, Fault};
 use super::world::World;
+use crate::lease::grant::Terms;
 use crate::ledger::RevokeSelector;
 
 #[derive(Debug, Clone)]
 enum Step {
     Read(Fault),
+    /// By one instance, which may hold a credential already.
+    ReadAgain(Fault),
     ReadStatic,
     /// Of a field that is not there: what was created for it is not handed out.
     ReadLacking(Fault),
@@ -32,6 +35,7 @@ fn step() -> impl Strategy<Value = Step> {
     let fault = || prop_oneof![2 => Just(Fault::None), 3 => prop::sample::select(FAULTS.as_slice())];
     prop_oneof![
         4 => fault().prop_map(Step::Read),
+        3 => fault().prop_map(Step::ReadAgain),
         1 => Just(Step::ReadStatic),
         1 => fault().prop_map(Step::ReadLacking),
         2 => fault().prop_map(Step::ReadWhileSweeping),
@@ -50,6 +54,13 @@ impl World {
         let leases = Arc::clone(&self.life.leases);
         match *step {
             Step::Read(fault) => drop(self.read("fake/creds/app", fault)),
+            Step::ReadAgain(fault) => {
+                let terms = Terms { instance: "the same".to_owned(), ..Terms::default() };
+                let read = self.reading_all(terms, &["fake/creds/app"]);
+                if let Some(Ok(granted)) = self.run(fault, read) {
+                    granted.into_iter().for_each(|granted| self.take(granted));
+                }
+            }
             Step::ReadStatic => drop(self.read("fake/kv/app#username", Fault::None)),
             Step::ReadLacking(fault) => {
                 if self.read("fake/creds/app#absent", fault) {

@@ -92,6 +92,23 @@ fn intents_that_wait_for_their_second_look_hold_up_no_revocation() {
 }
 
 #[test]
+fn a_broker_that_ends_while_it_gives_a_lease_up_leaves_no_live_lease_without_its_credential() {
+    for fault in [Fault::CrashBefore, Fault::CrashAfter] {
+        let mut world = World::new();
+        assert!(world.read(SECRET, Fault::None));
+        let id = *world.received.keys().next().expect("a lease");
+        let (lease, draft) = (world.lease(id), world.draft(Action::ForceRevoke, "lease"));
+        let leases = Arc::clone(&world.life.leases);
+        assert!(world.run(fault, async move { leases.give_up(lease, draft).await }).is_none(), "no crash");
+        assert_eq!(world.lease(id).state, LeaseState::Revoked, "{fault:?}");
+        world.check().expect("every invariant");
+        world.clock.advance(Duration::from_secs(31));
+        world.pass();
+        assert_eq!(world.lease(id).state, LeaseState::Gone, "{fault:?}: nobody went on");
+    }
+}
+
+#[test]
 fn an_hour_of_a_store_that_refuses_costs_a_bounded_number_of_attempts() {
     let mut world = World::new();
     assert!(world.read(SECRET, Fault::None));

@@ -29,9 +29,10 @@ use crate::call::{Call, Draft};
 use crate::config::{CacheContract, LeaseLimits, OnOutage, RevocationLimits};
 use crate::identity::Caller;
 use crate::lease::Leases;
-use crate::ledger::{AuditQuery, Change, Entry, Ledger, LedgerConfig, Page};
+use crate::ledger::{AuditQuery, Change, Entry, Ledger, LedgerConfig, Page, Quota, Quotas};
 use crate::mounts::{Mount, Mounts};
 use crate::policy::{Facts, PrincipalFacts};
+use crate::seal::Seal;
 use crate::telemetry::Metrics;
 
 /// A ledger in a folder of its own, stores, and the leases between them.
@@ -59,8 +60,12 @@ impl Site {
         let passing = Arc::clone(&wall);
         let steady = SteadyClock::new(Arc::clone(&wall) as Arc<dyn Clock>, move || passing.passed());
         let clock: Arc<dyn Clock> = Arc::new(steady);
-        let config =
-            LedgerConfig { path: folder.path().join("ledger.db"), origin: ORIGIN.to_owned(), queue: 1024 };
+        let config = LedgerConfig {
+            path: folder.path().join("ledger.db"),
+            origin: ORIGIN.to_owned(),
+            queue: 1024,
+            quotas: Quotas::default(),
+        };
         let ledger = Ledger::open(config, Arc::clone(&clock)).expect("ledger");
         ledger.start_signing(Signer::from_pkcs8(ORIGIN, &key).expect("signer")).expect("signing");
         let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
@@ -76,9 +81,13 @@ impl Site {
             max_life: HOUR,
             keep_gone: HOUR,
             settle_after: HOUR,
+            quota: Quota::default(),
         };
         let tasks = Tasks::new();
-        let leases = Leases::new(ledger.clone(), mounts, limits, Arc::clone(&clock), tasks.clone(), metrics);
+        let seal = Seal::from_key(&Seal::generate_key(&SystemRandom::new()).expect("key")).expect("seal");
+        let seal = Arc::new(seal);
+        let leases =
+            Leases::new(ledger.clone(), mounts, seal, limits, Arc::clone(&clock), tasks.clone(), metrics);
         let leases = Arc::new(leases);
         tasks.run("revoker", Arc::clone(&leases).revoke_due());
         Self { leases, ledger, clock, wall, tasks, key, folder }
@@ -141,6 +150,7 @@ impl Site {
             max_expires_at: None,
             renewable: true,
             ttl_bound: TtlBound::Backend,
+            sealed: None,
             at: lease.issued_at,
         };
         self.commit(vec![Change::Intent(lease.clone()), activate]).await;

@@ -70,7 +70,10 @@ struct State {
     fault: Option<Fault>,
     hold: bool,
     issued: u64,
+    renewed: u64,
     finds: u64,
+    /// Whether what it makes cannot be extended.
+    final_ends: bool,
     alive: BTreeMap<String, Timestamp>,
     /// When requests of clients that are gone will be done.
     pending: Vec<(Timestamp, String)>,
@@ -124,6 +127,21 @@ impl Store {
     /// How many credentials it was asked for and made.
     pub(super) fn issued(&self) -> u64 {
         self.state().issued
+    }
+
+    /// How often it was asked for more time.
+    pub(super) fn renewed(&self) -> u64 {
+        self.state().renewed
+    }
+
+    /// What it makes from now on cannot be extended.
+    pub(super) fn make_ends_final(&self) {
+        self.state().final_ends = true;
+    }
+
+    /// Forgets every credential, as nobody asked it to.
+    pub(super) fn lose_all(&self) {
+        self.state().alive.clear();
     }
 
     /// How often it was searched.
@@ -213,11 +231,12 @@ impl Leasing for Store {
             data: fields_from([("username", value)]).expect("field"),
             handle: StoreHandle::new(handle),
             ttl: Duration::from_secs(3600),
-            renewable: true,
+            renewable: !self.state().final_ends,
         })
     }
 
     async fn renew(&self, handle: &StoreHandle, ttl: Duration) -> Result<Duration, BackendError> {
+        self.state().renewed += 1;
         self.call(Operation::Renew, |state| match state.alive.contains_key(handle.as_str()) {
             true => Ok(ttl),
             false => Err(BackendError::new(ErrorKind::NotFound, &self.0.name, Operation::Renew)),

@@ -10,7 +10,7 @@ use bursar_core::clock::TestClock;
 use bursar_core::reference::FieldName;
 use bursar_core::tasks::Tasks;
 use bursar_core::tlog::Signer;
-use bursar_core::{Clock, Lease, LeaseId, LeaseState, Reference, SpiffeId};
+use bursar_core::{Clock, Lease, LeaseId, LeaseState, Reference, Secret, SpiffeId};
 use prometheus_client::registry::Registry;
 use ring::rand::SystemRandom;
 use ring::signature::Ed25519KeyPair;
@@ -24,11 +24,12 @@ use crate::config::{CacheContract, LeaseLimits, OnOutage, RevocationLimits};
 use crate::failure::Failure;
 use crate::identity::Caller;
 use crate::lease::Leases;
-use crate::lease::grant::{Granted, Terms, Wanted};
+use crate::lease::grant::{Granted, Refused, Terms, Wanted};
 use crate::lease::queue::Pace;
-use crate::ledger::{AuditQuery, LeaseFilter, Ledger, LedgerConfig, Page};
+use crate::ledger::{AuditQuery, LeaseFilter, Ledger, LedgerConfig, Page, Quotas};
 use crate::mounts::{Mount, Mounts};
 use crate::policy::{Facts, PrincipalFacts};
+use crate::seal::Seal;
 use crate::telemetry::Metrics;
 
 /// One broker after the other on one ledger, before one store.
@@ -40,8 +41,15 @@ pub(super) struct World {
     pub(super) received: BTreeMap<LeaseId, Option<String>>,
     /// Each lease as it was last, with its attempts.
     seen: BTreeMap<LeaseId, (LeaseState, u32)>,
-    key: Vec<u8>,
+    keys: Keys,
     requests: u32,
+}
+
+/// What brokers of one ledger share.
+struct Keys {
+    signing: Vec<u8>,
+    seal: Secret,
+    quotas: Quotas,
 }
 
 /// One broker, from its start to its end.
@@ -54,11 +62,21 @@ pub(super) struct Life {
 
 impl World {
     pub(super) fn new() -> Self {
+        Self::under(Quotas::default())
+    }
+
+    /// With quotas.
+    pub(super) fn under(quotas: Quotas) -> Self {
         let clock = Arc::new(TestClock::new());
         let store = Store::new(&clock);
-        let key = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).expect("key").as_ref().to_vec();
-        let life = Life::begin(tempfile::tempdir().expect("folder"), &clock, &store, &key);
-        Self { store, clock, life, received: BTreeMap::new(), seen: BTreeMap::new(), key, requests: 0 }
+        let random = SystemRandom::new();
+        let keys = Keys {
+            signing: Ed25519KeyPair::generate_pkcs8(&random).expect("key").as_ref().to_vec(),
+            seal: Seal::generate_key(&random).expect("key"),
+            quotas,
+        };
+        let life = Life::begin(tempfile::tempdir().expect("folder"), &clock, &store, &keys);
+        Self { store, clock, life, received: BTreeMap::new(), seen: BTreeMap::new(), keys, requests: 0 }
     }
 
     /// Power is lost, and comes back: what is on disk at this moment is all that the next broker has.
@@ -68,7 +86,7 @@ impl World {
         for name in [LEDGER, "ledger.db-wal"] {
             std::fs::copy(self.life.folder.path().join(name), folder.path().join(name)).expect("copy");
         }
-        self.life = Life::begin(folder, &self.clock, &self.store, &self.key);
+        self.life = Life::begin(folder, &self.clock, &self.store, &self.keys);
     }
 
     /// Does `work`, while `fault` goes wrong; nothing when the broker ended over it.
@@ -98,19 +116,31 @@ impl World {
 
     /// A read, to be run.
     pub(super) fn reading(&mut self, reference: &str) -> impl Future<Output = Option<Granted>> + use<> {
-        let reference = Reference::parse(reference).expect("reference");
+        let terms = Terms { instance: format!("{}", self.requests), ..Terms::default() };
+        let reading = self.reading_all(terms, &[reference]);
+        async move { reading.await.ok()?.pop() }
+    }
+
+    /// A read of several secrets, to be run.
+    pub(super) fn reading_all(
+        &mut self,
+        terms: Terms,
+        references: &[&str],
+    ) -> impl Future<Output = Result<Vec<Granted>, Vec<Refused>>> + use<> {
         self.requests += 1;
         self.clock.advance(BLINK);
-        let wanted = Wanted {
-            reference: reference.without_field(),
-            fields: vec![reference.field.clone()],
-            max_age: None,
-            draft: self.draft(Action::Read, &reference.to_string()),
+        let wanted = |reference: &&str| {
+            let reference = Reference::parse(reference).expect("reference");
+            Wanted {
+                reference: reference.without_field(),
+                fields: vec![reference.field.clone()],
+                max_age: None,
+                draft: self.draft(Action::Read, &reference.to_string()),
+            }
         };
-        let leases = Arc::clone(&self.life.leases);
-        let terms = Terms { instance: format!("{}", self.requests), ..Terms::default() };
-        let caller = Arc::new(self.caller());
-        async move { leases.grant(&caller, terms, vec![wanted]).await.ok()?.pop() }
+        let wanted = references.iter().map(wanted).collect();
+        let (leases, caller) = (Arc::clone(&self.life.leases), Arc::new(self.caller()));
+        async move { leases.grant(&caller, terms, wanted).await }
     }
 
     /// A caller has it now.
@@ -279,11 +309,16 @@ impl Leases {
 }
 
 impl Life {
-    fn begin(folder: TempDir, clock: &Arc<TestClock>, store: &Store, key: &[u8]) -> Self {
+    pub(super) fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+
+    fn begin(folder: TempDir, clock: &Arc<TestClock>, store: &Store, keys: &Keys) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
         let origin = "bursar.dev/example.org/broker".to_owned();
-        let signer = Signer::from_pkcs8(&origin, key).expect("signer");
-        let config = LedgerConfig { path: folder.path().join(LEDGER), origin, queue: 64 };
+        let signer = Signer::from_pkcs8(&origin, &keys.signing).expect("signer");
+        let config =
+            LedgerConfig { path: folder.path().join(LEDGER), origin, queue: 64, quotas: keys.quotas.clone() };
         let ledger = Ledger::open(config, Arc::clone(clock) as Arc<dyn Clock>).expect("ledger");
         ledger.start_signing(signer).expect("signing");
         let metrics = Metrics::register(&mut Registry::default());
@@ -298,10 +333,13 @@ impl Life {
             max_life: Duration::from_secs(24 * 3600),
             settle_after: Duration::from_secs(90),
             keep_gone: Duration::from_secs(24 * 3600),
+            quota: keys.quotas.principal,
         };
+        let seal = Arc::new(Seal::from_key(&keys.seal).expect("seal"));
         let leases = Arc::new(Leases::new(
             ledger.clone(),
             Arc::new(mounts),
+            seal,
             limits,
             Arc::clone(clock) as Arc<dyn Clock>,
             Tasks::new(),

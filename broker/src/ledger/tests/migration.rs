@@ -5,7 +5,7 @@ use bursar_core::audit::Action;
 use bursar_core::clock::TestClock;
 use bursar_core::lease::LeaseEvent;
 
-use super::super::{Change, Entry};
+use super::super::{Change, Entry, HolderKind};
 use super::{Fixture, database, open, raw, signer, within};
 
 #[tokio::test]
@@ -29,6 +29,7 @@ async fn a_ledger_of_version_1_is_brought_up_and_goes_on() {
         let copy = format!("INSERT INTO main.{table} ({columns}) SELECT {columns} FROM new.{table}");
         old.execute(&copy, []).expect("copied");
     }
+    old.execute("DELETE FROM main.holders WHERE kind = 0", []).expect("no sums of principals yet");
     old.close().expect("closed");
 
     let ledger = open(&database(&folder), &fixture.clock).expect("ledger");
@@ -42,6 +43,27 @@ async fn a_ledger_of_version_1_is_brought_up_and_goes_on() {
     assert_eq!(forgotten.expect("forgotten").count(), 1);
     within(ledger.close()).await;
     assert_eq!(shape(&database(&folder)), shape(&database(&fixture.folder)));
+}
+
+#[tokio::test]
+async fn a_ledger_of_version_3_is_brought_up_and_knows_its_leases() {
+    let fixture = Fixture::new();
+    let id = fixture.issue(fixture.lease("vault/database/creds/app"), "h1").await;
+    fixture.grant(fixture.lease("vault/shop/db")).await;
+    let gone = fixture.grant(fixture.lease("vault/shop/old")).await;
+    fixture.apply(gone, LeaseEvent::Revoke).await.expect("revocation");
+    within(fixture.ledger.clone().close()).await;
+    let shape_before = shape(&database(&fixture.folder));
+    // What the fourth version added is taken away again.
+    raw(&database(&fixture.folder)).execute_batch(BACK_TO_VERSION_3).expect("version 3");
+
+    let ledger = open(&database(&fixture.folder), &fixture.clock).expect("ledger");
+    ledger.start_signing(signer(&fixture.key)).expect("signing");
+    assert!(within(ledger.lease(id)).await.expect("answer").is_some());
+    let top = within(ledger.top_holders(HolderKind::Principal, 10)).await.expect("holders");
+    assert_eq!(top, [("spiffe://example.org/ns/shop/sa/web".to_owned(), 2)]);
+    within(ledger.close()).await;
+    assert_eq!(shape(&database(&fixture.folder)), shape_before);
 }
 
 #[tokio::test]
@@ -71,5 +93,8 @@ fn shape(path: &Path) -> (i64, Vec<String>) {
     let shape = select.query_map([], |row| row.get(0)).expect("shape").collect::<Result<_, _>>();
     (version, shape.expect("shape"))
 }
+
+const BACK_TO_VERSION_3: &str =
+    "DROP TABLE credentials; DELETE FROM holders WHERE kind = 0; PRAGMA user_version = 3";
 
 const VERSION_1: &str = include_str!("data/schema-1.sql");

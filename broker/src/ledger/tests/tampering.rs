@@ -117,6 +117,7 @@ async fn leases_that_contradict_the_log_are_found() {
         ("UPDATE lease_counts SET leases = leases + 1 WHERE state = 1", "counted as active"),
         ("UPDATE holders SET leases = leases + 1", "counted wrongly"),
         ("DELETE FROM holders", "counted wrongly"),
+        ("INSERT INTO credentials VALUES (zeroblob(32), zeroblob(16), zeroblob(64))", "which is not active"),
         (
             "INSERT INTO leases SELECT zeroblob(16), state, dynamic, NULL, issued_at, renewed_at, expires_at, \
              max_expires_at, next_attempt_at, renewable, ttl_bound, attempts, backend, path, version, principal, node, \

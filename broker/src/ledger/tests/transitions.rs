@@ -2,7 +2,7 @@ use bursar_core::backend::{ErrorKind, StoreHandle};
 use bursar_core::lease::{LeaseEvent, TtlBound};
 use bursar_core::{BackendName, Lease, LeaseId, LeaseState, Version};
 
-use super::super::{Change, LedgerError, Outcome};
+use super::super::{Change, CredentialSlot, Kept, LedgerError, Outcome, RevokeSelector};
 use super::{Fixture, new_id, within};
 
 #[tokio::test]
@@ -24,6 +24,7 @@ async fn an_intent_becomes_active_with_what_the_store_granted() {
         max_expires_at: Some(fixture.after(600)),
         renewable: false,
         ttl_bound: TtlBound::Backend,
+        sealed: None,
         at: fixture.now(),
     };
     fixture.change(activation).await.expect("activation");
@@ -332,4 +333,69 @@ async fn due(fixture: &Fixture, limit: usize) -> Vec<LeaseId> {
 async fn waiting(fixture: &Fixture) -> Vec<LeaseId> {
     let waiting = fixture.to_revoke().await;
     waiting.into_iter().map(|item| item.lease.id).collect()
+}
+
+#[tokio::test]
+async fn a_credential_is_kept_for_as_long_as_its_lease_is_active() {
+    let fixture = Fixture::new();
+    for ending in [LeaseEvent::Revoke, LeaseEvent::Abandoned] {
+        let lease = fixture.lease("vault/database/creds/app");
+        keep(&fixture, &lease, b"sealed").await;
+        let kept = kept(&fixture, &lease).await.expect("one is kept");
+        assert_eq!((kept.lease.id, kept.sealed.as_slice()), (lease.id, b"sealed".as_slice()));
+        fixture.change(Change::Repeat { id: lease.id }).await.expect("it is active");
+        fixture.apply(lease.id, ending).await.expect("ended");
+        assert_eq!(self::kept(&fixture, &lease).await, None);
+        let refused = fixture.change(Change::Repeat { id: lease.id }).await;
+        assert!(matches!(refused, Err(LedgerError::NotActive { .. })), "{refused:?}");
+    }
+    let lease = fixture.lease("vault/database/creds/app");
+    keep(&fixture, &lease, b"sealed").await;
+    assert_eq!(fixture.revoke(RevokeSelector::Principal(lease.principal.clone())).await, 1);
+    assert_eq!(kept(&fixture, &lease).await, None, "a bulk revocation left it");
+}
+
+#[tokio::test]
+async fn the_newest_credential_of_a_slot_takes_the_place_of_the_older() {
+    let fixture = Fixture::new();
+    let lease = || fixture.lease("vault/database/creds/app");
+    let (older, newer) = (lease(), lease());
+    let elsewhere = [
+        Lease { instance: "pod-2".to_owned(), ..lease() },
+        Lease { node: None, ..lease() },
+        Lease { environment: None, ..lease() },
+        fixture.lease("vault/database/creds/other"),
+    ];
+    keep(&fixture, &older, b"older").await;
+    for other in &elsewhere {
+        assert_eq!(kept(&fixture, other).await, None, "{other:?}");
+    }
+    keep(&fixture, &newer, b"newer").await;
+    assert_eq!(kept(&fixture, &older).await.map(|kept| kept.lease.id), Some(newer.id));
+    fixture.apply(older.id, LeaseEvent::Revoke).await.expect("ended");
+    assert_eq!(kept(&fixture, &older).await.map(|kept| kept.sealed), Some(b"newer".to_vec()));
+    let fixture = fixture.reopen().await;
+    assert!(kept(&fixture, &newer).await.is_some(), "a restart lost it");
+}
+
+async fn keep(fixture: &Fixture, lease: &Lease, sealed: &[u8]) {
+    fixture.change(Change::Intent(lease.clone())).await.expect("intent");
+    let activation = Change::Activate {
+        id: lease.id,
+        handle: StoreHandle::new(lease.id.to_string()),
+        version: None,
+        expires_at: lease.expires_at,
+        max_expires_at: None,
+        renewable: true,
+        ttl_bound: TtlBound::Backend,
+        sealed: Some(sealed.to_vec()),
+        at: fixture.now(),
+    };
+    fixture.change(activation).await.expect("activation");
+}
+
+async fn kept(fixture: &Fixture, lease: &Lease) -> Option<Kept> {
+    let (node, environment) = (lease.node.as_ref(), lease.environment.as_deref());
+    let slot = CredentialSlot::new(&lease.principal, node, &lease.instance, environment, &lease.reference);
+    within(fixture.ledger.kept(&slot)).await.expect("answer")
 }

@@ -9,6 +9,7 @@ use tokio::sync::oneshot::Receiver;
 
 use super::super::engine::sqlite::{self, audit};
 use super::super::entry::Change;
+use super::super::quota::Quotas;
 use super::super::tests::{Fixture, new_id, new_key, signer};
 use super::super::wal;
 use super::*;
@@ -93,7 +94,8 @@ impl Bench {
         board.signer.set(signer(&new_key())).expect("first key");
         let (_, queue) = mpsc::channel(1);
         let clock = Arc::new(TestClock::new());
-        let writer = Writer { queue, connection, tail, wal, board, clock, _files: files };
+        let meter = Meter::new(Quotas::default());
+        let writer = Writer { queue, connection, tail, wal, meter, board, clock, _files: files };
         Self { writer, _folder: folder }
     }
 

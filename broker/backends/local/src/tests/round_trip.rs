@@ -7,7 +7,7 @@ use super::*;
 #[tokio::test]
 async fn a_value_of_the_largest_size_comes_back() {
     let store = Store::new();
-    let value: Vec<u8> = (0..crate::MAX_SIZE).map(|index| (index % 251) as u8).collect();
+    let value: Vec<u8> = (0..bursar_core::secret::MAX_SIZE).map(|index| (index % 251) as u8).collect();
     store.backend.put(&path("a"), opaque(&value), None).await.expect("put");
     assert!(is(&store.read("a").await, &value));
 }

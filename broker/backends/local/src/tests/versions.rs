@@ -154,8 +154,8 @@ async fn a_reopened_store_reads_back_and_counts_on() {
 #[tokio::test]
 async fn what_is_too_large_is_refused_with_a_code() {
     let store = Store::new();
-    let too_long = opaque(&vec![0; crate::MAX_SIZE + 1]);
-    let names: Vec<_> = (0..=crate::MAX_FIELDS).map(|index| index.to_string()).collect();
+    let too_long = opaque(&vec![0; bursar_core::secret::MAX_SIZE + 1]);
+    let names: Vec<_> = (0..=bursar_core::secret::MAX_FIELDS).map(|index| index.to_string()).collect();
     let entries: Vec<_> = names.iter().map(|name| (name.as_str(), b"".as_slice())).collect();
     for data in [too_long, fields(&entries)] {
         let refused = store.backend.put(&path("a"), data, None).await.expect_err("refused");

@@ -17,6 +17,7 @@ use crate::kill::{self, Point};
 use crate::ledger::SignedHead;
 use crate::ledger::entry::{Change, Committed, Entry, Outcome};
 use crate::ledger::error::LedgerError;
+use crate::ledger::quota::Meter;
 
 /// A transaction under way. Dropped, it is undone.
 pub(in crate::ledger) struct Batch<'c> {
@@ -24,6 +25,7 @@ pub(in crate::ledger) struct Batch<'c> {
     /// What nearly every entry needs, looked up once for all of them.
     pub(super) statements: Statements<'c>,
     pub(super) tally: Tally,
+    pub(super) meter: &'c mut Meter,
     tail: LogTail,
     size_before: u64,
 }
@@ -59,9 +61,15 @@ impl From<rusqlite::Error> for Fault {
 }
 
 impl<'c> Batch<'c> {
-    /// Begins to write after `tail`.
-    pub(in crate::ledger) fn begin(connection: &'c Connection, tail: &LogTail) -> rusqlite::Result<Self> {
+    /// Begins to write after `tail`, by the quotas of `meter`.
+    pub(in crate::ledger) fn begin(
+        connection: &'c Connection,
+        tail: &LogTail,
+        meter: &'c mut Meter,
+    ) -> rusqlite::Result<Self> {
+        meter.begin();
         Ok(Self {
+            meter,
             connection: Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?,
             statements: Statements {
                 append: connection.prepare_cached(APPEND)?,
@@ -124,12 +132,13 @@ impl<'c> Batch<'c> {
     }
 
     fn changes(&mut self, changes: &[Change]) -> Result<Vec<Outcome>, Fault> {
-        let mark = self.tally.mark();
+        let (mark, noted) = (self.tally.mark(), self.meter.mark());
         self.connection.prepare_cached("SAVEPOINT entry")?.execute([])?;
         let outcomes = changes.iter().map(|change| self.change(change)).collect();
         if let Err(Fault::Refused(_)) = outcomes {
             self.connection.prepare_cached("ROLLBACK TO entry")?.execute([])?;
             self.tally.undo(mark);
+            self.meter.undo(noted);
         }
         self.connection.prepare_cached("RELEASE entry")?.execute([])?;
         outcomes
@@ -147,6 +156,7 @@ impl<'c> Batch<'c> {
                 max_expires_at,
                 renewable,
                 ttl_bound,
+                sealed,
                 at,
             } => {
                 let activation = Activation {
@@ -156,10 +166,12 @@ impl<'c> Batch<'c> {
                     max_expires_at: *max_expires_at,
                     renewable: *renewable,
                     ttl_bound: *ttl_bound,
+                    sealed: sealed.as_deref(),
                     at: *at,
                 };
                 self.activate(*id, &activation).map(|()| Outcome::Done)
             }
+            Change::Repeat { id } => self.repeat(*id).map(|()| Outcome::Done),
             Change::Renew { id, expires_at, ttl_bound, at } => {
                 self.renew(*id, *expires_at, *ttl_bound, *at).map(|()| Outcome::Done)
             }

@@ -20,6 +20,7 @@ impl Batch<'_> {
     pub(super) fn grant(&mut self, lease: &Lease) -> Result<Outcome, Fault> {
         let slot = slot::of_static(lease);
         let Some(live) = self.live(&slot)? else {
+            self.admit(lease)?;
             let row = Row { state: LeaseState::Active, dynamic: false, slot: &slot };
             row.insert(&mut self.statements.insert, lease)?;
             self.tally.add(Move {
@@ -57,6 +58,7 @@ impl Batch<'_> {
 
     /// Writes down that a store is about to be asked for a credential.
     pub(super) fn intent(&mut self, lease: &Lease) -> Result<Outcome, Fault> {
+        self.admit(lease)?;
         let slot = slot::of_dynamic(lease);
         let row = Row { state: LeaseState::Intent, dynamic: true, slot: &slot };
         row.insert(&mut self.statements.insert, lease)?;

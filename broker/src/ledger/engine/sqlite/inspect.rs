@@ -68,6 +68,7 @@ pub(in crate::ledger) fn inspect(
     look.pruning(first, log.pruned);
     look.head(head, &log, signed, key);
     let leases = look.leases(first)?;
+    look.credentials()?;
     look.sums()?;
     let (size, root) = (log.frontier.size(), log.frontier.root());
     Ok(Inspection { size, first, root, signed: log.size, leases, findings: look.findings })

@@ -5,10 +5,12 @@
 //! `wal.rs`. No memory map: a truncated file or a failing disk under one is a signal that ends the process, where a
 //! read is an error that can be answered.
 
+mod admission;
 pub(in crate::ledger) mod audit;
 pub(in crate::ledger) mod batch;
 mod codes;
 mod condition;
+pub(in crate::ledger) mod credentials;
 mod failure;
 pub(in crate::ledger) mod files;
 mod forget;
@@ -24,7 +26,7 @@ mod revoke;
 mod rows;
 mod schema;
 pub(in crate::ledger) mod sinks;
-mod slot;
+pub(in crate::ledger) mod slot;
 mod tally;
 mod transition;
 

@@ -79,6 +79,7 @@ impl Batch<'_> {
                 version: row.get(4)?,
                 node: row.get(5)?,
                 environment: row.get(6)?,
+                principal: row.get(7)?,
             })
         });
         let held = held.optional()?;
@@ -98,7 +99,14 @@ impl Batch<'_> {
         let sql = if lease.dynamic { REVOKE } else { END };
         let mut update = self.connection.prepare_cached(sql)?;
         update.execute(params![id.to_bytes(), state_code(to), micros(at), stored(revocation.0)])?;
-        let holders = Holders { backend: lease.backend.clone(), node: lease.node.clone() };
+        if lease.dynamic {
+            self.drop_credential(id, lease.state)?;
+        }
+        let holders = Holders {
+            principal: lease.principal.clone(),
+            backend: lease.backend.clone(),
+            node: lease.node.clone(),
+        };
         self.tally.add(Move { from: Some(lease.state), to, count: 1, holders });
         Ok(())
     }
@@ -113,6 +121,7 @@ struct Held {
     version: Option<String>,
     node: Option<String>,
     environment: Option<String>,
+    principal: String,
 }
 
 impl Held {
@@ -148,7 +157,7 @@ const STEP: &str = "UPDATE revocations SET place = coalesce(?2, place), marked =
      marked_at = ?5 WHERE id = ?1";
 
 const HELD: &str =
-    "SELECT state, dynamic, backend, path, version, node, environment FROM leases WHERE id = ?1";
+    "SELECT state, dynamic, backend, path, version, node, environment, principal FROM leases WHERE id = ?1";
 
 /// What [`LeaseState::after`] makes of a revocation.
 const REVOKE: &str = "UPDATE leases SET state = ?2, next_attempt_at = ?3, revocation = ?4 WHERE id = ?1";

@@ -24,6 +24,8 @@
 //! - `sinks` has the number of the first record that a sink has not confirmed.
 //! - `revocations` has the bulk revocations: `record` is the audit record that each of its leases gets, `newest` the id of
 //!   the newest lease when it was ordered, `place` how far the walk to its leases got.
+//! - `credentials` has the sealed credentials of active dynamic leases, each under the slot by which a repeated read finds
+//!   it: apart from `leases`, whose rows stay small.
 //! - `lease_counts` and `holders` are sums over `leases`, kept in the transaction of each change.
 
 use std::path::Path;
@@ -69,7 +71,7 @@ pub(super) fn bring_up(connection: &Connection, from: i64) -> rusqlite::Result<(
 }
 
 /// What leads from each version to the next. A step that was released is never changed: another one follows it.
-const STEPS: [&str; 3] = [TABLES, SECOND, THIRD];
+const STEPS: [&str; 4] = [TABLES, SECOND, THIRD, FOURTH];
 
 /// The schema that this broker writes.
 pub(super) const VERSION: i64 = STEPS.len() as i64;
@@ -204,4 +206,16 @@ CREATE INDEX revocation_open ON revocations (id) WHERE marked_at IS NULL;
 /// log has no seal until its next transaction, and a checkpoint over all of it instead.
 const THIRD: &str = "
 ALTER TABLE head ADD COLUMN seal BLOB NOT NULL DEFAULT x'';
+";
+
+/// The fourth version: credentials that are handed out again, and how many leases each principal holds.
+const FOURTH: &str = "
+CREATE TABLE credentials (
+    slot   BLOB NOT NULL UNIQUE,
+    lease  BLOB NOT NULL UNIQUE,
+    sealed BLOB NOT NULL
+) STRICT;
+
+INSERT INTO holders (kind, name, leases)
+    SELECT 0, principal, count(*) FROM leases WHERE state <> 6 GROUP BY principal;
 ";

@@ -5,10 +5,49 @@
 //! to ask ("is there a live lease like this?") and what an operator asks ("what does this principal hold?"). Those of one
 //! instance lie closer still, so that a workload that starts with twenty secrets writes to one page of the index. A gone
 //! lease has no slot.
+//!
+//! A dynamic lease has a second one while its credential is kept ([`CredentialSlot`]): by that a repeated read finds it.
 
 use bursar_core::lease::Lease;
-use bursar_core::{SpiffeId, Version};
+use bursar_core::{Reference, SpiffeId, Version};
 use ring::digest;
+
+/// Where the credential of a dynamic lease is kept: two reads that share principal, node, instance, secret and environment
+/// share it. The node is part of it, since what is revoked on one node must not be in the memory of another, which would
+/// not hear of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CredentialSlot(Vec<u8>);
+
+impl CredentialSlot {
+    /// That of a read of `reference`.
+    pub fn new(
+        principal: &SpiffeId,
+        node: Option<&SpiffeId>,
+        instance: &str,
+        environment: Option<&str>,
+        reference: &Reference,
+    ) -> Self {
+        let parts = [
+            Some(principal.as_str()),
+            node.map(SpiffeId::as_str),
+            Some(instance),
+            environment,
+            Some(reference.backend.as_str()),
+            Some(reference.path.as_str()),
+            reference.version.as_ref().map(Version::as_str),
+        ];
+        Self(hash_parts(&parts).as_ref().to_vec())
+    }
+
+    pub(super) fn of(lease: &Lease) -> Self {
+        let (node, environment) = (lease.node.as_ref(), lease.environment.as_deref());
+        Self::new(&lease.principal, node, &lease.instance, environment, &lease.reference)
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
 
 /// The slot of a static lease: two reads that share principal, instance, secret, version and environment share it, and
 /// the slot being unique, they share a lease. For two that do not to share one, a principal would have to search some
@@ -22,13 +61,7 @@ pub(super) fn of_static(lease: &Lease) -> Vec<u8> {
         lease.reference.version.as_ref().map(Version::as_str),
         lease.environment.as_deref(),
     ];
-    let mut context = digest::Context::new(&digest::SHA256);
-    for part in parts {
-        // The length before each part keeps `a`, `bc` apart from `ab`, `c`; an absent part has one that no text has.
-        context.update(&part.map_or(u64::MAX, |text| text.len() as u64).to_be_bytes());
-        context.update(part.unwrap_or_default().as_bytes());
-    }
-    slot(lease, context.finish().as_ref())
+    slot(lease, hash_parts(&parts).as_ref())
 }
 
 /// The slot of a dynamic lease, which no other shares: each credential is its own.
@@ -43,9 +76,14 @@ pub(super) fn range(principal: &SpiffeId) -> [Vec<u8>; 2] {
     [first, above]
 }
 
-/// Whether two slots are of one principal; of two that share the beginning of their hashes, now and then.
-pub(super) fn same_principal(one: &[u8], other: &[u8]) -> bool {
-    one.iter().take(PRINCIPAL).eq(other.iter().take(PRINCIPAL))
+fn hash_parts(parts: &[Option<&str>]) -> digest::Digest {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        // The length before each part keeps `a`, `bc` apart from `ab`, `c`; an absent part has one that no text has.
+        context.update(&part.map_or(u64::MAX, |text| text.len() as u64).to_be_bytes());
+        context.update(part.unwrap_or_default().as_bytes());
+    }
+    context.finish()
 }
 
 fn slot(lease: &Lease, apart: &[u8]) -> Vec<u8> {

@@ -1,14 +1,15 @@
-//! Sums over the leases, kept as they change: how many are in each state, and how many each backend and node holds.
+//! Sums over the leases, kept as they change: how many are in each state, and how many each principal, backend and node
+//! holds.
 //!
 //! A batch collects moves and writes their sums once at its end, a few rows for all its entries. An entry that is refused
-//! midway takes its moves back by [`Tally::undo`]. Principals have no sums: they are many, so each new lease would cost a
-//! scattered row, and the order of slots counts them when somebody asks (`holders.rs`).
+//! midway takes its moves back by [`Tally::undo`]. A principal's sum is a scattered row for each batch in which it is
+//! granted something or loses it: quotas go by it, and counting when a lease is asked for would cost more.
 
 use std::collections::HashMap;
 
 use bursar_core::LeaseState;
 use bursar_core::lease::Lease;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
 use super::codes::{holder_code, state_code, stored};
 use crate::ledger::query::HolderKind;
@@ -17,6 +18,8 @@ use crate::ledger::query::HolderKind;
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     moves: Vec<Move>,
+    /// The sums that were asked for, with the moves so far.
+    held: HashMap<HolderKind, HashMap<String, i64>>,
 }
 
 /// Some leases of one set of holders went from one state to another.
@@ -32,6 +35,7 @@ pub(super) struct Move {
 /// Whom a lease counts for.
 #[derive(Debug)]
 pub(super) struct Holders {
+    pub(super) principal: String,
     pub(super) backend: String,
     pub(super) node: Option<String>,
 }
@@ -39,15 +43,52 @@ pub(super) struct Holders {
 impl Holders {
     pub(super) fn of(lease: &Lease) -> Self {
         Self {
+            principal: lease.principal.as_str().to_owned(),
             backend: lease.reference.backend.as_str().to_owned(),
             node: lease.node.as_ref().map(|node| node.as_str().to_owned()),
         }
+    }
+
+    fn names(&self) -> impl Iterator<Item = (HolderKind, &str)> {
+        let names = [
+            (HolderKind::Principal, Some(self.principal.as_str())),
+            (HolderKind::Backend, Some(self.backend.as_str())),
+            (HolderKind::Node, self.node.as_deref()),
+        ];
+        names.into_iter().filter_map(|(kind, name)| Some((kind, name?)))
+    }
+}
+
+impl Move {
+    /// By how much it changes what its holders hold.
+    fn change(&self) -> i64 {
+        let held = i64::from(is_held(self.to)) - i64::from(self.from.is_some_and(is_held));
+        held * stored(self.count)
     }
 }
 
 impl Tally {
     pub(super) fn add(&mut self, made: Move) {
+        self.shift(&made.holders, made.change());
         self.moves.push(made);
+    }
+
+    /// How many leases a holder has that are not gone, with the moves so far.
+    pub(super) fn held(
+        &mut self,
+        connection: &Connection,
+        kind: HolderKind,
+        name: &str,
+    ) -> rusqlite::Result<u64> {
+        if let Some(held) = self.held.get(&kind).and_then(|names| names.get(name)) {
+            return Ok(u64::try_from(*held).unwrap_or_default());
+        }
+        let mut select = connection.prepare_cached(HELD)?;
+        let before: Option<i64> = select.query_row((holder_code(kind), name), |row| row.get(0)).optional()?;
+        let his = |made: &&Move| made.holders.names().any(|holder| holder == (kind, name));
+        let held = before.unwrap_or_default() + self.moves.iter().filter(his).map(Move::change).sum::<i64>();
+        self.held.entry(kind).or_default().insert(name.to_owned(), held);
+        Ok(u64::try_from(held).unwrap_or_default())
     }
 
     /// The point to which [`Tally::undo`] returns.
@@ -56,7 +97,20 @@ impl Tally {
     }
 
     pub(super) fn undo(&mut self, mark: usize) {
-        self.moves.truncate(mark);
+        for made in self.moves.split_off(mark.min(self.moves.len())) {
+            self.shift(&made.holders, -made.change());
+        }
+    }
+
+    fn shift(&mut self, holders: &Holders, by: i64) {
+        if self.held.is_empty() {
+            return;
+        }
+        for (kind, name) in holders.names() {
+            if let Some(held) = self.held.get_mut(&kind).and_then(|names| names.get_mut(name)) {
+                *held += by;
+            }
+        }
     }
 
     /// Writes the sums into the transaction.
@@ -83,15 +137,8 @@ impl Tally {
     fn write_holders(&self, connection: &Connection) -> rusqlite::Result<()> {
         let mut sums: HashMap<(HolderKind, &str), i64> = HashMap::new();
         for made in &self.moves {
-            let held = i64::from(is_held(made.to)) - i64::from(made.from.is_some_and(is_held));
-            let names = [
-                (HolderKind::Backend, Some(made.holders.backend.as_str())),
-                (HolderKind::Node, made.holders.node.as_deref()),
-            ];
-            for (kind, name) in names {
-                if let Some(name) = name {
-                    *sums.entry((kind, name)).or_default() += held * stored(made.count);
-                }
+            for holder in made.holders.names() {
+                *sums.entry(holder).or_default() += made.change();
             }
         }
         let mut add = connection.prepare_cached(ADD_HOLDER)?;
@@ -113,6 +160,8 @@ impl Tally {
 fn is_held(state: LeaseState) -> bool {
     state != LeaseState::Gone
 }
+
+const HELD: &str = "SELECT leases FROM holders WHERE kind = ?1 AND name = ?2";
 
 const ADD_STATE: &str = "INSERT INTO lease_counts (state, leases) VALUES (?1, ?2) \
      ON CONFLICT (state) DO UPDATE SET leases = leases + excluded.leases";

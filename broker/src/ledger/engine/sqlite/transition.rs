@@ -23,6 +23,7 @@ pub(super) struct Activation<'entry> {
     pub(super) max_expires_at: Option<Timestamp>,
     pub(super) renewable: bool,
     pub(super) ttl_bound: TtlBound,
+    pub(super) sealed: Option<&'entry [u8]>,
     pub(super) at: Timestamp,
 }
 
@@ -50,8 +51,19 @@ impl Batch<'_> {
             bound_code(activation.ttl_bound),
             micros(activation.at),
         ])?;
+        if let Some(sealed) = activation.sealed {
+            self.keep_credential(id, sealed)?;
+        }
         self.tally.add(Move { from: Some(held.state), to, count: 1, holders: held.holders });
         Ok(())
+    }
+
+    /// Refused where a lease is not active any more.
+    pub(super) fn repeat(&mut self, id: LeaseId) -> Result<(), Fault> {
+        match self.held(id)?.state {
+            state if state.is_live() => Ok(()),
+            state => Err(Fault::Refused(LedgerError::NotActive { id, state })),
+        }
     }
 
     pub(super) fn renew(
@@ -92,6 +104,9 @@ impl Batch<'_> {
             to == LeaseState::Gone,
             micros(happening.at),
         ])?;
+        if held.dynamic {
+            self.drop_credential(id, held.state)?;
+        }
         self.tally.add(Move { from: Some(held.state), to, count: 1, holders: held.holders });
         Ok(())
     }
@@ -103,7 +118,7 @@ impl Batch<'_> {
                 state: rows::state(row, 0)?,
                 dynamic: row.get(1)?,
                 expires_at: row.get(2)?,
-                holders: Holders { backend: row.get(3)?, node: row.get(4)? },
+                holders: Holders { principal: row.get(3)?, backend: row.get(4)?, node: row.get(5)? },
             })
         });
         held.optional()?.ok_or(Fault::Refused(LedgerError::LeaseMissing { id }))
@@ -128,7 +143,7 @@ impl Held {
     }
 }
 
-const HELD: &str = "SELECT state, dynamic, expires_at, backend, node FROM leases WHERE id = ?1";
+const HELD: &str = "SELECT state, dynamic, expires_at, principal, backend, node FROM leases WHERE id = ?1";
 
 const ACTIVATE: &str = "UPDATE leases SET state = ?2, handle = ?3, version = coalesce(?4, version), expires_at = ?5, \
      max_expires_at = ?6, renewable = ?7, ttl_bound = ?8, renewed_at = ?9 WHERE id = ?1";

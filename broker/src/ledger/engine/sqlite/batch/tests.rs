@@ -1,5 +1,7 @@
 //! Random histories of leases: whatever happens, and whatever is refused, the sums are those of the rows.
 
+use std::num::NonZeroU64;
+
 use bursar_core::backend::StoreHandle;
 use bursar_core::lease::{LeaseEvent, TtlBound};
 use bursar_core::{BackendName, Lease, LeaseId, LeaseState, Reference, SpiffeId};
@@ -10,7 +12,7 @@ use rusqlite::Connection;
 use super::super::{holders, schema};
 use super::*;
 use crate::ledger::tests::{new_key, record, signer};
-use crate::ledger::{HolderKind, RevocationId, RevokeSelector};
+use crate::ledger::{HolderKind, Quota, Quotas, RevocationId, RevokeSelector};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
@@ -21,8 +23,10 @@ proptest! {
         schema::bring_up(&connection, 0).expect("tables");
         let signer = signer(&new_key());
         let mut tail = LogTail { frontier: Frontier::default(), latest: i64::MIN };
+        let quota = Quota { live: NonZeroU64::new(MOST_LIVE), issued_per_minute: None };
+        let mut meter = Meter::new(Quotas { principal: quota, ..Quotas::default() });
         for entries in batches {
-            let mut batch = Batch::begin(&connection, &tail).expect("transaction");
+            let mut batch = Batch::begin(&connection, &tail, &mut meter).expect("transaction");
             for changes in entries {
                 match batch.apply(Entry { changes, records: Vec::new() }) {
                     Ok(_) | Err(Fault::Refused(_)) => {}
@@ -36,6 +40,7 @@ proptest! {
             let top = holders::top(&connection, HolderKind::Principal, 10).expect("holders");
             let mut top: Vec<_> = top.into_iter().map(|(name, count)| (name, count as i64)).collect();
             top.sort();
+            prop_assert!(top.iter().all(|(_, live)| *live <= MOST_LIVE as i64), "{top:?}");
             prop_assert_eq!(top, rows(&connection, PRINCIPALS));
             for impossible in IMPOSSIBLE {
                 prop_assert_eq!(rows(&connection, impossible), Vec::new(), "{}", impossible);
@@ -43,6 +48,9 @@ proptest! {
         }
     }
 }
+
+/// Few, so that the quota is met.
+const MOST_LIVE: u64 = 3;
 
 fn entries() -> impl Strategy<Value = Vec<Vec<Change>>> {
     prop::collection::vec(prop::collection::vec(change(), 1..4), 1..8)
@@ -62,6 +70,7 @@ fn change() -> impl Strategy<Value = Change> {
             max_expires_at: None,
             renewable: true,
             ttl_bound: TtlBound::Backend,
+            sealed: Some(vec![1]),
             at: at(10),
         }),
         1 => id().prop_map(|id| Change::Renew { id, expires_at: at(90), ttl_bound: TtlBound::Asked, at: at(20) }),
@@ -164,8 +173,10 @@ const PRINCIPALS: &str = "SELECT principal, count(*) FROM leases WHERE state < 6
 
 /// Rows that must not be: a held lease without a slot or a gone one with it, a waiting one that nobody would look at,
 /// a handle that is kept past the credential, a gone lease that would never be forgotten, a static lease in a state for
-/// dynamic ones.
-const IMPOSSIBLE: [&str; 6] = [
+/// dynamic ones; a credential that is kept of a lease that is not active.
+const IMPOSSIBLE: [&str; 7] = [
+    "SELECT 'credential', 0 FROM credentials WHERE lease NOT IN \
+     (SELECT id FROM leases WHERE state = 1 AND dynamic)",
     "SELECT 'slot', 0 FROM leases WHERE (slot IS NULL) <> (state = 6)",
     "SELECT 'due', 0 FROM leases WHERE (next_attempt_at IS NOT NULL) <> (state BETWEEN 2 AND 5)",
     "SELECT 'handle', 0 FROM leases WHERE state = 6 AND handle IS NOT NULL",

@@ -90,6 +90,16 @@ impl Look<'_> {
         }
     }
 
+    /// No credential is kept but of leases that are active.
+    pub(super) fn credentials(&mut self) -> Result<(), LedgerError> {
+        let mut select = self.connection.prepare(STRAY_CREDENTIALS)?;
+        let stray = select.query_map([], |row| row.get(0).map(LeaseId::from_bytes))?;
+        for id in stray.collect::<Result<Vec<_>, _>>()? {
+            self.find(format!("a credential of the lease {id} is kept, which is not active"));
+        }
+        Ok(())
+    }
+
     /// The sums that lists and quotas go by.
     pub(super) fn sums(&mut self) -> Result<(), LedgerError> {
         let mut select = self.connection.prepare(STATES)?;
@@ -98,7 +108,12 @@ impl Look<'_> {
             let state = state_of(state).map_or("of an unknown state", LeaseState::as_str);
             self.find(format!("{count} leases are counted as {state}, and it is not so many"));
         }
-        for (kind, column) in [(HolderKind::Backend, "backend"), (HolderKind::Node, "node")] {
+        let kinds = [
+            (HolderKind::Principal, "principal"),
+            (HolderKind::Backend, "backend"),
+            (HolderKind::Node, "node"),
+        ];
+        for (kind, column) in kinds {
             let mut select = self.connection.prepare(&HOLDERS.replace("COLUMN", column))?;
             let wrong = select.query_map([holder_code(kind)], |row| row.get::<_, String>(0))?;
             for name in wrong.collect::<Result<Vec<_>, _>>()? {
@@ -118,6 +133,9 @@ fn what(principal: &str, secret: &Reference) -> u64 {
 const STATES: &str = "SELECT state, leases FROM lease_counts AS sums \
      WHERE leases <> (SELECT count(*) FROM leases WHERE leases.state = sums.state) \
      UNION ALL SELECT state, 0 FROM leases WHERE state NOT IN (SELECT state FROM lease_counts) GROUP BY state";
+
+const STRAY_CREDENTIALS: &str = "SELECT lease FROM credentials WHERE NOT EXISTS ( \
+     SELECT 1 FROM leases WHERE leases.id = credentials.lease AND leases.state = 1 AND leases.dynamic)";
 
 /// State 6 is gone, and nobody holds it.
 const HOLDERS: &str = "SELECT coalesce(counted.name, held.name) FROM \
