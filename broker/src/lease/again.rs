@@ -4,12 +4,12 @@
 //! for each time (promise 6). The credential lies in the ledger, sealed, from the transaction that made its lease active
 //! until the lease is active no longer. Why not in memory is in decision 24.
 //!
-//! It is handed out as it is for the first third of its life, by the process that had it made. After that its store is asked for more time, by the way of
-//! any renewal, once for all who read it. A renewal that fails issues nothing: what there is runs to its end. Where no
-//! more time is to be had, a credential is handed out until a third of its life is left; then another is made beside it,
-//! so that nobody starts with one that is about to end. One that its store has lost is taken back, and another made: what
-//! was made under the login of a broker that stopped is gone with that login, so after a restart a store is asked at the
-//! first read.
+//! It is handed out as it is for the first third of its life, by the process that had it made. After that its store is
+//! asked for more time, by the way of any renewal, once for all who read it. A renewal that fails issues nothing: what
+//! there is runs to its end. Where no more time is to be had, a credential is handed out until a third of its life is
+//! left; then another is made beside it, so that nobody starts with one that is about to end. One that its store has lost
+//! is taken back, and another made: what was made under the login of a broker that stopped is gone with that login, so
+//! after a restart a store is asked at the first read.
 
 use std::time::Duration;
 

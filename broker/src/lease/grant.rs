@@ -1,8 +1,9 @@
 //! The way in: from wanted secrets to leases that are durable and values that may be handed out.
 //!
-//! All of a request's secrets are granted or none. Static secrets are read; of leased ones the caller's live credential is
-//! found ([`super::again`]), or one is created at the store after an intent is durable; then one entry makes all leases and audit records durable together, and only then do values leave
-//! (promise 1). What was created for a request that fails is taken back.
+//! All of a request's secrets are granted or none. Static secrets are read; of leased ones the caller's live credential
+//! is found ([`super::again`]), or one is created at the store after an intent is durable; then one entry makes all
+//! leases and audit records durable together, and only then do values leave (promise 1). What was
+//! created for a request that fails is taken back.
 
 use std::collections::HashMap;
 use std::sync::Arc;

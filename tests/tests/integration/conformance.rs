@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use async_trait::async_trait;
-use bursar_backend_local::{DEFAULT_MAX_VERSIONS, LocalBackend, LocalConfig, MAX_SIZE};
+use bursar_backend_local::{DEFAULT_MAX_VERSIONS, LocalBackend, LocalConfig};
 use bursar_backend_vault::{Auth, MountKind, SecretReader, VaultBackend, VaultConfig};
 use bursar_core::backend::Backend;
 use bursar_core::conformance::{self, Fault, Site, Trouble};
-use bursar_core::secret::SecretData;
+use bursar_core::secret::{MAX_SIZE, SecretData};
 use bursar_core::{BackendName, FieldName, Secret, SecretPath, SystemClock};
 use bursar_tests::{OpenBao, Postgres};
 use rustix::process::{Pid, Signal, kill_process};
