@@ -65,6 +65,6 @@ fn build(workspace: &Workspace, smoke: bool) -> Result<&'static str> {
     Ok("release")
 }
 
-const GROUPS: [&str; 3] = [COUNT, "read", "run"];
+const GROUPS: [&str; 4] = [COUNT, "read", "ledger", "run"];
 /// The group that valgrind counts for.
 const COUNT: &str = "count";

@@ -33,6 +33,18 @@ pub(crate) struct Plan {
     pub(crate) starts: usize,
     /// Of how many reads the instructions are counted.
     pub(crate) counted: usize,
+    /// Over how many rounds the median counts of what is no load.
+    pub(crate) repeats: usize,
+    /// How many leases each of the many renews in turn.
+    pub(crate) renewed: usize,
+    /// How many leases are revoked at once.
+    pub(crate) revoked: usize,
+    /// How many leases a broker holds while it is restarted and asked.
+    pub(crate) held: usize,
+    /// How many leases of OpenBao's are revoked at once.
+    pub(crate) peer_revoked: usize,
+    /// How many leases OpenBao gets at most to hold, and how long it may take to make them.
+    pub(crate) peer_held: (usize, Duration),
 }
 
 impl Plan {
@@ -43,6 +55,12 @@ impl Plan {
         rounds: 3,
         starts: 50,
         counted: 1000,
+        repeats: 3,
+        renewed: 40,
+        revoked: 100_000,
+        held: 1_000_000,
+        peer_revoked: 2_000,
+        peer_held: (100_000, Duration::from_secs(60)),
     };
     /// To see that it runs.
     pub(crate) const SMOKE: Self = Self {
@@ -51,6 +69,12 @@ impl Plan {
         rounds: 1,
         starts: 5,
         counted: 10,
+        repeats: 1,
+        renewed: 2,
+        revoked: 2_000,
+        held: 4_000,
+        peer_revoked: 100,
+        peer_held: (500, Duration::from_secs(5)),
     };
 }
 
