@@ -29,6 +29,8 @@ pub(crate) struct Plan {
     time: Duration,
     /// Of which the median counts.
     rounds: usize,
+    /// Over how many secrets reads are spread.
+    pub(crate) secrets: usize,
     /// How often a program is run to time its start.
     pub(crate) starts: usize,
     /// Of how many reads the instructions are counted.
@@ -53,6 +55,7 @@ impl Plan {
         warm_up: Duration::from_secs(1),
         time: Duration::from_secs(6),
         rounds: 3,
+        secrets: 1000,
         starts: 50,
         counted: 1000,
         repeats: 3,
@@ -67,6 +70,7 @@ impl Plan {
         warm_up: Duration::from_millis(100),
         time: Duration::from_millis(500),
         rounds: 1,
+        secrets: 50,
         starts: 5,
         counted: 10,
         repeats: 1,

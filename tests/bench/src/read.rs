@@ -18,9 +18,9 @@ pub(crate) fn measure(runtime: &Runtime, programs: &Programs, plan: &Plan) -> Re
     eprintln!("bench: {GROUP}: bare echo");
     let echo = runtime.block_on(Each::of_echo(&Echo::start()?, plan))?;
     eprintln!("bench: {GROUP}: OpenBao, {}", Setting::AsItComes.name());
-    let plain = runtime.block_on(Each::of_openbao(&Peer::start(Setting::AsItComes, SECRETS)?, plan))?;
+    let plain = runtime.block_on(Each::of_openbao(&Peer::start(Setting::AsItComes, plan.secrets)?, plan))?;
     eprintln!("bench: {GROUP}: OpenBao, {}", Setting::LargerHeap.name());
-    let tuned = runtime.block_on(Each::of_openbao(&Peer::start(Setting::LargerHeap, SECRETS)?, plan))?;
+    let tuned = runtime.block_on(Each::of_openbao(&Peer::start(Setting::LargerHeap, plan.secrets)?, plan))?;
     eprintln!("bench: {GROUP}: Bursar");
     let bursar = runtime.block_on(Each::of_bursar(&Bursar::start(programs)?, plan))?;
 
@@ -59,7 +59,7 @@ impl Each {
     }
 
     async fn of_bursar(bursar: &Bursar, plan: &Plan) -> Result<Self> {
-        bursar.fill(SECRETS).await?;
+        bursar.fill(plan.secrets).await?;
         let mut clients = Vec::new();
         for _ in 0..CONNECTIONS {
             clients.push(bursar.connect().await?);
@@ -70,7 +70,10 @@ impl Each {
     async fn of_clients(clients: &[Client], plan: &Plan, pid: u32) -> Result<Self> {
         let readers = |streams: usize| {
             let clients = clients.iter().cycle().take(clients.len() * streams);
-            clients.enumerate().map(|(instance, client)| Reader::new(client, instance, SECRETS)).collect()
+            clients
+                .enumerate()
+                .map(|(instance, client)| Reader::new(client, instance, plan.secrets))
+                .collect()
         };
         Ok(Self { many: load(readers(STREAMS), plan, pid).await?, few: load(readers(1), plan, pid).await? })
     }
@@ -90,6 +93,5 @@ impl Each {
 }
 
 pub(crate) const GROUP: &str = "read";
-const SECRETS: usize = 1000;
 const CONNECTIONS: usize = 8;
 const STREAMS: usize = 32;
