@@ -101,7 +101,7 @@ impl Leases {
 }
 
 /// Leases that one step marks: other commits wait for it, some milliseconds.
-const STEP: usize = 500;
+const STEP: usize = 250;
 /// Orders are looked for so often without anybody giving one: after a restart, or when the ledger failed.
 const TICK: Duration = Duration::from_secs(1);
 /// Whoever ordered waits for the marking at most so long: well within the deadline of a request.
