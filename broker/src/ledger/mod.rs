@@ -297,12 +297,21 @@ impl Ledger {
         self.inner.readers.ask(revocations::open).await
     }
 
-    /// The next leases of a bulk revocation, at most `limit` of them, for [`Change::Mark`].
+    /// The next leases of a bulk revocation, at most `limit` of them, for [`Change::Mark`]: after the place `from` of a
+    /// step that is not durable yet, or else after the last one that is.
     ///
     /// # Errors
     /// [`LedgerError`] when the ledger cannot be read.
-    pub async fn walk(&self, revocation: RevocationId, limit: usize) -> Result<Walked, LedgerError> {
-        self.inner.readers.ask(move |connection| revocations::walk(connection, revocation, limit)).await
+    pub async fn walk(
+        &self,
+        revocation: RevocationId,
+        from: Option<Vec<u8>>,
+        limit: usize,
+    ) -> Result<Walked, LedgerError> {
+        self.inner
+            .readers
+            .ask(move |connection| revocations::walk(connection, revocation, from.as_deref(), limit))
+            .await
     }
 
     /// Bulk revocations, newest first, at most `limit` of them; only `id` where it is given.
