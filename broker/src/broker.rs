@@ -120,7 +120,9 @@ impl Broker {
     /// [`Failure::LeaseNotFound`] for a lease that is not there or not the caller's, which look the same.
     pub async fn renew(&self, call: &Call, id: LeaseId, ttl: Option<Duration>) -> Result<Lease, Failure> {
         let (lease, draft) = self.permit_lease(call, Action::Renew, id, "").await?;
-        self.settle(draft.clone(), self.leases.renew(&call.caller, lease, ttl, draft)).await
+        // Awaited here: a future that is passed on is copied each time, and this one is large and often made.
+        let done = self.leases.renew(&call.caller, lease, ttl, draft.clone()).await;
+        self.conclude(draft, done).await
     }
 
     /// Takes a lease back.
@@ -189,7 +191,13 @@ impl Broker {
         draft: Draft,
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        match work.await {
+        let done = work.await;
+        self.conclude(draft, done).await
+    }
+
+    /// [`Broker::settle`] for work that is over: a success has its record already.
+    async fn conclude<T>(&self, draft: Draft, done: Result<T, Failure>) -> Result<T, Failure> {
+        match done {
             Ok(done) => Ok(done),
             Err(failure) => Err(self.failed(draft, failure).await),
         }

@@ -34,6 +34,7 @@ pub struct OpenBao {
     plain: SocketAddr,
     tls: SocketAddr,
     files: ServerFiles,
+    environment: Vec<(String, String)>,
     root_token: Canary,
     unseal_key: Canary,
 }
@@ -44,13 +45,25 @@ impl OpenBao {
     /// # Errors
     /// There is no `bao`, or it does not come up; with the last lines it wrote.
     pub fn start() -> Result<Self> {
+        Self::start_with(&[])
+    }
+
+    /// The same, with these variables in its environment.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_with(environment: &[(&str, &str)]) -> Result<Self> {
+        let environment = environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect::<Vec<_>>();
         let directory = tempfile::Builder::new().prefix("bursar-bao-").tempdir()?;
         let here = directory.path();
         let files = ServerFiles::make(here)?;
         let (plain, tls) = (free_port()?, free_port()?);
         fs::create_dir(here.join("data"))?;
         fs::write(here.join(CONFIG), config(here, &files, plain, tls)?)?;
-        let mut process = launch(here)?;
+        let mut process = launch(here, &environment)?;
         wait_for_listener(&mut process, plain)?;
 
         let request = json!({ "secret_shares": 1, "secret_threshold": 1 });
@@ -61,7 +74,7 @@ impl OpenBao {
         };
         let root_token = key("/root_token", "OpenBao root token")?;
         let unseal_key = key("/keys_base64/0", "OpenBao unseal key")?;
-        let bao = Self { process, directory, plain, tls, files, root_token, unseal_key };
+        let bao = Self { process, directory, plain, tls, files, environment, root_token, unseal_key };
         bao.unseal()?;
         Ok(bao)
     }
@@ -159,9 +172,17 @@ impl OpenBao {
     /// # Errors
     /// It does not come up; with the last lines it wrote.
     pub fn start_again(&mut self) -> Result<()> {
-        self.process = launch(self.directory.path())?;
+        self.process = launch(self.directory.path(), &self.environment)?;
         wait_for_listener(&mut self.process, self.plain)?;
         self.unseal()
+    }
+
+    /// Waits until it has logged a line that holds `part`, since its last start.
+    ///
+    /// # Errors
+    /// It ended first, or no such line came within `limit`; with the last lines it wrote.
+    pub fn wait_for_line(&mut self, limit: Duration, part: &str) -> Result<String> {
+        self.process.wait_for_line(limit, part)
     }
 
     fn wait_for_health(&self, status: u16) -> Result<()> {
@@ -172,8 +193,9 @@ impl OpenBao {
     }
 }
 
-fn launch(directory: &Path) -> Result<Process> {
+fn launch(directory: &Path, environment: &[(String, String)]) -> Result<Process> {
     let mut bao = clean(directory)?;
+    bao.envs(environment.iter().map(|(name, value)| (name, value)));
     bao.args(["server", "-config", CONFIG]).current_dir(directory);
     Process::start("bao", bao, directory)
 }

@@ -52,6 +52,6 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     Ok(())
 }
 
-const GROUPS: [&str; 3] = [COUNT, "read", "run"];
+const GROUPS: [&str; 4] = [COUNT, "read", "ledger", "run"];
 /// The group that valgrind counts for.
 const COUNT: &str = "count";

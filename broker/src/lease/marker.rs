@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::Leases;
 use crate::failure::Failure;
 use crate::kill::{self, Point};
-use crate::ledger::{Change, Entry, Revocation, RevocationId, RevokeSelector};
+use crate::ledger::{Change, Entry, Revocation, RevocationId, RevokeSelector, Walked};
 
 impl Leases {
     /// Orders that every lease that `selector` means be taken back, and gives the marking some time. `asked` is the
@@ -86,9 +86,24 @@ impl Leases {
         }
     }
 
-    /// One step of one order.
+    /// Some steps of one order. While one is written, the leases of the next are looked for: the writer does not wait for
+    /// the walk.
     async fn mark_some(&self, revocation: RevocationId) -> Result<(), Failure> {
-        let walked = self.ledger.walk(revocation, STEP).await?;
+        let mut walked = self.ledger.walk(revocation, None, STEP).await?;
+        for _ in 1..TURN {
+            let Some(place) = walked.place.clone() else { break };
+            let (marked, next) = tokio::join!(
+                self.mark_walked(revocation, walked),
+                self.ledger.walk(revocation, Some(place), STEP)
+            );
+            marked?;
+            walked = next?;
+        }
+        self.mark_walked(revocation, walked).await
+    }
+
+    /// One step of one order.
+    async fn mark_walked(&self, revocation: RevocationId, walked: Walked) -> Result<(), Failure> {
         let (ended, some) = (walked.place.is_none(), !walked.ids.is_empty());
         let change = Change::Mark { revocation, ids: walked.ids, place: walked.place, at: self.clock.now() };
         kill::at(Point::MarkBegun);
@@ -106,7 +121,9 @@ impl Leases {
 }
 
 /// Leases that one step marks: other commits wait for it, some milliseconds.
-const STEP: usize = 500;
+const STEP: usize = 250;
+/// Steps of one order before the others have their turn.
+const TURN: usize = 8;
 /// Orders are looked for so often without anybody giving one: after a restart, or when the ledger failed.
 const TICK: Duration = Duration::from_secs(1);
 /// Whoever ordered waits for the marking at most so long: well within the deadline of a request.

@@ -12,13 +12,14 @@
 //! rewritten contradicts the checkpoints that others remember.
 //!
 //! One thread owns the only connection that writes (`writer.rs`), another copies its log into the database (`wal.rs`),
-//! and a few connections answer questions (`readers.rs`). Rejected: a lock around one connection, where every question
+//! and a few connections answer questions (`readers.rs`, and `finder.rs` for the most frequent one). Rejected: a lock around one connection, where every question
 //! would wait for a sync; and a store of our own, which would have to be trusted as SQLite is.
 
 mod board;
 mod engine;
 mod entry;
 mod error;
+mod finder;
 mod query;
 mod quota;
 mod readers;
@@ -57,6 +58,7 @@ use engine::sqlite::audit::{self, StoredHead, Vouched};
 use engine::sqlite::{
     self, Files, credentials, holders, inspect, leases, objects, pruning, revocations, sinks,
 };
+use finder::{Finder, Question};
 use quota::Meter;
 use readers::Readers;
 use writer::{Order, Work, Writer};
@@ -95,6 +97,12 @@ impl Ledger {
         let (wal, checkpointer) = wal::pair(sqlite::checkpointer(&config.path)?, Arc::clone(&files));
 
         let board = Arc::new(Board::new(stored.tail.frontier.clone()));
+        let (finder, questions) = mpsc::channel(finder::QUEUE);
+        let looking = Finder {
+            queue: questions,
+            connection: sqlite::reader(&config.path)?,
+            _files: Arc::clone(&files),
+        };
         let (queue, queued) = mpsc::channel(config.queue.max(1));
         let writer = Writer {
             queue: queued,
@@ -108,9 +116,10 @@ impl Ledger {
         };
         let threads = vec![
             spawn("ledger-copier", move || checkpointer.run())?,
+            spawn("ledger-finder", move || looking.run())?,
             spawn("ledger-writer", move || writer.run())?,
         ];
-        let inner = Inner { config, stored, board, queue, readers, threads: Mutex::new(threads) };
+        let inner = Inner { config, stored, board, queue, finder, readers, threads: Mutex::new(threads) };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -233,7 +242,9 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`] when the ledger cannot be read.
     pub async fn lease(&self, id: LeaseId) -> Result<Option<Lease>, LedgerError> {
-        self.inner.readers.ask(move |connection| leases::lease(connection, id)).await
+        let (reply, answer) = oneshot::channel();
+        self.inner.finder.send(Question::Lease(id, reply)).await.map_err(|_| LedgerError::Closed)?;
+        answer.await.unwrap_or(Err(LedgerError::Closed))
     }
 
     /// Leases, newest first.
@@ -312,12 +323,21 @@ impl Ledger {
         self.inner.readers.ask(revocations::open).await
     }
 
-    /// The next leases of a bulk revocation, at most `limit` of them, for [`Change::Mark`].
+    /// The next leases of a bulk revocation, at most `limit` of them, for [`Change::Mark`]: after the place `from` of a
+    /// step that is not durable yet, or else after the last one that is.
     ///
     /// # Errors
     /// [`LedgerError`] when the ledger cannot be read.
-    pub async fn walk(&self, revocation: RevocationId, limit: usize) -> Result<Walked, LedgerError> {
-        self.inner.readers.ask(move |connection| revocations::walk(connection, revocation, limit)).await
+    pub async fn walk(
+        &self,
+        revocation: RevocationId,
+        from: Option<Vec<u8>>,
+        limit: usize,
+    ) -> Result<Walked, LedgerError> {
+        self.inner
+            .readers
+            .ask(move |connection| revocations::walk(connection, revocation, from.as_deref(), limit))
+            .await
     }
 
     /// Bulk revocations, newest first, at most `limit` of them; only `id` where it is given.
@@ -540,7 +560,8 @@ impl Ledger {
     pub async fn close(self) {
         // The connections first: one that reads an old state would keep the log from being emptied.
         self.inner.readers.close();
-        // An error means that the writer has ended before.
+        // An error means that the thread has ended before.
+        let _ended = self.inner.finder.send(Question::Stop).await;
         let _ended = self.inner.queue.send(Order::Stop).await;
         let threads = std::mem::take(&mut *self.inner.threads.lock().unwrap_or_else(PoisonError::into_inner));
         let joined = tokio::task::spawn_blocking(|| {
@@ -576,6 +597,7 @@ struct Inner {
     stored: StoredHead,
     board: Arc<Board>,
     queue: mpsc::Sender<Order>,
+    finder: mpsc::Sender<Question>,
     readers: Arc<Readers>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }

@@ -167,7 +167,7 @@ impl Fixture {
 
     /// One step of a bulk revocation; answers whether it was the last.
     pub(super) async fn step(&self, revocation: RevocationId, limit: usize) -> bool {
-        let walked = within(self.ledger.walk(revocation, limit)).await.expect("walk");
+        let walked = within(self.ledger.walk(revocation, None, limit)).await.expect("walk");
         let ended = walked.place.is_none();
         let mark = Change::Mark { revocation, ids: walked.ids, place: walked.place, at: self.now() };
         self.change(mark).await.expect("step");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -17,12 +17,17 @@ use bursar_proto::v1::{
     SecretsReadRequest,
 };
 use bursar_sdk::{Address, Client, Identity, Tls};
-use bursar_tests::{Process, free_port, http};
+use bursar_tests::{ClientAuthority, Process, Signal, free_port, http};
 use clap::Args;
 use tempfile::TempDir;
+use tokio::time::Instant;
 use tonic::transport::Channel;
 
 use crate::load::Caller;
+
+pub(crate) use leases::{Grants, Renewer};
+
+mod leases;
 
 /// Where the programs are that are measured.
 #[derive(Args)]
@@ -41,6 +46,10 @@ pub(crate) struct Bursar {
     process: Process,
     directory: TempDir,
     grpc: SocketAddr,
+    http: SocketAddr,
+    broker: PathBuf,
+    /// Vouches for workloads.
+    authority: ClientAuthority,
 }
 
 impl Bursar {
@@ -68,29 +77,35 @@ impl Bursar {
         let (grpc, http) = (free_port()?, free_port()?);
         let config = format!(
             "trust_domain = 'bench.test'\ndata_dir = 'data'\n[listen]\ngrpc = '{grpc}'\nhttp = '{http}'\n\
-             [seal]\nkey = {{ file = 'seal.key' }}\n[backends.local]\nkind = 'local'\n"
+             [tls]\nclient_ca = ['{WORKLOADS_CA}']\n[leases.quota]\nlive = 0\n[seal]\nkey = {{ file = 'seal.key' }}\n\
+             [backends.local]\nkind = 'local'\n"
         );
         fs::write(directory.path().join(CONFIG), config)?;
-        let complete = |command: &mut Command, verb: &str| {
-            command
-                .env_clear()
-                .env("PATH", PATH)
-                .current_dir(directory.path())
-                .args(["--config", CONFIG, verb]);
-        };
+        let authority = ClientAuthority::new()?;
+        fs::write(directory.path().join(WORKLOADS_CA), authority.pem())?;
         let mut init = Command::new(&programs.broker);
-        complete(&mut init, "init");
+        complete(&mut init, directory.path(), "init");
         let made = init.output().context("`bursar-broker init` cannot be run")?;
         let said = String::from_utf8_lossy(&made.stderr);
         ensure!(made.status.success(), "`bursar-broker init` failed: {said}");
-        complete(&mut serve, "serve");
-        let mut process = Process::start("broker", serve, directory.path())?;
-        process.wait_for(READY, "the broker to be ready", |_| {
-            // Before it listens there is no answer at all.
-            let answer = http::request(http, "GET", "/readyz", &[], &[]).ok();
-            Ok(answer.filter(|answer| answer.status == 200).map(drop))
-        })?;
-        Ok(Self { process, directory, grpc })
+        complete(&mut serve, directory.path(), "serve");
+        let process = serve_until_ready(serve, directory.path(), http)?;
+        let broker = programs.broker.clone();
+        Ok(Self { process, directory, grpc, http, broker, authority })
+    }
+
+    /// Ends it by `signal` and starts it again on its data. Answers how long the start took, until it was ready.
+    ///
+    /// # Errors
+    /// It does not end, or does not get ready; with what it said.
+    pub(crate) fn restart(&mut self, signal: Signal) -> Result<Duration> {
+        self.process.signal(signal)?;
+        self.process.wait(ENDED)?;
+        let mut serve = Command::new(&self.broker);
+        complete(&mut serve, self.directory.path(), "serve");
+        let start = Instant::now();
+        self.process = serve_until_ready(serve, self.directory.path(), self.http)?;
+        Ok(start.elapsed())
     }
 
     /// Its process.
@@ -114,10 +129,7 @@ impl Bursar {
     /// The broker refuses.
     pub(crate) async fn fill(&self, secrets: usize) -> Result<()> {
         let client = self.connect().await?;
-        let files = vec![PolicyFile { name: "bench.cedar".to_owned(), text: POLICIES.to_owned() }];
-        let request = PoliciesApplyRequest { files, expected_revision: None, dry_run: false };
-        let answer = client.policies().apply(request).await?.into_inner().result;
-        ensure!(matches!(answer, Some(Applied::Accepted(_))), "the policies were refused: {answer:?}");
+        apply(&client, &[("bench.cedar", POLICIES)]).await?;
         for number in 0..secrets {
             let fields = FIELDS.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
             let fields = SecretFields { fields: BTreeMap::from(fields) };
@@ -136,17 +148,69 @@ impl Bursar {
         Ok(())
     }
 
+    /// Lets every workload read the secrets too.
+    ///
+    /// # Errors
+    /// The broker refuses.
+    pub(crate) async fn admit_workloads(&self) -> Result<()> {
+        apply(&self.connect().await?, &[("bench.cedar", POLICIES), ("workloads.cedar", WORKLOADS)]).await
+    }
+
+    /// A connection of its own, as the workload of this name.
+    ///
+    /// # Errors
+    /// The broker cannot be reached.
+    pub(crate) async fn connect_as(&self, workload: &str) -> Result<Client> {
+        let certificate = self.authority.issue(&principal(workload))?;
+        let key_pem = Secret::new(certificate.key.into_bytes());
+        self.connect_with(Identity { cert_pem: certificate.certificate.into_bytes(), key_pem }).await
+    }
+
     /// A connection of its own, as the administrator.
     ///
     /// # Errors
     /// The broker cannot be reached.
     pub(crate) async fn connect(&self) -> Result<Client> {
         let read = |name| fs::read(self.bootstrap(name));
-        let identity = Identity { cert_pem: read("admin.crt")?, key_pem: Secret::new(read("admin.key")?) };
-        let tls = Tls { ca_pem: read("ca.pem")?, identity: Some(identity), server_name: None };
+        self.connect_with(Identity { cert_pem: read("admin.crt")?, key_pem: Secret::new(read("admin.key")?) })
+            .await
+    }
+
+    async fn connect_with(&self, identity: Identity) -> Result<Client> {
+        let ca_pem = fs::read(self.bootstrap("ca.pem"))?;
+        let tls = Tls { ca_pem, identity: Some(identity), server_name: None };
         let address: Address = self.address().parse()?;
         Ok(Client::connect(&address, Some(&tls)).await?)
     }
+}
+
+/// The SPIFFE ID of a workload.
+pub(crate) fn principal(workload: &str) -> String {
+    format!("spiffe://bench.test/workload/{workload}")
+}
+
+fn complete(command: &mut Command, directory: &Path, verb: &str) {
+    command.env_clear().env("PATH", PATH).current_dir(directory).args(["--config", CONFIG, verb]);
+}
+
+fn serve_until_ready(serve: Command, directory: &Path, http: SocketAddr) -> Result<Process> {
+    let mut process = Process::start("broker", serve, directory)?;
+    process.wait_for(READY, "the broker to be ready", |_| {
+        // Before it listens there is no answer at all.
+        let answer = http::request(http, "GET", "/readyz", &[], &[]).ok();
+        Ok(answer.filter(|answer| answer.status == 200).map(drop))
+    })?;
+    Ok(process)
+}
+
+async fn apply(client: &Client, files: &[(&str, &str)]) -> Result<()> {
+    let file =
+        |(name, text): &(&str, &str)| PolicyFile { name: (*name).to_owned(), text: (*text).to_owned() };
+    let files = files.iter().map(file).collect();
+    let request = PoliciesApplyRequest { files, expected_revision: None, dry_run: false };
+    let answer = client.policies().apply(request).await?.into_inner().result;
+    ensure!(matches!(answer, Some(Applied::Accepted(_))), "the policies were refused: {answer:?}");
+    Ok(())
 }
 
 /// Reads one secret after the other by `Secrets.Read`, as one instance among several of its workload: so each has
@@ -184,8 +248,11 @@ impl Caller for Reader {
 }
 
 fn reference(number: usize) -> String {
-    format!("local/bench/{number:04}")
+    format!("{FOLDER}/{number:04}")
 }
+
+/// Where the secrets are.
+pub(crate) const FOLDER: &str = "local/bench";
 
 /// What each secret holds, here and in OpenBao.
 pub(crate) const FIELDS: [(&str, &str); 2] =
@@ -211,15 +278,25 @@ permit (
 );
 "#;
 
+const WORKLOADS: &str = r#"permit (
+  principal,
+  action in Bursar::Action::"use",
+  resource in Bursar::Backend::"local"
+);
+"#;
+
 const ENVIRONMENT: &str = r#"[environment."bench".vars]
 FIRST = { from = "local/bench/0000#password" }
 SECOND = { from = "local/bench/0001#password" }
 "#;
 
 const CONFIG: &str = "broker.toml";
+const WORKLOADS_CA: &str = "workloads.pem";
 /// For observers to be found by.
 pub(crate) const PATH: &str = "/usr/bin:/bin";
 /// An observed broker is fifty times slower.
 const READY: Duration = Duration::from_secs(120);
+/// A broker that is asked to end lets its calls finish first.
+const ENDED: Duration = Duration::from_secs(30);
 /// Without a common divisor with any usual number of secrets.
 const STRIDE: usize = 37;

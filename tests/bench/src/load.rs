@@ -29,17 +29,53 @@ pub(crate) struct Plan {
     time: Duration,
     /// Of which the median counts.
     rounds: usize,
+    /// Over how many secrets reads are spread.
+    pub(crate) secrets: usize,
     /// How often a program is run to time its start.
     pub(crate) starts: usize,
+    /// Over how many rounds the median counts of what is no load.
+    pub(crate) repeats: usize,
+    /// How many leases each of the many renews in turn.
+    pub(crate) renewed: usize,
+    /// How many leases are revoked at once.
+    pub(crate) revoked: usize,
+    /// How many leases a broker holds while it is restarted and asked.
+    pub(crate) held: usize,
+    /// How many leases of OpenBao's are revoked at once.
+    pub(crate) peer_revoked: usize,
+    /// How many leases OpenBao gets at most to hold, and how long it may take to make them.
+    pub(crate) peer_held: (usize, Duration),
 }
 
 impl Plan {
     /// For figures that mean something.
-    pub(crate) const FULL: Self =
-        Self { warm_up: Duration::from_secs(1), time: Duration::from_secs(6), rounds: 3, starts: 50 };
+    pub(crate) const FULL: Self = Self {
+        warm_up: Duration::from_secs(1),
+        time: Duration::from_secs(6),
+        rounds: 3,
+        secrets: 1000,
+        starts: 50,
+        repeats: 3,
+        renewed: 40,
+        revoked: 100_000,
+        held: 1_000_000,
+        peer_revoked: 2_000,
+        peer_held: (100_000, Duration::from_secs(60)),
+    };
     /// To see that it runs.
-    pub(crate) const SMOKE: Self =
-        Self { warm_up: Duration::from_millis(100), time: Duration::from_millis(500), rounds: 1, starts: 5 };
+    pub(crate) const SMOKE: Self = Self {
+        warm_up: Duration::from_millis(100),
+        time: Duration::from_millis(500),
+        rounds: 1,
+        secrets: 50,
+        starts: 5,
+        repeats: 1,
+        renewed: 2,
+        revoked: 2_000,
+        held: 4_000,
+        peer_revoked: 100,
+        peer_held: (500, Duration::from_secs(5)),
+    };
 }
 
 /// What a server did under load: medians over the rounds, each figure for itself.

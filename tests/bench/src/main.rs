@@ -20,7 +20,9 @@ mod count;
 mod cpu;
 mod echo;
 mod histogram;
+mod ledger;
 mod load;
+mod memory;
 mod openbao;
 mod read;
 mod report;
@@ -50,9 +52,10 @@ fn carry_out(command: Command) -> Result<()> {
 fn measure(runtime: &Runtime, options: &Options) -> Result<()> {
     let plan = if options.smoke { Plan::SMOKE } else { Plan::FULL };
     let mut figures = Vec::new();
-    for group in &options.groups {
+    for group in asked(&options.groups) {
         let measured = match group {
             Group::Count => count::measure(runtime, &options.programs),
+            Group::Ledger => ledger::measure(runtime, &options.programs, &plan),
             Group::Read => read::measure(runtime, &options.programs, &plan),
             Group::Run => run::measure(runtime, &options.programs, &plan),
         };
@@ -61,6 +64,20 @@ fn measure(runtime: &Runtime, options: &Options) -> Result<()> {
     report::write(&options.results, &figures)?;
     report::print(&figures);
     Ok(())
+}
+
+/// The figures of the ledger include the reads, which are measured once, however often they are asked for.
+fn asked(groups: &[Group]) -> Vec<Group> {
+    let mut all = Vec::new();
+    for group in groups {
+        let with = if *group == Group::Ledger { vec![Group::Read, Group::Ledger] } else { vec![*group] };
+        for group in with {
+            if !all.contains(&group) {
+                all.push(group);
+            }
+        }
+    }
+    all
 }
 
 /// Measures Bursar beside its peers.
@@ -91,9 +108,10 @@ struct Options {
     results: PathBuf,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Group {
     Count,
+    Ledger,
     Read,
     Run,
 }
@@ -102,8 +120,24 @@ impl Group {
     fn name(self) -> &'static str {
         match self {
             Self::Count => count::GROUP,
+            Self::Ledger => ledger::GROUP,
             Self::Read => read::GROUP,
             Self::Run => run::GROUP,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ledger_comes_with_the_reads_and_nothing_is_measured_twice() {
+        assert_eq!(asked(&[Group::Ledger]), [Group::Read, Group::Ledger]);
+        assert_eq!(asked(&[Group::Ledger, Group::Read]), [Group::Read, Group::Ledger]);
+        assert_eq!(
+            asked(&[Group::Read, Group::Run, Group::Ledger]),
+            [Group::Read, Group::Run, Group::Ledger]
+        );
     }
 }

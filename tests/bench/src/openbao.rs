@@ -8,10 +8,69 @@ use tokio_rustls::rustls::pki_types::pem::PemObject;
 
 use crate::bursar::FIELDS;
 use crate::cpu;
-use crate::load::Caller;
+use crate::load::{Caller, Figures};
+use crate::report::{Figure, shown};
 use connection::Connection;
 
+pub(crate) use tokens::Tokens;
+
 mod connection;
+mod tokens;
+
+/// How OpenBao is run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Setting {
+    AsItComes,
+    /// With a heap that may grow four times as far before it is collected, for nobody to say that it was left untuned.
+    LargerHeap,
+}
+
+impl Setting {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::AsItComes => "as it comes",
+            Self::LargerHeap => "GOGC=400",
+        }
+    }
+
+    fn environment(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::AsItComes => &[],
+            Self::LargerHeap => &[("GOGC", "400")],
+        }
+    }
+}
+
+/// What OpenBao does under the same load either way.
+pub(crate) struct Compared<'run> {
+    pub(crate) plain: &'run Figures,
+    pub(crate) tuned: &'run Figures,
+}
+
+impl Compared<'_> {
+    /// `figure` beside that of the faster one, with the other in a note.
+    pub(crate) fn beside(&self, figure: Figure, value: fn(&Figures) -> f64) -> Figure {
+        let (plain, tuned) = ((Setting::AsItComes, self.plain), (Setting::LargerHeap, self.tuned));
+        let (faster, slower) = if self.tuned.rps > self.plain.rps { (tuned, plain) } else { (plain, tuned) };
+        let note = format!("OpenBao {}; {}: {}", faster.0.name(), slower.0.name(), shown(value(slower.1)));
+        figure.beside_openbao(value(faster.1)).noted(&note)
+    }
+}
+
+/// A running OpenBao, and its process.
+fn start(setting: Setting) -> Result<(OpenBao, u32)> {
+    let bao = OpenBao::start_with(setting.environment())?;
+    let pid = cpu::process_in(bao.directory())?;
+    Ok((bao, pid))
+}
+
+/// A connection that is kept.
+async fn connect(bao: &OpenBao) -> Result<Connection> {
+    let authority = CertificateDer::from_pem_file(bao.authority())?;
+    let url = bao.tls_url();
+    let address = url.strip_prefix("https://").context("OpenBao has no TLS address")?.parse()?;
+    Connection::open(address, authority).await
+}
 
 /// A running OpenBao with secrets in it. Stopped, and its data removed, on drop.
 pub(crate) struct Peer {
@@ -26,9 +85,8 @@ impl Peer {
     ///
     /// # Errors
     /// There is no `bao`, or it refuses.
-    pub(crate) fn start(secrets: usize) -> Result<Self> {
-        let bao = OpenBao::start()?;
-        let pid = cpu::process_in(bao.directory())?;
+    pub(crate) fn start(setting: Setting, secrets: usize) -> Result<Self> {
+        let (bao, pid) = start(setting)?;
         bao.enable_kv(MOUNT)?;
         let fields = FIELDS.into_iter().map(|(name, value)| (name.to_owned(), json!(value)));
         let body = json!({ "data": Value::Object(fields.collect()) });
@@ -54,10 +112,7 @@ impl Peer {
     /// # Errors
     /// OpenBao cannot be reached.
     pub(crate) async fn reader(&self, first: usize) -> Result<Reader> {
-        let authority = CertificateDer::from_pem_file(self.bao.authority())?;
-        let url = self.bao.tls_url();
-        let address = url.strip_prefix("https://").context("OpenBao has no TLS address")?.parse()?;
-        let connection = Connection::open(address, authority).await?;
+        let connection = connect(&self.bao).await?;
         let next = first % self.secrets;
         Ok(Reader { connection, token: self.token.clone(), next, secrets: self.secrets })
     }
@@ -86,3 +141,5 @@ fn path(number: usize) -> String {
 }
 
 const MOUNT: &str = "kv";
+/// Its HTTP/1.1 has no streams, and it answers no faster with more.
+pub(crate) const CONNECTIONS: usize = 32;

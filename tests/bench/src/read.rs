@@ -10,24 +10,26 @@ use tokio::runtime::Runtime;
 use crate::bursar::{Bursar, Programs, Reader};
 use crate::echo::Echo;
 use crate::load::{Figures, Plan, measure as load};
-use crate::openbao::Peer;
+use crate::openbao::{CONNECTIONS as OPENBAO_CONNECTIONS, Compared, Peer, Setting};
 use crate::report::Figure;
 
 #[expect(clippy::print_stderr, reason = "whoever waits is told what for")]
 pub(crate) fn measure(runtime: &Runtime, programs: &Programs, plan: &Plan) -> Result<Vec<Figure>> {
     eprintln!("bench: {GROUP}: bare echo");
     let echo = runtime.block_on(Each::of_echo(&Echo::start()?, plan))?;
-    eprintln!("bench: {GROUP}: OpenBao");
-    let openbao = runtime.block_on(Each::of_openbao(&Peer::start(SECRETS)?, plan))?;
+    eprintln!("bench: {GROUP}: OpenBao, {}", Setting::AsItComes.name());
+    let plain = runtime.block_on(Each::of_openbao(&Peer::start(Setting::AsItComes, plan.secrets)?, plan))?;
+    eprintln!("bench: {GROUP}: OpenBao, {}", Setting::LargerHeap.name());
+    let tuned = runtime.block_on(Each::of_openbao(&Peer::start(Setting::LargerHeap, plan.secrets)?, plan))?;
     eprintln!("bench: {GROUP}: Bursar");
     let bursar = runtime.block_on(Each::of_bursar(&Bursar::start(programs)?, plan))?;
 
     let figures = |name: &str, of: fn(&Each) -> &Figures| {
-        let (echo, openbao, bursar) = (of(&echo), of(&openbao), of(&bursar));
+        let (echo, bursar) = (of(&echo), of(&bursar));
+        let openbao = Compared { plain: of(&plain), tuned: of(&tuned) };
         let figure = |part: &str, unit, value: fn(&Figures) -> f64| {
-            Figure::new(GROUP, format!("{GROUP}.{name}.{part}"), unit, value(bursar))
-                .beside_bare(value(echo))
-                .beside_openbao(value(openbao))
+            let figure = Figure::new(GROUP, format!("{GROUP}.{name}.{part}"), unit, value(bursar));
+            openbao.beside(figure.beside_bare(value(echo)), value)
         };
         [
             figure("rps", "req/s", |figures| figures.rps),
@@ -41,8 +43,7 @@ pub(crate) fn measure(runtime: &Runtime, programs: &Programs, plan: &Plan) -> Re
 
 /// What one server does under each load.
 struct Each {
-    /// 8 connections of 32 streams; 32 connections for OpenBao, whose HTTP/1.1 has no streams and which answers no
-    /// faster with more.
+    /// 8 connections of 32 streams; 32 connections for OpenBao.
     many: Figures,
     /// 8 connections, one request at a time on each.
     few: Figures,
@@ -58,7 +59,7 @@ impl Each {
     }
 
     async fn of_bursar(bursar: &Bursar, plan: &Plan) -> Result<Self> {
-        bursar.fill(SECRETS).await?;
+        bursar.fill(plan.secrets).await?;
         let mut clients = Vec::new();
         for _ in 0..CONNECTIONS {
             clients.push(bursar.connect().await?);
@@ -69,7 +70,10 @@ impl Each {
     async fn of_clients(clients: &[Client], plan: &Plan, pid: u32) -> Result<Self> {
         let readers = |streams: usize| {
             let clients = clients.iter().cycle().take(clients.len() * streams);
-            clients.enumerate().map(|(instance, client)| Reader::new(client, instance, SECRETS)).collect()
+            clients
+                .enumerate()
+                .map(|(instance, client)| Reader::new(client, instance, plan.secrets))
+                .collect()
         };
         Ok(Self { many: load(readers(STREAMS), plan, pid).await?, few: load(readers(1), plan, pid).await? })
     }
@@ -89,7 +93,5 @@ impl Each {
 }
 
 pub(crate) const GROUP: &str = "read";
-const SECRETS: usize = 1000;
 const CONNECTIONS: usize = 8;
 const STREAMS: usize = 32;
-const OPENBAO_CONNECTIONS: usize = 32;

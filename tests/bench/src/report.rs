@@ -21,12 +21,15 @@ pub(crate) struct Figure {
     /// Of what does nothing but the unavoidable: the bare echo, the program started by itself. For people only.
     #[serde(skip)]
     bare: Option<f64>,
+    /// What a reader has to know to compare.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
 }
 
 impl Figure {
     pub(crate) fn new(group: &'static str, name: String, unit: &'static str, value: f64) -> Self {
         let value = rounded(value);
-        Self { group, name, value, unit, peer: None, peer_value: None, ratio: None, bare: None }
+        Self { group, name, value, unit, peer: None, peer_value: None, ratio: None, bare: None, note: None }
     }
 
     pub(crate) fn beside_bare(self, bare: f64) -> Self {
@@ -36,6 +39,15 @@ impl Figure {
     pub(crate) fn beside_openbao(self, value: f64) -> Self {
         let ratio = (value > 0.0).then(|| rounded(self.value / value));
         Self { peer: Some("openbao"), peer_value: Some(rounded(value)), ratio, ..self }
+    }
+
+    /// What OpenBao takes for something smaller, which `note` names: there is no ratio.
+    pub(crate) fn beside_smaller_openbao(self, value: f64, note: &str) -> Self {
+        Self { ratio: None, ..self.beside_openbao(value) }.noted(note)
+    }
+
+    pub(crate) fn noted(self, note: &str) -> Self {
+        Self { note: Some(note.to_owned()), ..self }
     }
 }
 
@@ -68,16 +80,21 @@ fn table(figures: &[Figure]) -> String {
         ]));
     }
     table.push_str(LEGEND);
+    for figure in figures {
+        if let Some(note) = &figure.note {
+            table.push_str(&format!("{}: {note}\n", figure.name));
+        }
+    }
     table
 }
 
 fn row([name, unit, bare, openbao, bursar, ratio]: [String; 6]) -> String {
-    let line = format!("{name:<18} {unit:<6} {bare:>10} {openbao:>10} {bursar:>10} {ratio:>10}");
+    let line = format!("{name:<31} {unit:<6} {bare:>10} {openbao:>10} {bursar:>10} {ratio:>10}");
     line.trim_end().to_owned() + "\n"
 }
 
 /// With as many digits as mean something.
-fn shown(value: f64) -> String {
+pub(crate) fn shown(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),
@@ -93,7 +110,7 @@ fn rounded(value: f64) -> f64 {
 const LEGEND: &str = "
 8x32: 8 connections of 32 streams (OpenBao: 32 connections); 8x1: 8 connections of one
 cpu_us: processor time of the server, a request; p50_ms, p99_ms: latency
-bare: a gRPC echo that does nothing (read), the program by itself (run)
+bare: a gRPC echo that does nothing (read), the program by itself (run), a broker without leases (ledger)
 ";
 
 #[cfg(test)]
@@ -113,6 +130,14 @@ mod tests {
     #[test]
     fn a_ratio_to_nothing_is_left_out() {
         assert_eq!(Figure::new("read", String::new(), "us", 1.0).beside_openbao(0.0).ratio, None);
+    }
+
+    #[test]
+    fn less_work_has_a_note_and_no_ratio() {
+        let figure = Figure::new("ledger", "revoke_prefix_100k.s".to_owned(), "s", 1.5);
+        let figure = figure.beside_smaller_openbao(10.0, "OpenBao: 2,000 leases");
+        assert_eq!((figure.peer_value, figure.ratio), (Some(10.0), None));
+        assert!(table(&[figure]).ends_with("revoke_prefix_100k.s: OpenBao: 2,000 leases\n"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 use bursar_core::audit::Action;
 
-use super::super::{Entry, FailureKind, Health, LedgerError};
+use super::super::{Change, Entry, FailureKind, Health, LedgerError};
 use super::{Fixture, raw, within};
 
 #[tokio::test]
@@ -55,6 +55,30 @@ async fn closing_writes_what_is_queued_and_refuses_the_rest() {
     let written = within(commits.join_all()).await.into_iter().filter(Result::is_ok).count();
     assert!(matches!(within(fixture.ledger.probe()).await, Err(LedgerError::Closed)));
     assert!(matches!(within(fixture.ledger.lease_counts()).await, Err(LedgerError::Closed)));
+    let lease = fixture.lease("vault/a").id;
+    assert!(matches!(within(fixture.ledger.lease(lease)).await, Err(LedgerError::Closed)));
     let fixture = fixture.reopen().await;
     assert_eq!(fixture.ledger.checkpoint().expect("head").size, written as u64);
+}
+
+#[tokio::test]
+async fn whoever_asks_after_a_commit_sees_it_however_many_ask_at_once() {
+    let fixture = Fixture::new();
+    let missing = fixture.lease("vault/missing").id;
+    let mut asked = tokio::task::JoinSet::new();
+    for number in 0..300 {
+        let lease = fixture.lease(&format!("vault/s{number}"));
+        let ledger = fixture.ledger.clone();
+        asked.spawn(async move {
+            let id = lease.id;
+            // More at once than the queue of this ledger has places for; some are pushed back.
+            let entry = Entry { changes: vec![Change::Grant(lease)], records: Vec::new() };
+            let committed = ledger.commit(entry).await.is_ok();
+            (committed, ledger.lease(id).await.expect("lookup").map(|lease| lease.id) == Some(id))
+        });
+    }
+    let seen = within(asked.join_all()).await;
+    assert!(seen.iter().any(|(committed, _)| *committed));
+    assert!(seen.iter().all(|(committed, found)| committed == found), "a commit and a lookup disagree");
+    assert_eq!(within(fixture.ledger.lease(missing)).await.expect("lookup"), None);
 }

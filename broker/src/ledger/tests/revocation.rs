@@ -177,3 +177,20 @@ fn path(backend: &str, path: Option<&str>) -> RevokeSelector {
         path: path.map(|path| SecretPath::from_store(path).expect("path")),
     }
 }
+
+#[tokio::test]
+async fn the_next_leases_can_be_looked_for_before_a_step_is_durable() {
+    for selector in [path("vault", None), RevokeSelector::Principal(spiffe(WEB))] {
+        let fixture = Fixture::new();
+        for number in 0..5 {
+            fixture.grant(fixture.lease(&format!("vault/{number}"))).await;
+        }
+        let revocation = fixture.order(selector).await;
+        let walk = |from| within(fixture.ledger.walk(revocation, from, 2));
+        let first = walk(None).await.expect("walk");
+        let ahead = walk(first.place.clone()).await.expect("walk ahead");
+        assert!(!fixture.step(revocation, 2).await);
+        assert_eq!(walk(None).await.expect("walk"), ahead);
+        assert!(first.ids.iter().all(|id| !ahead.ids.contains(id)));
+    }
+}

@@ -41,7 +41,29 @@ impl Connection {
     /// # Errors
     /// The connection ends, or the answer is not HTTP/1.1 with a length and at most 64 KiB.
     pub(super) async fn get(&mut self, path: &str, (name, value): (&str, &str)) -> Result<u16> {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{name}: {value}\r\n\r\n", self.address);
+        let address = self.address;
+        self.exchange(&format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{name}: {value}\r\n\r\n")).await
+    }
+
+    /// The same with `POST path` and a body.
+    ///
+    /// # Errors
+    /// As [`Connection::get`].
+    pub(super) async fn post(&mut self, path: &str, (name, value): (&str, &str), body: &str) -> Result<u16> {
+        let (address, length) = (self.address, body.len());
+        self.exchange(&format!(
+            "POST {path} HTTP/1.1\r\nHost: {address}\r\n{name}: {value}\r\nContent-Length: {length}\r\n\r\n{body}"
+        ))
+        .await
+    }
+
+    /// The body of the last answer.
+    pub(super) fn body(&self) -> &[u8] {
+        let end = self.answer.windows(END.len()).position(|bytes| bytes == END);
+        end.and_then(|end| self.answer.get(end + END.len()..)).unwrap_or_default()
+    }
+
+    async fn exchange(&mut self, request: &str) -> Result<u16> {
         self.stream.write_all(request.as_bytes()).await?;
         self.stream.flush().await?;
         self.answer.clear();

@@ -19,17 +19,17 @@ async fn every_lease_is_taken_over_many_steps_and_holders_hear_of_it() {
     let site = Site::start(&[&store]);
     site.mark();
     let mut changes = Vec::new();
-    for number in 0..1200 {
+    for number in 0..2300 {
         changes.push(Change::Grant(site.lease(&format!("local/{number}"))));
     }
     site.commit(changes).await;
     let mut watch = site.leases.watch();
     let revocation = order(&site, all_of("local")).await;
-    assert_eq!((revocation.marked, revocation.dynamic, revocation.waiting), (1200, 0, 0));
+    assert_eq!((revocation.marked, revocation.dynamic, revocation.waiting), (2300, 0, 0));
     assert!(revocation.marked_at.is_some());
     assert!(matches!(watch.recv().await, Ok(crate::lease::Ended::Many)));
     let counts = site.ledger.lease_counts().await.expect("counts");
-    assert!(counts.contains(&(LeaseState::Gone, 1200)), "{counts:?}");
+    assert!(counts.contains(&(LeaseState::Gone, 2300)), "{counts:?}");
     let query = |outcome| AuditQuery {
         actions: vec![Action::Revoke],
         outcome: Some(outcome),
@@ -39,7 +39,7 @@ async fn every_lease_is_taken_over_many_steps_and_holders_hear_of_it() {
     let asked = records(query(Outcome::Asked)).await.expect("audit").items;
     let done = records(query(Outcome::Ok)).await.expect("audit").items;
     let resources = [asked, done].map(|records| records.first().map(|record| record.resource.clone()));
-    assert_eq!(resources, ["leases of a test", "leases of a test: 1200"].map(|text| Some(text.to_owned())));
+    assert_eq!(resources, ["leases of a test", "leases of a test: 2300"].map(|text| Some(text.to_owned())));
 }
 
 #[tokio::test]

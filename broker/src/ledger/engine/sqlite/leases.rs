@@ -4,17 +4,28 @@ use bursar_core::backend::StoreHandle;
 use bursar_core::{BackendName, Lease, LeaseId, LeaseState};
 use jiff::Timestamp;
 use rusqlite::types::Type;
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{CachedStatement, Connection, OptionalExtension};
 
 use super::codes::{at_most, micros, read};
 use super::rows::{self, LEASE_COLUMNS};
 use crate::ledger::error::LedgerError;
 use crate::ledger::query::Revocable;
 
-pub(in crate::ledger) fn lease(connection: &Connection, id: LeaseId) -> Result<Option<Lease>, LedgerError> {
-    let mut select =
-        connection.prepare_cached(&format!("SELECT {LEASE_COLUMNS} FROM leases WHERE id = ?1"))?;
-    Ok(select.query_row([id.to_bytes()], |row| rows::lease(row, 0)).optional()?)
+/// Looks leases up by their ids, one after the other.
+pub(in crate::ledger) struct Lookup<'c> {
+    select: CachedStatement<'c>,
+}
+
+impl<'c> Lookup<'c> {
+    pub(in crate::ledger) fn on(connection: &'c Connection) -> Result<Self, LedgerError> {
+        let select =
+            connection.prepare_cached(&format!("SELECT {LEASE_COLUMNS} FROM leases WHERE id = ?1"))?;
+        Ok(Self { select })
+    }
+
+    pub(in crate::ledger) fn lease(&mut self, id: LeaseId) -> Result<Option<Lease>, LedgerError> {
+        Ok(self.select.query_row([id.to_bytes()], |row| rows::lease(row, 0)).optional()?)
+    }
 }
 
 pub(in crate::ledger) fn handle(

@@ -19,11 +19,12 @@ pub(in crate::ledger) fn open(connection: &Connection) -> Result<Vec<RevocationI
     Ok(ids.collect::<Result<_, _>>()?)
 }
 
-/// The next leases of a bulk revocation. One step looks at a bounded number of leases: its answer may be empty while
-/// more follows.
+/// The next leases of a bulk revocation, after `from` or after those that are marked. One step looks at a bounded number
+/// of leases: its answer may be empty while more follows.
 pub(in crate::ledger) fn walk(
     connection: &Connection,
     revocation: RevocationId,
+    from: Option<&[u8]>,
     limit: usize,
 ) -> Result<Walked, LedgerError> {
     let mut select = connection.prepare_cached(WALK)?;
@@ -34,7 +35,7 @@ pub(in crate::ledger) fn walk(
         Ok((selector, row.get::<_, [u8; 16]>(3)?, row.get::<_, Vec<u8>>(4)?))
     });
     let Some((selector, newest, place)) = order.optional()? else { return Ok(Walked::default()) };
-    let (sql, values) = along(&selector, place, newest);
+    let (sql, values) = along(&selector, from.map_or(place, <[u8]>::to_vec), newest);
     let mut select = connection.prepare_cached(&sql)?;
     let mut found = select.query(params_from_iter(values))?;
     let mut walked = Walked::default();

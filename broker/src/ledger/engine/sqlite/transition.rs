@@ -1,7 +1,6 @@
 //! What happens to one lease after it was written.
 //!
-//! Every function here reads the row, refuses before it writes, and then writes once: an entry of one change needs no
-//! savepoint.
+//! Every function here refuses before it writes, and then writes once: an entry of one change needs no savepoint.
 
 use bursar_core::backend::StoreHandle;
 use bursar_core::lease::{LeaseEvent, LeaseState, TtlBound};
@@ -73,13 +72,19 @@ impl Batch<'_> {
         ttl_bound: TtlBound,
         at: Timestamp,
     ) -> Result<(), Fault> {
-        let held = self.held(id)?;
-        if !held.state.is_live() {
-            return Err(Fault::Refused(LedgerError::NotActive { id, state: held.state }));
-        }
         let mut update = self.connection.prepare_cached(RENEW)?;
-        update.execute(params![id.to_bytes(), micros(expires_at), bound_code(ttl_bound), micros(at)])?;
-        Ok(())
+        let live = state_code(LeaseState::Active);
+        let renewed = update.execute(params![
+            id.to_bytes(),
+            micros(expires_at),
+            bound_code(ttl_bound),
+            micros(at),
+            live
+        ])?;
+        match renewed {
+            0 => Err(Fault::Refused(LedgerError::NotActive { id, state: self.held(id)?.state })),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn happen(&mut self, id: LeaseId, happening: &Happening<'_>) -> Result<(), Fault> {
@@ -148,8 +153,9 @@ const HELD: &str = "SELECT state, dynamic, expires_at, principal, backend, node 
 const ACTIVATE: &str = "UPDATE leases SET state = ?2, handle = ?3, version = coalesce(?4, version), expires_at = ?5, \
      max_expires_at = ?6, renewable = ?7, ttl_bound = ?8, renewed_at = ?9 WHERE id = ?1";
 
-const RENEW: &str =
-    "UPDATE leases SET expires_at = ?2, ttl_bound = ?3, renewed_at = max(renewed_at, ?4) WHERE id = ?1";
+/// No other state is live. Renewals are the most frequent change, so the row is found once.
+const RENEW: &str = "UPDATE leases SET expires_at = ?2, ttl_bound = ?3, renewed_at = max(renewed_at, ?4) \
+     WHERE id = ?1 AND state = ?5";
 
 /// What is gone has no handle, since nothing is left that it could name, and no slot: the next read gets a lease anew.
 const HAPPEN: &str = "UPDATE leases SET state = ?2, next_attempt_at = ?3, attempts = attempts + ?4, \
