@@ -1,12 +1,13 @@
 //! Taking credentials back at a real OpenBao and a real PostgreSQL: when they refuse, when they are away, when they are
 //! many, and when the broker stops half-way.
 
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bursar_sdk::{Address, Client, Identity, Leased, ReadOptions, Secret, Tls};
 use bursar_tests::{Broker, OpenBao, Postgres, binary, wait_for, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
@@ -133,6 +134,39 @@ fn a_broker_that_is_killed_half_way_through_a_bulk_revocation_goes_on_when_it_is
     Ok(())
 }
 
+#[test]
+fn whoever_stops_waiting_for_a_bulk_revocation_is_told_that_it_goes_on() -> Result<()> {
+    let site = Site::start("per_second = 1")?;
+    let held = (0..4).map(|_| site.issue()).collect::<Result<Vec<_>>>()?;
+    let mut waiting =
+        site.command(&["lease", "revoke-many", "--path", "vault", "--reason", "test", "--yes"])?;
+    let waiting = waiting.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let status = format!("/proc/{}/status", waiting.id());
+    wait_until(LIMIT, "the command to wait", || {
+        std::fs::read_to_string(&status).is_ok_and(catches_interrupts)
+    })?;
+    let pid = i32::try_from(waiting.id()).ok().and_then(Pid::from_raw).context("no process id")?;
+    kill_process(pid, Signal::INT)?;
+    let left = waiting.wait_with_output()?;
+    let said = String::from_utf8_lossy(&left.stderr);
+    ensure!(left.status.code() == Some(130), "{}: {said}", left.status);
+    ensure!(
+        said.contains("the broker goes on with bulk revocation") && said.contains("lease revocations"),
+        "{said}"
+    );
+    for held in &held {
+        site.until(&held.lease, "gone")?;
+    }
+    Ok(())
+}
+
+/// Whether `/proc/PID/status` says that the process does something of its own on SIGINT.
+fn catches_interrupts(status: String) -> bool {
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    caught.is_some_and(|mask| mask & 0b10 != 0)
+}
+
 /// A broker over OpenBao with a database engine.
 pub(crate) struct Site {
     pub(crate) broker: Broker,
@@ -238,11 +272,16 @@ impl Site {
 
     /// Runs the command line as the administrator.
     pub(crate) fn bursar(&self, arguments: &[&str]) -> Result<Output> {
-        let mut command = std::process::Command::new(binary("bursar")?);
+        self.command(arguments)?.output().context("`bursar` cannot be run")
+    }
+
+    fn command(&self, arguments: &[&str]) -> Result<Command> {
+        let mut command = Command::new(binary("bursar")?);
         command.env_clear().env("BURSAR_ADDRESS", self.broker.address());
         let files = [("BURSAR_CA", "ca.pem"), ("BURSAR_CERT", "admin.crt"), ("BURSAR_KEY", "admin.key")];
         command.envs(files.map(|(name, file)| (name, self.broker.bootstrap(file))));
-        command.args(arguments).output().context("`bursar` cannot be run")
+        command.args(arguments);
+        Ok(command)
     }
 }
 
