@@ -80,6 +80,9 @@ mod vault {
                 role_id: role_id.clone(),
                 secret_id: reader(secret_id.clone()),
             },
+            VaultAuth::Jwt { mount, role, jwt } => {
+                Auth::Jwt { mount: mount.clone(), role: role.clone(), jwt: token_reader(jwt.clone()) }
+            }
             VaultAuth::Token(token) => Auth::Token(reader(token.clone())),
         };
         let kind = |mount: &VaultMount| match mount {
@@ -100,6 +103,10 @@ mod vault {
         let backend = Arc::new(VaultBackend::new(config, clock).map_err(|error| fault(name, &error))?);
         let kept = Arc::clone(&backend);
         Ok(Opened { backend, upkeep: Some(Box::pin(async move { kept.keep_alive().await })) })
+    }
+
+    fn token_reader(source: SecretSource) -> SecretReader {
+        SecretReader::new(&source.to_string(), move || source::fetch_token(&source).map_err(io::Error::other))
     }
 
     fn reader(source: SecretSource) -> SecretReader {

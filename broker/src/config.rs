@@ -156,7 +156,17 @@ pub struct VaultSettings {
 /// How the broker logs in to a Vault.
 #[derive(Debug)]
 pub enum VaultAuth {
-    AppRole { mount: String, role_id: String, secret_id: SecretSource },
+    AppRole {
+        mount: String,
+        role_id: String,
+        secret_id: SecretSource,
+    },
+    /// The methods `jwt` and `kubernetes`.
+    Jwt {
+        mount: String,
+        role: String,
+        jwt: SecretSource,
+    },
     Token(SecretSource),
 }
 
@@ -387,12 +397,23 @@ fn vault_auth(auth: &mut Section<'_>) -> Option<VaultAuth> {
             let secret_id = auth.required("secret_id", secret_id);
             Some(VaultAuth::AppRole { mount, role_id: role_id?, secret_id: secret_id? })
         }
+        method @ ("jwt" | "kubernetes") => {
+            let mount = auth.text("mount").unwrap_or_else(|| method.to_owned());
+            let role = auth.text("role");
+            let role = auth.required("role", role);
+            let jwt = auth.secret_source("jwt");
+            let pod = method == "kubernetes" && jwt.is_none();
+            let jwt =
+                if pod { Some(SecretSource::File(POD_TOKEN.into())) } else { auth.required("jwt", jwt) };
+            Some(VaultAuth::Jwt { mount, role: role?, jwt: jwt? })
+        }
         "token" => {
             let token = auth.secret_source("token");
             auth.required("token", token).map(VaultAuth::Token)
         }
         other => {
-            auth.fault("method", format!("there is no method `{other}`; there are `approle` and `token`"))
+            let known = "`approle`, `jwt`, `kubernetes` and `token`";
+            auth.fault("method", format!("there is no method `{other}`; there are {known}"))
         }
     }
 }
@@ -443,6 +464,8 @@ fn list(faults: &[Fault]) -> String {
 }
 
 /// Far above what a workload needs, and low enough that one which asks for leases without end is stopped.
+/// Where kubelet puts the token of a pod's service account.
+const POD_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 const DEFAULT_LIVE: u64 = 100_000;
 const DEFAULT_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(99);
 

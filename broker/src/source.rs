@@ -14,14 +14,35 @@ use zeroize::Zeroizing;
 /// # Errors
 /// [`SourceError`], which names the source.
 pub fn fetch(source: &SecretSource) -> Result<Secret, SourceError> {
+    fetch_by(source, Modes::Private)
+}
+
+/// Reads a token that something else puts there and replaces before it ends. Whoever does that chooses the file's mode:
+/// kubelet's tokens can be read by all of a pod, and by nobody outside.
+///
+/// # Errors
+/// As [`fetch`].
+pub fn fetch_token(source: &SecretSource) -> Result<Secret, SourceError> {
+    fetch_by(source, Modes::Any)
+}
+
+fn fetch_by(source: &SecretSource, modes: Modes) -> Result<Secret, SourceError> {
     match source {
-        SecretSource::File(path) => read_file(path),
+        SecretSource::File(path) => read_file(path, modes),
         SecretSource::Env(name) => variable(name).map(Secret::from),
         SecretSource::Credential(name) => {
             let directory = variable("CREDENTIALS_DIRECTORY")?;
-            read_file(&PathBuf::from(directory).join(name))
+            read_file(&PathBuf::from(directory).join(name), modes)
         }
     }
+}
+
+/// Which modes a file may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Modes {
+    /// None by which everybody can read it.
+    Private,
+    Any,
 }
 
 #[expect(clippy::disallowed_methods, reason = "a source in the environment is read here and nowhere else")]
@@ -29,11 +50,11 @@ fn variable(name: &str) -> Result<String, SourceError> {
     std::env::var(name).map_err(|_| SourceError::Unset { name: name.to_owned() })
 }
 
-fn read_file(path: &Path) -> Result<Secret, SourceError> {
+fn read_file(path: &Path, modes: Modes) -> Result<Secret, SourceError> {
     let unreadable = |source| SourceError::Unreadable { path: path.to_owned(), source };
     let file = File::open(path).map_err(unreadable)?;
     let about = file.metadata().map_err(unreadable)?;
-    if about.permissions().mode() & WORLD != 0 {
+    if modes == Modes::Private && about.permissions().mode() & WORLD != 0 {
         return Err(SourceError::WorldReadable { path: path.to_owned() });
     }
     // Room for the whole file and one byte more, so that reading neither grows the buffer nor trusts the length.
@@ -89,6 +110,7 @@ mod tests {
     fn a_file_that_everybody_may_read_is_refused() {
         let (_dir, source) = file(0o644, b"key");
         assert!(matches!(fetch(&source), Err(SourceError::WorldReadable { .. })));
+        assert!(fetch_token(&source).is_ok_and(|token| token.ct_eq(b"key")), "kubelet chose the mode");
     }
 
     #[test]

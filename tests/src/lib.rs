@@ -27,6 +27,8 @@ pub use crate::place::binary;
 pub use crate::port::free_port;
 pub use crate::postgres::Postgres;
 pub use crate::process::Process;
+pub use crate::token_issuer::TokenIssuer;
+pub use crate::token_review::TokenReviews;
 pub use crate::wait::{wait_for, wait_until};
 
 pub mod http;
@@ -43,4 +45,6 @@ mod place;
 mod port;
 mod postgres;
 mod process;
+mod token_issuer;
+mod token_review;
 mod wait;

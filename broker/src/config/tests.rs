@@ -34,6 +34,33 @@ fn principals_have_a_quota_unless_it_is_switched_off() {
 }
 
 #[test]
+fn a_broker_in_a_pod_logs_in_to_a_vault_by_its_service_account() {
+    let auth = |auth: &str| {
+        let backend = format!("kind = 'vault'\naddress = 'https://v'\nauth = {{ {auth} }}\n");
+        let config = Config::parse(&format!("{LEAST}[backends.v]\n{backend}")).expect("good");
+        match config
+            .backends
+            .into_iter()
+            .find(|backend| backend.name.as_str() == "v")
+            .map(|backend| backend.kind)
+        {
+            Some(BackendKind::Vault(settings)) => format!("{:?}", settings.auth),
+            other => panic!("{other:?}"),
+        }
+    };
+    let pod = auth("method = 'kubernetes', role = 'bursar'");
+    assert!(pod.contains("\"kubernetes\"") && pod.contains(POD_TOKEN), "{pod}");
+    let other = auth("method = 'jwt', mount = 'gitlab', role = 'bursar', jwt = { env = 'ID_TOKEN' }");
+    assert!(other.contains("\"gitlab\"") && other.contains("ID_TOKEN"), "{other}");
+    let text =
+        format!("{LEAST}[backends.v]\nkind = 'vault'\naddress = 'https://v'\nauth = {{ method = 'jwt' }}\n");
+    let faults = Config::parse(&text).expect_err("faulty");
+    let keys: Vec<_> = faults.iter().map(|fault| fault.to_string()).collect();
+    assert!(keys.iter().any(|fault| fault.starts_with("backends.v.auth.role")), "{keys:?}");
+    assert!(keys.iter().any(|fault| fault.starts_with("backends.v.auth.jwt")), "{keys:?}");
+}
+
+#[test]
 fn the_least_file_gets_defaults_that_listen_on_loopback_only() {
     let config = Config::parse(LEAST).expect("good");
     assert!(config.listen.grpc.ip().is_loopback() && config.listen.http.ip().is_loopback());

@@ -26,3 +26,4 @@ mod revocation;
 mod slow_store;
 mod unauthorized;
 mod vault_backend;
+mod vault_login;

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use crate::answer::{Answer, Reply};
 use crate::client::{Client, Request};
 use crate::config::{Auth, SecretReader};
-use crate::token::{Token, approle_login, trimmed};
+use crate::token::{Token, login, trimmed};
 use crate::value;
 
 /// A token as the store granted it.
@@ -29,25 +29,30 @@ pub(crate) struct Life {
 
 /// Logs in once.
 pub(crate) async fn log_in(client: &Client, auth: &Auth) -> Result<Granted, BackendError> {
-    match auth {
+    let misconfigured = || client.error(ErrorKind::Misconfigured, Operation::Login);
+    let (mount, body) = match auth {
         Auth::AppRole { mount, role_id, secret_id } => {
-            let body = approle_login(role_id, &credential(client, secret_id).await?)
-                .ok_or_else(|| client.error(ErrorKind::Misconfigured, Operation::Login))?;
-            let request = client.update_with(Operation::Login, &format!("auth/{mount}/login"), body);
-            // The store answers 400 to a wrong or used-up secret id.
-            let answer = client.send(&request, None).await.map_err(refused_login)?;
-            let granted: AuthReply<'_> = answer.parse()?;
-            let token = value::secret(granted.auth.client_token).and_then(Token::new);
-            let token = token.ok_or_else(|| answer.error(ErrorKind::Malformed))?;
-            Ok(Granted { token, life: granted.auth.life() })
+            let secret_id = credential(client, secret_id).await?;
+            (mount, login(("role_id", role_id), ("secret_id", &secret_id)))
+        }
+        Auth::Jwt { mount, role, jwt } => {
+            let jwt = credential(client, jwt).await?;
+            (mount, login(("role", role), ("jwt", &jwt)))
         }
         Auth::Token(source) => {
-            let token = Token::new(credential(client, source).await?)
-                .ok_or_else(|| client.error(ErrorKind::Misconfigured, Operation::Login))?;
+            let token = Token::new(credential(client, source).await?).ok_or_else(misconfigured)?;
             let life = look_up(client, &token).await?;
-            Ok(Granted { token, life })
+            return Ok(Granted { token, life });
         }
-    }
+    };
+    let body = body.ok_or_else(misconfigured)?;
+    let request = client.update_with(Operation::Login, &format!("auth/{mount}/login"), body);
+    // The store answers 400 to a wrong or used-up secret id, and to a token that it does not believe.
+    let answer = client.send(&request, None).await.map_err(refused_login)?;
+    let granted: AuthReply<'_> = answer.parse()?;
+    let token = value::secret(granted.auth.client_token).and_then(Token::new);
+    let token = token.ok_or_else(|| answer.error(ErrorKind::Malformed))?;
+    Ok(Granted { token, life: granted.auth.life() })
 }
 
 /// Extends the token by its own period.

@@ -48,10 +48,12 @@ pub enum MountKind {
     Leased,
 }
 
-/// How the broker logs in. Both forms read their credential anew at each login and forget it after.
+/// How the broker logs in. Each form reads its credential anew at each login and forgets it after.
 pub enum Auth {
     /// AppRole at `auth/MOUNT`.
     AppRole { mount: String, role_id: String, secret_id: SecretReader },
+    /// A JSON Web Token that somebody else signed, at `auth/MOUNT`: the methods `jwt` and `kubernetes`.
+    Jwt { mount: String, role: String, jwt: SecretReader },
     /// A token that something else obtained, such as an agent that keeps a file fresh.
     Token(SecretReader),
 }
@@ -64,6 +66,9 @@ impl fmt::Debug for Auth {
                 .field("mount", mount)
                 .field("secret_id", secret_id)
                 .finish_non_exhaustive(),
+            Self::Jwt { mount, role, jwt } => {
+                f.debug_struct("Jwt").field("mount", mount).field("role", role).field("jwt", jwt).finish()
+            }
             Self::Token(token) => f.debug_tuple("Token").field(token).finish(),
         }
     }

@@ -9,7 +9,7 @@ use std::str;
 use bursar_core::Secret;
 use bytes::Bytes;
 use http::HeaderValue;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use zeroize::Zeroizing;
 
 /// A token of the store, as a header that is never printed.
@@ -28,17 +28,20 @@ impl Token {
     }
 }
 
-/// The body of an AppRole login; none when the secret id is empty or not UTF-8.
-pub(crate) fn approle_login(role_id: &str, secret_id: &Secret) -> Option<Bytes> {
-    #[derive(Serialize)]
-    struct Login<'a> {
-        role_id: &'a str,
-        secret_id: &'a str,
+/// The body of a login: whose it is, and what proves that. Each is a member of a JSON object and its name; none when
+/// the proof is empty or not UTF-8.
+pub(crate) fn login(who: (&'static str, &str), proof: (&'static str, &Secret)) -> Option<Bytes> {
+    struct Members<'a>([(&'static str, &'a str); 2]);
+    impl Serialize for Members<'_> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.collect_map(self.0)
+        }
     }
-    let secret_id = str::from_utf8(secret_id.expose()).ok().filter(|id| !id.is_empty())?;
+    let (name, proof) = proof;
+    let proof = str::from_utf8(proof.expose()).ok().filter(|proof| !proof.is_empty())?;
     // A character takes at most six in JSON: the buffer never grows, so it leaves no copy behind.
-    let mut body = Zeroizing::new(Vec::with_capacity(6 * (role_id.len() + secret_id.len()) + 64));
-    serde_json::to_writer(&mut *body, &Login { role_id, secret_id }).ok()?;
+    let mut body = Zeroizing::new(Vec::with_capacity(6 * (who.1.len() + proof.len()) + 64));
+    serde_json::to_writer(&mut *body, &Members([who, (name, proof)])).ok()?;
     Some(Bytes::from_owner(Owned(Secret::from(body))))
 }
 
@@ -74,7 +77,8 @@ mod tests {
 
     #[test]
     fn a_secret_id_is_escaped_as_json() {
-        let body = approle_login("role", &Secret::from("q\"\u{1}".to_owned())).expect("body");
+        let secret_id = Secret::from("q\"\u{1}".to_owned());
+        let body = login(("role_id", "role"), ("secret_id", &secret_id)).expect("body");
         let parsed: serde_json::Value = serde_json::from_slice(&body).expect("json");
         assert_eq!(parsed, serde_json::json!({"role_id": "role", "secret_id": "q\"\u{1}"}));
     }

@@ -8,9 +8,10 @@ use std::time::Duration;
 use bursar_core::backend::{Backend, ErrorKind, Leasing, Operation};
 
 use super::fake::{Call, Fake, Reply, SECRET_ID, TOKEN, backend, config, granted, json, path};
-use crate::{Auth, SecretReader};
+use crate::{Auth, SecretReader, VaultConfig};
 
 const LOGIN: &str = "/auth/approle/login";
+const AT_JWT: &str = "/auth/gitlab/login";
 const LOOKUP: &str = "/auth/token/lookup-self";
 const RENEW: &str = "/auth/token/renew-self";
 const ENTRY: &str = r#"{"data":{"data":{"a":"b"},"metadata":{"version":1}}}"#;
@@ -57,6 +58,30 @@ async fn the_first_call_logs_in_and_the_next_uses_its_token() {
     assert_eq!((first.method.as_str(), first.target.as_str()), ("PUT", LOGIN));
     assert_eq!(first.body, format!(r#"{{"role_id":"role","secret_id":"{SECRET_ID}"}}"#));
     assert_eq!((fake.count(LOGIN), fake.count("/kv/data/a")), (1, 2));
+}
+
+#[tokio::test]
+async fn a_token_that_somebody_else_signed_is_read_anew_at_each_login() {
+    let logins = AtomicUsize::new(0);
+    let fake = Fake::start(move |call: &Call| {
+        let known = call.headers.get("x-vault-token").is_some_and(|token| token == "t2");
+        match call.target.as_str() {
+            AT_JWT => granted(&format!("t{}", logins.fetch_add(1, Ordering::Relaxed) + 1), 60, true),
+            _ if known => json(200, ENTRY),
+            _ => json(403, "{}"),
+        }
+    })
+    .await;
+    let reads = AtomicUsize::new(0);
+    let jwt = SecretReader::new("a test", move || {
+        Ok(format!("jwt-{}\n", reads.fetch_add(1, Ordering::Relaxed)).into())
+    });
+    let auth = Auth::Jwt { mount: "gitlab".to_owned(), role: "bursar".to_owned(), jwt };
+    let backend = backend(VaultConfig { auth, ..config(&fake.address) });
+    assert!(backend.read(&path("kv/a"), None).await.is_ok());
+    let calls = fake.calls().into_iter().filter(|call| call.target == AT_JWT);
+    let bodies: Vec<_> = calls.map(|call| call.body).collect();
+    assert_eq!(bodies, [r#"{"role":"bursar","jwt":"jwt-0"}"#, r#"{"role":"bursar","jwt":"jwt-1"}"#]);
 }
 
 #[tokio::test]
