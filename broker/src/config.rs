@@ -138,7 +138,7 @@ pub enum BackendKind {
     /// The broker's own store.
     Local { max_versions: NonZeroU32 },
     /// HashiCorp Vault or OpenBao.
-    Vault(VaultSettings),
+    Vault(Box<VaultSettings>),
 }
 
 /// How a Vault is reached.
@@ -324,7 +324,7 @@ fn backend(name: &str, section: &mut Section<'_>) -> Option<BackendConfig> {
             let max_versions = versions.and_then(NonZeroU32::new).unwrap_or(DEFAULT_MAX_VERSIONS);
             Some(BackendKind::Local { max_versions })
         }
-        "vault" => vault(section).map(BackendKind::Vault),
+        "vault" => vault(section).map(Box::new).map(BackendKind::Vault),
         "" => None,
         other => section
             .fault("kind", format!("there is no kind of backend `{other}`; there are `local` and `vault`")),

@@ -55,7 +55,7 @@ fn a_broker_in_a_pod_logs_in_to_a_vault_by_its_service_account() {
     let text =
         format!("{LEAST}[backends.v]\nkind = 'vault'\naddress = 'https://v'\nauth = {{ method = 'jwt' }}\n");
     let faults = Config::parse(&text).expect_err("faulty");
-    let keys: Vec<_> = faults.iter().map(|fault| fault.to_string()).collect();
+    let keys: Vec<_> = faults.iter().map(ToString::to_string).collect();
     assert!(keys.iter().any(|fault| fault.starts_with("backends.v.auth.role")), "{keys:?}");
     assert!(keys.iter().any(|fault| fault.starts_with("backends.v.auth.jwt")), "{keys:?}");
 }
