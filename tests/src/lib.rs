@@ -13,6 +13,11 @@
     reason = "polls real servers in real time, and is told of them by the environment"
 )]
 
+/// The page on backends: what it shows is compiled, and put to the suite.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/adding-a-backend.md")]
+pub struct AddingABackend;
+
 pub use rustix::process::Signal;
 
 pub use crate::agent::Agent;
