@@ -1,15 +1,13 @@
 //! One HTTP call to the store: no login, no repetition, no words of the store in its errors.
 
 use std::error::Error;
-use std::fs;
 use std::io;
-use std::path::Path;
 
 use bursar_core::BackendName;
 use bursar_core::backend::{BackendError, ErrorKind, Operation};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
-use reqwest::{Certificate, Url, redirect};
+use reqwest::Url;
 use rustls::crypto::CryptoProvider;
 use serde::Serialize;
 
@@ -17,11 +15,12 @@ use crate::answer::{Answer, Body};
 use crate::config::{ConfigError, VaultConfig};
 use crate::status;
 use crate::token::Token;
+use crate::trust::Trust;
 
 /// The way to one store.
 pub(crate) struct Client {
     pub(crate) backend: BackendName,
-    http: reqwest::Client,
+    trust: Trust,
     /// Ends in `/v1`.
     base: Url,
     namespace: Option<HeaderValue>,
@@ -47,22 +46,9 @@ impl Client {
             return Err(ConfigError::ZeroTimeout);
         }
         let base = base(&config.address, config.allow_plaintext)?;
-        let mut http = reqwest::Client::builder()
-            .tls_backend_rustls()
-            .https_only(!config.allow_plaintext)
-            .redirect(redirect::Policy::none())
-            // `HTTPS_PROXY` would send the token to whoever sets the environment.
-            .no_proxy()
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .user_agent("bursar")
-            .timeout(config.timeout);
-        if let Some(path) = &config.ca_file {
-            http = http.tls_certs_only(certificates(path)?);
-        }
-        let http = http.build().map_err(|source| ConfigError::Client { source })?;
+        let trust = Trust::new(config)?;
         let namespace = config.namespace.as_deref().map(namespace).transpose()?;
-        Ok(Self { backend: config.name.clone(), http, base, namespace })
+        Ok(Self { backend: config.name.clone(), trust, base, namespace })
     }
 
     /// `GET` of a path as the store writes it, without escapes.
@@ -128,7 +114,23 @@ impl Client {
     }
 
     async fn exchange(&self, request: &Request, token: Option<&Token>) -> Result<Reply, BackendError> {
-        let mut call = self.http.request(request.method.clone(), request.url.clone());
+        let trusting = self.trust.current();
+        match self.exchange_by(&trusting.http, request, token).await {
+            // A certificate was refused, so nothing was sent: whatever it is may be tried again.
+            Err(error) if error.kind == ErrorKind::Misconfigured && self.trust.renew(&trusting).await => {
+                self.exchange_by(&self.trust.current().http, request, token).await
+            }
+            other => other,
+        }
+    }
+
+    async fn exchange_by(
+        &self,
+        http: &reqwest::Client,
+        request: &Request,
+        token: Option<&Token>,
+    ) -> Result<Reply, BackendError> {
+        let mut call = http.request(request.method.clone(), request.url.clone());
         // Vault's agents and proxies refuse calls without it, as a guard against forged requests.
         call = call.header(REQUEST, HeaderValue::from_static("true"));
         if let Some(token) = token {
@@ -213,14 +215,6 @@ fn namespace(namespace: &str) -> Result<HeaderValue, ConfigError> {
         .ok()
         .filter(|_| visible)
         .ok_or_else(|| ConfigError::Namespace { namespace: namespace.to_owned() })
-}
-
-fn certificates(path: &Path) -> Result<Vec<Certificate>, ConfigError> {
-    let pem = fs::read(path).map_err(|source| ConfigError::CaFile { path: path.to_owned(), source })?;
-    Certificate::from_pem_bundle(&pem)
-        .ok()
-        .filter(|certificates| !certificates.is_empty())
-        .ok_or_else(|| ConfigError::NoCertificate { path: path.to_owned() })
 }
 
 /// A certificate that is not trusted, or not for this host, stays so until somebody changes something.

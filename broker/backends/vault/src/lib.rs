@@ -35,6 +35,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod token;
+mod trust;
 mod value;
 
 pub use backend::VaultBackend;
