@@ -80,6 +80,12 @@ mod vault {
                 role_id: role_id.clone(),
                 secret_id: reader(secret_id.clone()),
             },
+            VaultAuth::Certificate { mount, role, certificate, key } => Auth::Certificate {
+                mount: mount.clone(),
+                role: role.clone(),
+                certificate: certificate.clone(),
+                key: reader(key.clone()),
+            },
             VaultAuth::Jwt { mount, role, jwt } => {
                 Auth::Jwt { mount: mount.clone(), role: role.clone(), jwt: token_reader(jwt.clone()) }
             }

@@ -161,6 +161,12 @@ pub enum VaultAuth {
         role_id: String,
         secret_id: SecretSource,
     },
+    Certificate {
+        mount: String,
+        role: Option<String>,
+        certificate: PathBuf,
+        key: SecretSource,
+    },
     /// The methods `jwt` and `kubernetes`.
     Jwt {
         mount: String,
@@ -397,6 +403,15 @@ fn vault_auth(auth: &mut Section<'_>) -> Option<VaultAuth> {
             let secret_id = auth.required("secret_id", secret_id);
             Some(VaultAuth::AppRole { mount, role_id: role_id?, secret_id: secret_id? })
         }
+        "cert" => {
+            let mount = auth.text("mount").unwrap_or_else(|| "cert".to_owned());
+            let role = auth.text("role");
+            let certificate = auth.path("certificate");
+            let certificate = auth.required("certificate", certificate);
+            let key = auth.secret_source("key");
+            let key = auth.required("key", key);
+            Some(VaultAuth::Certificate { mount, role, certificate: certificate?, key: key? })
+        }
         method @ ("jwt" | "kubernetes") => {
             let mount = auth.text("mount").unwrap_or_else(|| method.to_owned());
             let role = auth.text("role");
@@ -412,7 +427,7 @@ fn vault_auth(auth: &mut Section<'_>) -> Option<VaultAuth> {
             auth.required("token", token).map(VaultAuth::Token)
         }
         other => {
-            let known = "`approle`, `jwt`, `kubernetes` and `token`";
+            let known = "`approle`, `cert`, `jwt`, `kubernetes` and `token`";
             auth.fault("method", format!("there is no method `{other}`; there are {known}"))
         }
     }

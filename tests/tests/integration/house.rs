@@ -30,6 +30,7 @@ const OPENERS: &[&str] = &[
     "agent/src/node/keep.rs",
     "broker/backends/local/src/keys.rs",
     "broker/backends/vault/src/token.rs",
+    "broker/backends/vault/src/trust.rs",
     "broker/src/environment/render.rs",
     "broker/src/identity/authority.rs",
     "broker/src/init.rs",

@@ -1,4 +1,4 @@
-//! The broker's login at a real OpenBao by what it has anyhow: a token that somebody else signed.
+//! The broker's login at a real OpenBao by what it has anyhow: a token that somebody else signed, a certificate.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use bursar_backend_vault::{Auth, MountKind, SecretReader, VaultBackend, VaultConfig};
 use bursar_core::backend::{Backend, BackendError, ErrorKind, Operation};
 use bursar_core::{BackendName, Clock, FieldName, SecretPath, SystemClock};
-use bursar_tests::{Broker, Canary, Cli, OpenBao, TokenIssuer, TokenReviews, wait_until};
+use bursar_tests::{Broker, Canary, Cli, ClientAuthority, OpenBao, TokenIssuer, TokenReviews, wait_until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -85,6 +85,42 @@ fn a_pod_logs_in_by_its_service_account() -> Result<()> {
     let error: BackendError =
         site.read(&site.backend("kubernetes")?).err().context("a token of old was believed")?.downcast()?;
     ensure!((error.kind, error.operation) == (ErrorKind::Denied, Operation::Login), "{error:?}");
+    Ok(())
+}
+
+#[test]
+fn a_client_certificate_is_a_login_and_is_read_anew_at_each() -> Result<()> {
+    let site = Site::start()?;
+    let authority = ClientAuthority::new()?;
+    site.bao.api("POST", "sys/auth/cert", &json!({ "type": "cert" }))?;
+    let role = json!({ "certificate": authority.pem(), "token_policies": ["bursar"], "token_period": "1h" });
+    site.bao.api("POST", "auth/cert/certs/bursar", &role)?;
+    let folder = tempfile::tempdir()?;
+    let id = "spiffe://example.org/broker";
+    let (certificate, key) = authority.issue(id)?.write(folder.path(), "broker")?;
+    let auth = || Auth::Certificate {
+        mount: "cert".to_owned(),
+        role: Some("bursar".to_owned()),
+        certificate: certificate.clone(),
+        key: SecretReader::file(key.clone()),
+    };
+    let backend = site.backend_by(auth())?;
+    site.read(&backend)?;
+
+    // Renewed in place, while the broker's token at the store came to its end.
+    authority.issue(id)?.write(folder.path(), "broker")?;
+    site.bao.api("PUT", "sys/leases/revoke-prefix/auth/cert/login", &Value::Null)?;
+    site.read(&backend)?;
+
+    ClientAuthority::new()?.issue(id)?.write(folder.path(), "broker")?;
+    let refused =
+        site.read(&site.backend_by(auth())?).err().context("a stranger's certificate was believed")?;
+    let error: BackendError = refused.downcast()?;
+    ensure!((error.kind, error.operation) == (ErrorKind::Denied, Operation::Login), "{error:?}");
+
+    // A key that is not that of the certificate.
+    std::fs::write(&certificate, &authority.issue(id)?.certificate)?;
+    ensure!(site.backend_by(auth()).is_err(), "a key that does not fit was taken");
     Ok(())
 }
 
@@ -167,15 +203,19 @@ impl Site {
     }
 
     fn backend(&self, mount: &str) -> Result<VaultBackend> {
+        let jwt = SecretReader::file(Path::new(&self.token).to_owned());
+        self.backend_by(Auth::Jwt { mount: mount.to_owned(), role: "bursar".to_owned(), jwt })
+    }
+
+    fn backend_by(&self, auth: Auth) -> Result<VaultBackend> {
         // Another test of this process may have been first.
         drop(rustls::crypto::ring::default_provider().install_default());
-        let jwt = SecretReader::file(Path::new(&self.token).to_owned());
         let config = VaultConfig {
             name: BackendName::parse("vault")?,
             address: self.bao.tls_url(),
             allow_plaintext: false,
             namespace: None,
-            auth: Auth::Jwt { mount: mount.to_owned(), role: "bursar".to_owned(), jwt },
+            auth,
             mounts: [("kv".to_owned(), MountKind::KvV2)].into(),
             ca_file: Some(self.bao.authority().to_owned()),
             timeout: Duration::from_secs(20),

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use crate::answer::{Answer, Reply};
 use crate::client::{Client, Request};
 use crate::config::{Auth, SecretReader};
-use crate::token::{Token, login, trimmed};
+use crate::token::{Token, certificate_login, login, trimmed};
 use crate::value;
 
 /// A token as the store granted it.
@@ -34,6 +34,10 @@ pub(crate) async fn log_in(client: &Client, auth: &Auth) -> Result<Granted, Back
         Auth::AppRole { mount, role_id, secret_id } => {
             let secret_id = credential(client, secret_id).await?;
             (mount, login(("role_id", role_id), ("secret_id", &secret_id)))
+        }
+        Auth::Certificate { mount, role, .. } => {
+            client.present_anew().await?;
+            (mount, certificate_login(role.as_deref()))
         }
         Auth::Jwt { mount, role, jwt } => {
             let jwt = credential(client, jwt).await?;

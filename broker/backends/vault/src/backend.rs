@@ -40,6 +40,9 @@ impl VaultBackend {
             Auth::AppRole { mount, role_id, secret_id } => {
                 Auth::AppRole { mount: mount_path(&mount)?, role_id, secret_id }
             }
+            Auth::Certificate { mount, role, certificate, key } => {
+                Auth::Certificate { mount: mount_path(&mount)?, role, certificate, key }
+            }
             Auth::Jwt { mount, role, jwt } => Auth::Jwt { mount: mount_path(&mount)?, role, jwt },
             token @ Auth::Token(_) => token,
         };

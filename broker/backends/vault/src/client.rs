@@ -100,6 +100,17 @@ impl Client {
         Err(self.error(kind, Operation::Health).with_code(status))
     }
 
+    /// Reads the client's own certificate anew, for a login.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Misconfigured`]; the log says why.
+    pub(crate) async fn present_anew(&self) -> Result<(), BackendError> {
+        match self.trust.present_anew().await {
+            true => Ok(()),
+            false => Err(self.error(ErrorKind::Misconfigured, Operation::Login)),
+        }
+    }
+
     pub(crate) fn error(&self, kind: ErrorKind, operation: Operation) -> BackendError {
         BackendError::new(kind, &self.backend, operation)
     }

@@ -52,6 +52,9 @@ pub enum MountKind {
 pub enum Auth {
     /// AppRole at `auth/MOUNT`.
     AppRole { mount: String, role_id: String, secret_id: SecretReader },
+    /// A client certificate (PEM, with what links it to its authority), at `auth/MOUNT`. The store looks for a role that
+    /// fits where `role` is absent. Connections made after a login present it, those of renewals too, as stores demand.
+    Certificate { mount: String, role: Option<String>, certificate: PathBuf, key: SecretReader },
     /// A JSON Web Token that somebody else signed, at `auth/MOUNT`: the methods `jwt` and `kubernetes`.
     Jwt { mount: String, role: String, jwt: SecretReader },
     /// A token that something else obtained, such as an agent that keeps a file fresh.
@@ -66,6 +69,13 @@ impl fmt::Debug for Auth {
                 .field("mount", mount)
                 .field("secret_id", secret_id)
                 .finish_non_exhaustive(),
+            Self::Certificate { mount, role, certificate, key } => f
+                .debug_struct("Certificate")
+                .field("mount", mount)
+                .field("role", role)
+                .field("certificate", certificate)
+                .field("key", key)
+                .finish(),
             Self::Jwt { mount, role, jwt } => {
                 f.debug_struct("Jwt").field("mount", mount).field("role", role).field("jwt", jwt).finish()
             }
@@ -144,6 +154,13 @@ pub enum ConfigError {
     CaFile { path: PathBuf, source: io::Error },
     #[error("the CA file `{}` holds no PEM certificate that can be read", path.display())]
     NoCertificate { path: PathBuf },
+    #[error("the client certificate `{}` cannot be read", path.display())]
+    Certificate { path: PathBuf, source: io::Error },
+    /// The kind alone: what a source says about its content may quote it.
+    #[error("the private key in {key} cannot be read: {kind}")]
+    Key { key: String, kind: io::ErrorKind },
+    #[error("`{}` and {key} are no PEM certificate and private key that fit", path.display())]
+    NoIdentity { path: PathBuf, key: String },
     #[error("no TLS provider is installed in this process; install rustls's ring provider first")]
     NoTlsProvider,
     #[error("the HTTP client cannot be set up")]

@@ -4,6 +4,7 @@
 //! buffer, so that what the client keeps and clones is counted references to one piece of memory, wiped at the last.
 //! Its own write buffer and the TLS records are beyond reach.
 
+use std::collections::BTreeMap;
 use std::str;
 
 use bursar_core::Secret;
@@ -43,6 +44,12 @@ pub(crate) fn login(who: (&'static str, &str), proof: (&'static str, &Secret)) -
     let mut body = Zeroizing::new(Vec::with_capacity(6 * (who.1.len() + proof.len()) + 64));
     serde_json::to_writer(&mut *body, &Members([who, (name, proof)])).ok()?;
     Some(Bytes::from_owner(Owned(Secret::from(body))))
+}
+
+/// The body of a login by the connection's own certificate.
+pub(crate) fn certificate_login(role: Option<&str>) -> Option<Bytes> {
+    let members: BTreeMap<_, _> = role.map(|role| ("name", role)).into_iter().collect();
+    serde_json::to_vec(&members).ok().map(Bytes::from)
 }
 
 /// The same without the line end and blanks that files carry around a credential.

@@ -1,17 +1,20 @@
-//! Whom the client trusts: the system's roots, or the authorities in a file, which may be replaced while the broker runs.
+//! Whom the client trusts, and who it is: the system's roots or the authorities in a file, and the certificate by which it
+//! logs in, where it does. All of them may be replaced while the broker runs.
 //!
-//! The file is read again when a certificate was refused, and never else: whoever replaces an authority does so in the
-//! file first and at the store after, and until the store shows a certificate of the new one the old will do.
+//! The authorities are read again when a certificate was refused, and never else: whoever replaces one does so in the
+//! file first and at the store after, and until the store shows a certificate of the new one the old will do. The
+//! client's own certificate is read at each login, like every other credential.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bursar_core::BackendName;
-use reqwest::{Certificate, redirect};
+use reqwest::{Certificate, Identity, redirect};
+use zeroize::Zeroizing;
 
-use crate::config::{ConfigError, VaultConfig};
+use crate::config::{Auth, ConfigError, SecretReader, VaultConfig};
 
 pub(crate) struct Trust {
     backend: BackendName,
@@ -29,6 +32,8 @@ pub(crate) struct Trusting {
 #[derive(Clone)]
 struct Settings {
     ca_file: Option<PathBuf>,
+    /// A certificate and its key.
+    identity: Option<(PathBuf, SecretReader)>,
     allow_plaintext: bool,
     timeout: Duration,
 }
@@ -40,8 +45,12 @@ impl Trust {
     /// [`ConfigError`] when it is no file of certificates.
     pub(crate) fn new(config: &VaultConfig) -> Result<Self, ConfigError> {
         let VaultConfig { ca_file, allow_plaintext, timeout, .. } = config;
-        let settings =
-            Settings { ca_file: ca_file.clone(), allow_plaintext: *allow_plaintext, timeout: *timeout };
+        let identity = match &config.auth {
+            Auth::Certificate { certificate, key, .. } => Some((certificate.clone(), key.clone())),
+            Auth::AppRole { .. } | Auth::Jwt { .. } | Auth::Token(_) => None,
+        };
+        let (ca_file, allow_plaintext, timeout) = (ca_file.clone(), *allow_plaintext, *timeout);
+        let settings = Settings { ca_file, identity, allow_plaintext, timeout };
         let current = RwLock::new(Arc::new(settings.trusting()?));
         Ok(Self { backend: config.name.clone(), settings, current })
     }
@@ -56,20 +65,35 @@ impl Trust {
             // Another call has been here.
             return true;
         }
-        let settings = self.settings.clone();
-        let read = tokio::task::spawn_blocking(move || settings.trusting()).await;
-        match read {
-            Ok(Ok(new)) if new.authorities != used.authorities => {
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+        match self.read().await {
+            Some(new) if new.authorities != used.authorities => {
+                self.replace(new);
                 tracing::info!(backend = %self.backend, "the authorities in `ca_file` were replaced");
                 true
             }
-            Ok(Err(error)) => {
-                tracing::warn!(backend = %self.backend, %error, "the authorities are those of before");
-                false
-            }
             _ => false,
         }
+    }
+
+    /// Reads the certificate anew by which the client logs in. Answers whether it can.
+    pub(crate) async fn present_anew(&self) -> bool {
+        let new = self.read().await;
+        let can = new.is_some();
+        new.into_iter().for_each(|new| self.replace(new));
+        can
+    }
+
+    async fn read(&self) -> Option<Trusting> {
+        let settings = self.settings.clone();
+        let read = tokio::task::spawn_blocking(move || settings.trusting()).await.ok()?;
+        let told = |error: &ConfigError| {
+            tracing::warn!(backend = %self.backend, %error, "the files are as they were read before");
+        };
+        read.inspect_err(told).ok()
+    }
+
+    fn replace(&self, new: Trusting) {
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
     }
 }
 
@@ -95,7 +119,24 @@ impl Settings {
                 certificates.ok_or_else(|| ConfigError::NoCertificate { path: path.clone() })?,
             );
         }
+        if let Some((path, key)) = &self.identity {
+            http = http.identity(identity(path, key)?);
+        }
         let http = http.build().map_err(|source| ConfigError::Client { source })?;
         Ok(Trusting { http, authorities })
     }
+}
+
+fn identity(path: &Path, key: &SecretReader) -> Result<Identity, ConfigError> {
+    let certificate =
+        fs::read(path).map_err(|source| ConfigError::Certificate { path: path.to_owned(), source })?;
+    let secret =
+        key.read().map_err(|error| ConfigError::Key { key: key.source().to_owned(), kind: error.kind() })?;
+    // Of its final size from the start, so that it leaves no copy behind.
+    let mut pem = Zeroizing::new(Vec::with_capacity(secret.len() + 1 + certificate.len()));
+    pem.extend_from_slice(secret.expose());
+    pem.push(b'\n');
+    pem.extend_from_slice(&certificate);
+    let unfit = |_| ConfigError::NoIdentity { path: path.to_owned(), key: key.source().to_owned() };
+    Identity::from_pem(&pem).map_err(unfit)
 }

@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bursar_core::backend::{Backend, Leasing, StoreHandle};
+use bursar_core::clock::TestClock;
 use jiff::Timestamp;
 use tracing::subscriber::{DefaultGuard, set_default};
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::fake::{Fake, Reply, SECRET_ID, TOKEN, backend, config, path};
-use crate::{Auth, SecretReader};
+use super::fake::{Fake, Reply, SECRET_ID, TOKEN, backend, config, install_provider, path};
+use crate::{Auth, SecretReader, VaultBackend, VaultConfig};
 
 const VALUE: &str = "value-canary-Jk5";
 
@@ -50,7 +51,7 @@ impl<'a> MakeWriter<'a> for Log {
 }
 
 /// Asks `backend` for everything and writes down all that can be written down.
-async fn everything_printable(backend: &crate::VaultBackend) -> String {
+async fn everything_printable(backend: &VaultBackend) -> String {
     let lease = StoreHandle::new("db/creds/ro/1".to_owned());
     let (entry, credential) = (path("kv/a"), path("db/creds/ro"));
     let minute = Duration::from_secs(60);
@@ -70,15 +71,21 @@ async fn everything_printable(backend: &crate::VaultBackend) -> String {
 
 async fn assert_no_canary(reply: impl Fn(&str) -> Option<Reply> + Send + Sync + 'static, about: &str) {
     let fake = Fake::start(move |call| reply(&call.target)).await;
-    let log = Log::default();
-    let collecting = log.collect();
-    let backend = fake.backend();
-    let printed = everything_printable(&backend).await;
-    drop(collecting);
-    let logged = log.text();
-    for (name, canary) in [("value", VALUE), ("token", TOKEN), ("secret id", SECRET_ID)] {
-        assert!(!printed.contains(canary), "the {name} is in an error or Debug, {about}");
-        assert!(!logged.contains(canary), "the {name} is in the log, {about}");
+    // Where the fake answers logins.
+    let (mount, role) = ("approle".to_owned(), "role".to_owned());
+    let jwt = SecretReader::new("a test", || Ok(SECRET_ID.to_owned().into()));
+    let by_jwt = VaultConfig { auth: Auth::Jwt { mount, role, jwt }, ..config(&fake.address) };
+    for config in [config(&fake.address), by_jwt] {
+        let about = format!("{about}, logged in by {:?}", config.auth);
+        let log = Log::default();
+        let collecting = log.collect();
+        let printed = everything_printable(&backend(config)).await;
+        drop(collecting);
+        let logged = log.text();
+        for (name, canary) in [("value", VALUE), ("token", TOKEN), ("secret id or JWT", SECRET_ID)] {
+            assert!(!printed.contains(canary), "the {name} is in an error or Debug, {about}");
+            assert!(!logged.contains(canary), "the {name} is in the log, {about}");
+        }
     }
 }
 
@@ -147,4 +154,31 @@ async fn a_source_that_quotes_its_content_is_not_quoted() {
     drop(collecting);
     let logged = log.text();
     assert!(![shown, printed, logged].iter().any(|text| text.contains(SECRET_ID)));
+}
+
+#[tokio::test]
+async fn a_private_key_that_cannot_be_used_is_not_quoted() {
+    install_provider();
+    let folder = tempfile::tempdir().expect("folder");
+    let certificate = folder.path().join("broker.crt");
+    let shown = rcgen::generate_simple_self_signed(["broker".to_owned()]).expect("certificate");
+    std::fs::write(&certificate, shown.cert.pem()).expect("written");
+    let header = "-----BEGIN PRIVATE KEY-----\n";
+    for key in
+        [SECRET_ID.to_owned(), format!("{header}{SECRET_ID}"), format!("{header}{SECRET_ID}\n-----END")]
+    {
+        let key = SecretReader::new("a test", move || Ok(key.clone().into()));
+        let (mount, certificate) = ("cert".to_owned(), certificate.clone());
+        let auth = Auth::Certificate { mount, role: None, certificate, key };
+        let config = VaultConfig { auth, allow_plaintext: true, ..config("http://127.0.0.1:1") };
+        let shown = format!("{config:?}");
+        let refused = VaultBackend::new(config, Arc::new(TestClock::new())).expect_err("no key");
+        let mut printed = format!("{shown} {refused} {refused:?} {refused:#?}");
+        let mut cause = std::error::Error::source(&refused);
+        while let Some(error) = cause {
+            printed.push_str(&format!(" {error} {error:?}"));
+            cause = error.source();
+        }
+        assert!(!printed.contains(SECRET_ID), "the key is in an error or Debug");
+    }
 }
