@@ -170,8 +170,9 @@ const COPY_AT: i64 = 16 * 1024 / SHORTER;
 /// Pages in the log at which it should start again from the front: 128 MiB, which a start after a crash reads in a tenth
 /// of a second.
 const RESTART_AT: i64 = 32 * 1024 / SHORTER;
-/// Pages that the writer copies itself: 8 MiB.
-const LITTLE: i64 = 2 * 1024 / SHORTER;
+/// Pages that the writer copies itself: 8 MiB. More than is written between two looks, or the log would always be too far
+/// ahead of the copy to start again.
+const LITTLE: i64 = if cfg!(feature = "killpoints") { 256 } else { 2 * 1024 };
 /// Pages in the log that are too many: 512 MiB.
 const STOP_AT: i64 = 128 * 1024 / SHORTER;
 /// A broker that is to die while it copies has a log that is long sooner.
