@@ -12,8 +12,9 @@
 //! rewritten contradicts the checkpoints that others remember.
 //!
 //! One thread owns the only connection that writes (`writer.rs`), another copies its log into the database (`wal.rs`),
-//! and a few connections answer questions (`readers.rs`, and `finder.rs` for the most frequent one). Rejected: a lock around one connection, where every question
-//! would wait for a sync; and a store of our own, which would have to be trusted as SQLite is.
+//! and a few connections answer questions (`readers.rs`, and `finder.rs` for the most frequent one). Rejected: a lock
+//! around one connection, where every question would wait for a sync; and a store of our own, which would have to be
+//! trusted as SQLite is.
 
 mod board;
 mod engine;

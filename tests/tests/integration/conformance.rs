@@ -6,14 +6,16 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use async_trait::async_trait;
 use bursar_backend_local::{DEFAULT_MAX_VERSIONS, LocalBackend, LocalConfig};
-use bursar_backend_vault::{Auth, MountKind, SecretReader, VaultBackend, VaultConfig};
+use bursar_backend_vault::{MountKind, VaultBackend, VaultConfig};
 use bursar_core::backend::Backend;
 use bursar_core::conformance::{self, Fault, Site, Trouble};
 use bursar_core::secret::{MAX_SIZE, SecretData};
-use bursar_core::{BackendName, FieldName, Secret, SecretPath, SystemClock};
+use bursar_core::{BackendName, Secret, SecretPath, SystemClock};
 use bursar_tests::{OpenBao, Postgres};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Map, Value, json};
+
+use super::vault_backend::{self, POLICY};
 
 #[test]
 fn the_local_store_does_what_a_backend_has_to_do() -> Result<()> {
@@ -117,23 +119,11 @@ impl Vault {
         bao.enable_database("db", &postgres)?;
         bao.database_role("db", "ro", Duration::from_secs(600))?;
         let login = bao.approle(ROLE, POLICY)?;
-        let secret_id = login.secret_id.value().to_owned();
-        let secret_id = SecretReader::new("a test", move || Ok(Secret::from(secret_id.clone())));
-        // Another test of this process may have been first.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let config = VaultConfig {
-            name: BackendName::parse("vault")?,
-            address: bao.tls_url(),
-            allow_plaintext: false,
-            namespace: None,
-            auth: Auth::AppRole { mount: "approle".to_owned(), role_id: login.role_id.clone(), secret_id },
-            mounts: [(mount, kind), ("db", MountKind::Leased)]
-                .map(|(mount, kind)| (mount.to_owned(), kind))
-                .into(),
-            ca_file: Some(bao.authority().to_owned()),
-            timeout: Duration::from_secs(3),
-        };
-        let backend = VaultBackend::new(config, Arc::new(SystemClock))?;
+        let mounts = [(mount, kind), ("db", MountKind::Leased)];
+        let mounts = mounts.map(|(mount, kind)| (mount.to_owned(), kind)).into();
+        let timeout = Duration::from_secs(3);
+        let backend =
+            vault_backend::backend(VaultConfig { mounts, timeout, ..vault_backend::config(&bao, &login)? })?;
         Ok(Self { backend, bao: Mutex::new(bao), postgres, mount, kind })
     }
 
@@ -232,12 +222,7 @@ impl Site for Vault {
     }
 
     async fn opens(&self, credential: &SecretData) -> Result<bool, Fault> {
-        let text = |field: &str| -> Result<String> {
-            let value = credential.select(Some(&FieldName::parse(field)?))?;
-            Ok(String::from_utf8(value.expose().to_vec())?)
-        };
-        let (user, password) = (text("username")?, text("password")?);
-        Ok(tokio::task::block_in_place(|| self.postgres.psql_as(&user, &password, "SELECT 1").is_ok()))
+        tokio::task::block_in_place(|| Ok(vault_backend::logs_in(&self.postgres, credential)?))
     }
 
     fn troubles(&self) -> &[Trouble] {
@@ -265,14 +250,3 @@ fn encoded(path: &str) -> String {
 const BACKENDS: &str = include_str!("../../../docs/backends.md");
 const ROLE: &str = "broker";
 const QUOTA: &str = "sys/quotas/rate-limit/conformance";
-
-/// What the documentation of the backend says that it needs.
-const POLICY: &str = r#"
-path "kv/*" { capabilities = ["read", "list"] }
-path "kv1/*" { capabilities = ["read", "list"] }
-path "db/creds/*" { capabilities = ["read"] }
-path "sys/leases/renew" { capabilities = ["update"] }
-path "sys/leases/revoke" { capabilities = ["update"] }
-path "sys/leases/lookup" { capabilities = ["update"] }
-path "sys/leases/lookup/db/*" { capabilities = ["list", "sudo"] }
-"#;

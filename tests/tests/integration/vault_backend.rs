@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use bursar_backend_vault::{Auth, MountKind, SecretReader, VaultBackend, VaultConfig};
 use bursar_core::backend::{Backend, BackendError, ErrorKind, Issued, Leasing, Operation, StoreHandle};
+use bursar_core::secret::SecretData;
 use bursar_core::{BackendName, Clock, FieldName, Secret, SecretPath, SystemClock, Version};
 use bursar_tests::{AppRole, Canary, OpenBao, Postgres, wait_until};
 use serde_json::{Value, json};
@@ -78,7 +79,7 @@ fn answers(audit: &Path, path: &str) -> usize {
     answers.filter(|record| record.pointer("/request/path").is_some_and(|asked| asked == path)).count()
 }
 
-fn config(bao: &OpenBao, login: &AppRole) -> Result<VaultConfig> {
+pub(crate) fn config(bao: &OpenBao, login: &AppRole) -> Result<VaultConfig> {
     let secret_id = login.secret_id.value().to_owned();
     let secret_id = SecretReader::new("a test", move || Ok(Secret::from(secret_id.clone())));
     let mounts = [("kv", MountKind::KvV2), ("kv1", MountKind::KvV1), ("db", MountKind::Leased)];
@@ -94,16 +95,16 @@ fn config(bao: &OpenBao, login: &AppRole) -> Result<VaultConfig> {
     })
 }
 
-fn backend(config: VaultConfig) -> Result<VaultBackend> {
+pub(crate) fn backend(config: VaultConfig) -> Result<VaultBackend> {
     // Another test of this process may have been first.
     drop(rustls::crypto::ring::default_provider().install_default());
     Ok(VaultBackend::new(config, Arc::new(SystemClock))?)
 }
 
 /// Logs in to PostgreSQL with an issued credential.
-fn logs_in(postgres: &Postgres, issued: &Issued) -> Result<bool> {
+pub(crate) fn logs_in(postgres: &Postgres, credential: &SecretData) -> Result<bool> {
     let text = |field: &str| -> Result<String> {
-        let value = issued.data.select(Some(&FieldName::parse(field)?))?;
+        let value = credential.select(Some(&FieldName::parse(field)?))?;
         Ok(String::from_utf8(value.expose().to_vec())?)
     };
     let (user, password) = (text("username")?, text("password")?);
@@ -161,17 +162,6 @@ fn a_folder_is_listed_in_pages() -> Result<()> {
     assert_eq!(page(Some("c"))?, Vec::<String>::new());
     let top = SecretPath::from_store("kv")?;
     assert_eq!(store.runtime.block_on(store.backend.list(Some(&top), None, 9))?, ["f/"]);
-    Ok(())
-}
-
-#[test]
-fn the_engine_without_versions_is_read_and_listed() -> Result<()> {
-    let store = Store::start()?;
-    let canary = Canary::random("value");
-    store.bao.api("POST", "kv1/f/a", &json!({ "p": canary.value() }))?;
-    assert!(store.field("kv1/f/a", "p", None)?.ct_eq(canary.value().as_bytes()), "another value was read");
-    let folder = SecretPath::from_store("kv1/f")?;
-    assert_eq!(store.runtime.block_on(store.backend.list(Some(&folder), None, 9))?, ["a"]);
     Ok(())
 }
 
@@ -247,14 +237,14 @@ fn a_credential_works_until_it_is_revoked() -> Result<()> {
     let (store, postgres) = Store::with_database(Duration::from_secs(600))?;
     let issued = store.issue()?;
     assert_eq!((issued.ttl, issued.renewable), (Duration::from_secs(600), true));
-    assert!(logs_in(&postgres, &issued)?, "PostgreSQL does not know the credential");
+    assert!(logs_in(&postgres, &issued.data)?, "PostgreSQL does not know the credential");
 
     let renew = |ttl| store.runtime.block_on(store.backend.renew(&issued.handle, Duration::from_secs(ttl)));
     assert_eq!(renew(120)?, Duration::from_secs(120));
 
     for _ in 0..2 {
         store.revoke(&issued.handle)?;
-        assert!(!logs_in(&postgres, &issued)?, "the credential outlived its revocation");
+        assert!(!logs_in(&postgres, &issued.data)?, "the credential outlived its revocation");
     }
     assert_eq!(renew(120).err().map(|error| error.kind), Some(ErrorKind::NotFound));
     Ok(())
@@ -297,7 +287,7 @@ fn a_credential_outlives_the_period_of_the_token_that_is_kept_alive() -> Result<
             renewed = tokio::task::spawn_blocking(wait) => renewed?,
         }
     })?;
-    assert!(logs_in(&postgres, &issued)?, "the credential went with the first period of the token");
+    assert!(logs_in(&postgres, &issued.data)?, "the credential went with the first period of the token");
     assert_eq!(answers(&store.bao.audit_file(), "auth/approle/login"), 1);
     Ok(())
 }
@@ -305,7 +295,7 @@ fn a_credential_outlives_the_period_of_the_token_that_is_kept_alive() -> Result<
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// What the documentation of the backend says that it needs.
-const POLICY: &str = r#"
+pub(crate) const POLICY: &str = r#"
 path "kv/*" { capabilities = ["read", "list"] }
 path "kv/data/forbidden/*" { capabilities = ["deny"] }
 path "kv1/*" { capabilities = ["read", "list"] }
