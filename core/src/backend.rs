@@ -13,6 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use crate::lease::LeaseId;
 use crate::reference::{BackendName, SecretPath, Version};
 use crate::retry::Transient;
 use crate::secret::{Secret, SecretData};
@@ -58,15 +59,16 @@ pub trait Leasing: Send + Sync {
     /// Whether reading `path` creates a credential.
     fn is_leased(&self, path: &SecretPath) -> bool;
 
-    /// Creates a credential. Not repeated on failure: a call whose answer was lost may have created one, which
+    /// Creates a credential for `lease`, whose id is unique for ever: a store that lets names be chosen derives the
+    /// credential's from it. Not repeated on failure: a call whose answer was lost may have created one, which
     /// [`Leasing::find_orphans`] finds.
-    async fn issue(&self, path: &SecretPath, ttl: Duration) -> Result<Issued, BackendError>;
+    async fn issue(&self, path: &SecretPath, lease: LeaseId, ttl: Duration) -> Result<Issued, BackendError>;
 
     /// Extends a credential by `ttl` from now; answers how long the store granted.
     async fn renew(&self, handle: &StoreHandle, ttl: Duration) -> Result<Duration, BackendError>;
 
     /// Takes a credential back. One that is gone already is success.
-    async fn revoke(&self, handle: &StoreHandle) -> Result<(), BackendError>;
+    async fn revoke(&self, handle: &StoreHandle) -> Result<Removal, BackendError>;
 
     /// The credentials under `path` that the store created within `created`, whoever asked for them.
     async fn find_orphans(
@@ -74,6 +76,15 @@ pub trait Leasing: Send + Sync {
         path: &SecretPath,
         created: Range<Timestamp>,
     ) -> Result<Vec<StoreHandle>, BackendError>;
+}
+
+/// What came of taking a credential back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// It is gone, or was already.
+    Gone,
+    /// The store takes none back: this one ends by itself, then and not before.
+    EndsAt(Timestamp),
 }
 
 /// Stores that Bursar may write.

@@ -31,7 +31,7 @@ impl LeaseId {
     }
 
     /// Reads the stored form.
-    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(ulid::Ulid::from_bytes(bytes))
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bursar_core::audit::AuditRecord;
-use bursar_core::backend::{ErrorKind, Operation};
+use bursar_core::backend::{ErrorKind, Operation, Removal};
 use bursar_core::lease::{LeaseEvent, TtlBound, spread};
 use bursar_core::{Lease, LeaseId, LeaseState};
 use jiff::Timestamp;
@@ -174,9 +174,11 @@ impl Leases {
         let too_early = handle.is_none() && self.store_is_done(lease) > self.clock.now();
         let removed = tokio::time::timeout(LAST_TRY, self.remove_at_store(lease, handle)).await;
         Ok(match removed {
-            Ok(Ok(())) if !too_early => None,
+            Ok(Ok(Removal::Gone)) if !too_early => None,
+            // It lives on until its end.
+            Ok(Ok(Removal::EndsAt(_))) => Some(ErrorKind::Misconfigured.as_str()),
             Ok(Err(Unremoved::Failed(error))) => Some(error.kind.as_str()),
-            Ok(Ok(()) | Err(Unremoved::NotAsked)) => Some(ErrorKind::Unavailable.as_str()),
+            Ok(Ok(Removal::Gone) | Err(Unremoved::NotAsked)) => Some(ErrorKind::Unavailable.as_str()),
             Err(_) => Some(ErrorKind::Timeout.as_str()),
         })
     }

@@ -240,7 +240,7 @@ impl Leases {
             .commit(Entry { changes: vec![Change::Intent(intent.clone())], records: Vec::new() })
             .await?;
         kill::at(Point::IntentDurable);
-        let issued = admitted.within(ISSUANCE, leasing.issue(&reference.path, ttl)).await;
+        let issued = admitted.within(ISSUANCE, leasing.issue(&reference.path, intent.id, ttl)).await;
         kill::at(Point::StoreCreated);
         match issued {
             Ok(issued) => {

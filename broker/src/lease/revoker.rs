@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use bursar_core::audit::{Action, Outcome};
-use bursar_core::backend::{BackendError, ErrorKind, Operation, StoreHandle};
+use bursar_core::backend::{BackendError, ErrorKind, Operation, Removal, StoreHandle};
 use bursar_core::lease::LeaseEvent;
 use bursar_core::retry::Retry;
 use bursar_core::{Lease, LeaseState};
@@ -42,8 +42,10 @@ impl Leases {
         // Without a handle this is a search, and one that finds nothing may be too early.
         let done = handle.is_none().then(|| self.store_is_done(lease));
         let early = done.filter(|done| *done > self.clock.now());
+        // When to look again, where it is not known to be gone.
         let removed = match self.remove_at_store(lease, handle).await {
-            Ok(()) => Ok(()),
+            Ok(Removal::Gone) => Ok(early),
+            Ok(Removal::EndsAt(end)) => Ok(Some(end)),
             Err(Unremoved::Failed(error)) => Err(error),
             Err(Unremoved::NotAsked) => return Ok(()),
         };
@@ -56,11 +58,8 @@ impl Leases {
             Change::Apply { id: lease.id, event, at: now, error, next_attempt_at }
         };
         let (changes, record) = match removed {
-            Ok(()) if early.is_some() => {
-                let wait = early.map(|done| until(now, done));
-                (vec![apply(LeaseEvent::Attempt, None, wait)], None)
-            }
-            Ok(()) => {
+            Ok(Some(later)) => (vec![apply(LeaseEvent::Attempt, None, Some(until(now, later)))], None),
+            Ok(None) => {
                 let changes =
                     vec![apply(LeaseEvent::Attempt, None, None), apply(LeaseEvent::Removed, None, None)];
                 (changes, Some(self.own(lease, Action::Gone, now)))
@@ -94,7 +93,7 @@ impl Leases {
         &self,
         lease: &Lease,
         handle: Option<StoreHandle>,
-    ) -> Result<(), Unremoved> {
+    ) -> Result<Removal, Unremoved> {
         let backend = &lease.reference.backend;
         let mount = self.mounts.mount(backend);
         let power = mount.and_then(|mount| Some((mount, mount.leasing(&lease.reference.path)?)));
@@ -106,7 +105,7 @@ impl Leases {
                 let admitted = mount.admit(Operation::Revoke).map_err(|_| Unremoved::NotAsked)?;
                 Ok(admitted.make(leasing.revoke(&handle)).await?)
             }
-            None => self.search(mount, leasing, lease).await,
+            None => self.search(mount, leasing, lease).await.map(|()| Removal::Gone),
         }
     }
 }

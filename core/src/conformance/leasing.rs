@@ -1,5 +1,8 @@
 //! Credentials that the store creates.
 
+use crate::LeaseId;
+use crate::backend::Removal;
+
 use super::{
     Clock, Duration, ErrorKind, Fault, Issued, Leasing, Operation, SecretPath, Site, SystemClock, Timestamp,
     ensure, refused,
@@ -19,7 +22,8 @@ fn power(site: &dyn Site) -> Result<Option<(&dyn Leasing, SecretPath)>, Fault> {
 }
 
 async fn issue(leasing: &dyn Leasing, path: &SecretPath) -> Result<Issued, Fault> {
-    Ok(leasing.issue(path, ASKED).await?)
+    let random = std::array::from_fn(|_| fastrand::u8(..));
+    Ok(leasing.issue(path, LeaseId::new(SystemClock.now(), random), ASKED).await?)
 }
 
 pub(super) async fn a_credential_opens_until_it_is_revoked(site: &dyn Site) -> Result<(), Fault> {
@@ -29,11 +33,13 @@ pub(super) async fn a_credential_opens_until_it_is_revoked(site: &dyn Site) -> R
     ensure(one.handle != other.handle, "two credentials have one name")?;
     ensure(site.opens(&one.data).await?, "a credential that opens nothing")?;
     for _ in 0..2 {
-        leasing.revoke(&one.handle).await?;
-        ensure(!site.opens(&one.data).await?, "a credential outlived its revocation")?;
+        match leasing.revoke(&one.handle).await? {
+            Removal::Gone => ensure(!site.opens(&one.data).await?, "a credential outlived its revocation")?,
+            Removal::EndsAt(end) => ensure(end > SystemClock.now(), "what has ended is said to end later")?,
+        }
     }
     ensure(site.opens(&other.data).await?, "revoking one credential took another")?;
-    Ok(leasing.revoke(&other.handle).await?)
+    Ok(leasing.revoke(&other.handle).await.map(drop)?)
 }
 
 pub(super) async fn a_credential_is_renewed_while_it_is_there(site: &dyn Site) -> Result<(), Fault> {
@@ -48,20 +54,24 @@ pub(super) async fn a_credential_is_renewed_while_it_is_there(site: &dyn Site) -
         ensure(site.opens(&issued.data).await?, "a renewal took the credential")?;
     }
     leasing.revoke(&issued.handle).await?;
-    refused(leasing.renew(&issued.handle, ASKED).await, &[ErrorKind::NotFound], Operation::Renew)
+    let gone = if issued.renewable { ErrorKind::NotFound } else { ErrorKind::Misconfigured };
+    refused(leasing.renew(&issued.handle, ASKED).await, &[gone], Operation::Renew)
 }
 
 pub(super) async fn credentials_are_found_by_when_they_were_made(site: &dyn Site) -> Result<(), Fault> {
     let Some((leasing, path)) = power(site)? else { return Ok(()) };
     let begun = SystemClock.now();
     let (kept, revoked) = (issue(leasing, &path).await?, issue(leasing, &path).await?);
-    leasing.revoke(&revoked.handle).await?;
+    if let Removal::EndsAt(_) = leasing.revoke(&revoked.handle).await? {
+        // Nothing would be done about what is found.
+        return Ok(());
+    }
     let found = leasing.find_orphans(&path, begun..Timestamp::MAX).await?;
     ensure(found.contains(&kept.handle), "a credential that is there was not found")?;
     ensure(!found.contains(&revoked.handle), "a credential that was revoked was found")?;
     let later = leasing.find_orphans(&path, SystemClock.now()..Timestamp::MAX).await?;
     ensure(!later.contains(&kept.handle), "a credential was found at a time when it was not made")?;
-    Ok(leasing.revoke(&kept.handle).await?)
+    Ok(leasing.revoke(&kept.handle).await.map(drop)?)
 }
 
 const ASKED: Duration = Duration::from_secs(120);

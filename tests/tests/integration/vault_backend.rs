@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use bursar_backend_vault::{Auth, MountKind, SecretReader, VaultBackend, VaultConfig};
 use bursar_core::backend::{Backend, BackendError, ErrorKind, Issued, Leasing, Operation, StoreHandle};
 use bursar_core::secret::SecretData;
-use bursar_core::{BackendName, Clock, FieldName, Secret, SecretPath, SystemClock, Version};
+use bursar_core::{BackendName, Clock, FieldName, LeaseId, Secret, SecretPath, SystemClock, Version};
 use bursar_tests::{AppRole, Canary, OpenBao, Postgres, wait_until};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
@@ -58,11 +58,11 @@ impl Store {
 
     fn issue(&self) -> Result<Issued> {
         let path = SecretPath::from_store("db/creds/ro")?;
-        Ok(self.runtime.block_on(self.backend.issue(&path, Duration::from_secs(60)))?)
+        Ok(self.runtime.block_on(self.backend.issue(&path, LEASE, Duration::from_secs(60)))?)
     }
 
     fn revoke(&self, handle: &StoreHandle) -> Result<()> {
-        Ok(self.runtime.block_on(self.backend.revoke(handle))?)
+        Ok(self.runtime.block_on(self.backend.revoke(handle)).map(drop)?)
     }
 
     fn orphans(&self, since: jiff::Timestamp) -> Result<Vec<StoreHandle>> {
@@ -254,7 +254,7 @@ fn a_credential_works_until_it_is_revoked() -> Result<()> {
 fn an_unknown_role_issues_nothing() -> Result<()> {
     let (store, _postgres) = Store::with_database(Duration::from_secs(600))?;
     let path = SecretPath::from_store("db/creds/nobody")?;
-    let issued = store.runtime.block_on(store.backend.issue(&path, Duration::from_secs(60)));
+    let issued = store.runtime.block_on(store.backend.issue(&path, LEASE, Duration::from_secs(60)));
     assert_eq!(issued.err().map(|error| error.kind), Some(ErrorKind::Misconfigured));
     Ok(())
 }
@@ -293,6 +293,8 @@ fn a_credential_outlives_the_period_of_the_token_that_is_kept_alive() -> Result<
 }
 
 const LIMIT: Duration = Duration::from_secs(60);
+/// What a credential is for; a Vault names its own.
+const LEASE: LeaseId = LeaseId::from_bytes([7; 16]);
 
 /// What the documentation of the backend says that it needs.
 pub(crate) const POLICY: &str = r#"

@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bursar_core::SecretPath;
-use bursar_core::backend::{BackendError, ErrorKind, Issued, Leasing, Operation, StoreHandle};
+use bursar_core::backend::{BackendError, ErrorKind, Issued, Leasing, Operation, Removal, StoreHandle};
+use bursar_core::{LeaseId, SecretPath};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -23,10 +23,10 @@ impl Leasing for VaultBackend {
         self.mounts.place(path).is_some_and(|place| place.kind == MountKind::Leased)
     }
 
-    /// `ttl` is not sent: engines take the life of a credential from its role. The answer says what the store granted,
+    /// Neither the lease nor a time is sent: engines take the life of a credential from its role. The answer says what the store granted,
     /// and the broker revokes it when its own lease ends earlier.
     #[tracing::instrument(skip_all, fields(backend = %self.name))]
-    async fn issue(&self, path: &SecretPath, _ttl: Duration) -> Result<Issued, BackendError> {
+    async fn issue(&self, path: &SecretPath, _: LeaseId, _: Duration) -> Result<Issued, BackendError> {
         let place = self.place(path, Operation::Issue)?;
         if place.kind != MountKind::Leased || place.rest.is_empty() {
             return Err(self.error(ErrorKind::Misconfigured, Operation::Issue));
@@ -59,18 +59,18 @@ impl Leasing for VaultBackend {
     /// Not repeated here: the revoker's queue does that. Waits until the engine has taken the credential back. The
     /// stores answer yes for a lease that they do not know.
     #[tracing::instrument(skip_all, fields(backend = %self.name))]
-    async fn revoke(&self, handle: &StoreHandle) -> Result<(), BackendError> {
+    async fn revoke(&self, handle: &StoreHandle) -> Result<Removal, BackendError> {
         let revocation = Revocation { lease_id: handle.as_str(), sync: true };
         let request = self.session.client.update(Operation::Revoke, "sys/leases/revoke", &revocation);
         match self.session.send(&request).await {
             // Older Vaults refuse an unknown lease instead.
             Err(error) if error.code == Some(400) => {
                 match self.issue_time(handle, Operation::Revoke).await? {
-                    None => Ok(()),
+                    None => Ok(Removal::Gone),
                     Some(_) => Err(error),
                 }
             }
-            answer => answer.map(drop),
+            answer => answer.map(|_| Removal::Gone),
         }
     }
 
@@ -132,7 +132,7 @@ impl VaultBackend {
         struct Lookup {
             issue_time: Timestamp,
         }
-        let lease = LeaseId { lease_id: handle.as_str() };
+        let lease = Leased { lease_id: handle.as_str() };
         let request = self.session.client.update(operation, "sys/leases/lookup", &lease);
         match self.ask(&request).await {
             Ok(answer) => Ok(Some(answer.parse::<Reply<Lookup>>()?.data.issue_time)),
@@ -178,7 +178,7 @@ struct Revocation<'a> {
 }
 
 #[derive(Serialize)]
-struct LeaseId<'a> {
+struct Leased<'a> {
     lease_id: &'a str,
 }
 

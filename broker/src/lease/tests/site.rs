@@ -11,8 +11,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bursar_core::audit::Action;
 use bursar_core::backend::{
-    Backend, BackendError, Capabilities, ErrorKind, Fetched, Issued, Leasing, Operation, StoreHandle,
-    VersionInfo,
+    Backend, BackendError, Capabilities, ErrorKind, Fetched, Issued, Leasing, Operation, Removal,
+    StoreHandle, VersionInfo,
 };
 use bursar_core::clock::SteadyClock;
 use bursar_core::lease::{LeaseEvent, TtlBound};
@@ -279,9 +279,13 @@ struct Store {
 
 #[derive(Clone, Copy)]
 enum Conduct {
-    Well { taking: Duration },
+    Well {
+        taking: Duration,
+    },
     Fails(ErrorKind),
     Hangs,
+    /// Takes nothing back: what there is ends then.
+    KeepsUntil(Timestamp),
 }
 
 impl Store {
@@ -330,6 +334,7 @@ impl Store {
             }
             Conduct::Fails(kind) => Err(BackendError::new(kind, &self.name, operation)),
             Conduct::Hangs => std::future::pending().await,
+            Conduct::KeepsUntil(_) => Ok(()),
         }
     }
 }
@@ -372,7 +377,7 @@ impl Leasing for Store {
         true
     }
 
-    async fn issue(&self, _: &SecretPath, _: Duration) -> Result<Issued, BackendError> {
+    async fn issue(&self, _: &SecretPath, _: LeaseId, _: Duration) -> Result<Issued, BackendError> {
         Err(BackendError::new(ErrorKind::Misconfigured, &self.name, Operation::Issue))
     }
 
@@ -380,13 +385,17 @@ impl Leasing for Store {
         Ok(ttl)
     }
 
-    async fn revoke(&self, handle: &StoreHandle) -> Result<(), BackendError> {
+    async fn revoke(&self, handle: &StoreHandle) -> Result<Removal, BackendError> {
         self.calls.lock().expect("lock").push((Instant::now(), handle.as_str().to_owned()));
         let under_way = self.under_way.fetch_add(1, Ordering::Relaxed) + 1;
         self.most.fetch_max(under_way, Ordering::Relaxed);
         let done = self.act(Operation::Revoke).await;
         self.under_way.fetch_sub(1, Ordering::Relaxed);
-        done
+        let conduct = *self.conduct.lock().expect("lock");
+        done.map(|()| match conduct {
+            Conduct::KeepsUntil(end) => Removal::EndsAt(end),
+            Conduct::Well { .. } | Conduct::Fails(_) | Conduct::Hangs => Removal::Gone,
+        })
     }
 
     async fn find_orphans(

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bursar_core::backend::{
-    Backend, BackendError, Capabilities, ErrorKind, Fetched, Issued, Leasing, Operation, StoreHandle,
-    VersionInfo, fields_from,
+    Backend, BackendError, Capabilities, ErrorKind, Fetched, Issued, Leasing, Operation, Removal,
+    StoreHandle, VersionInfo, fields_from,
 };
 use bursar_core::clock::TestClock;
-use bursar_core::{BackendName, Clock, Secret, SecretPath, Version};
+use bursar_core::{BackendName, Clock, LeaseId, Secret, SecretPath, Version};
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
@@ -207,7 +207,7 @@ impl Leasing for Store {
         path.as_str().starts_with("creds")
     }
 
-    async fn issue(&self, _: &SecretPath, _: Duration) -> Result<Issued, BackendError> {
+    async fn issue(&self, _: &SecretPath, _: LeaseId, _: Duration) -> Result<Issued, BackendError> {
         let now = self.0.clock.now();
         let (handle, late) = {
             let mut state = self.state();
@@ -244,11 +244,11 @@ impl Leasing for Store {
         .await
     }
 
-    async fn revoke(&self, handle: &StoreHandle) -> Result<(), BackendError> {
+    async fn revoke(&self, handle: &StoreHandle) -> Result<Removal, BackendError> {
         *self.state().removals.entry(handle.as_str().to_owned()).or_default() += 1;
         self.call(Operation::Revoke, |state| {
             state.alive.remove(handle.as_str());
-            Ok(())
+            Ok(Removal::Gone)
         })
         .await
     }

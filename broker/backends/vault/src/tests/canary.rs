@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tracing::subscriber::{DefaultGuard, set_default};
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::fake::{Fake, Reply, SECRET_ID, TOKEN, backend, config, install_provider, path};
+use super::fake::{Fake, Reply, SECRET_ID, TOKEN, backend, config, install_provider, lease, path};
 use crate::{Auth, SecretReader, VaultBackend, VaultConfig};
 
 const VALUE: &str = "value-canary-Jk5";
@@ -52,7 +52,7 @@ impl<'a> MakeWriter<'a> for Log {
 
 /// Asks `backend` for everything and writes down all that can be written down.
 async fn everything_printable(backend: &VaultBackend) -> String {
-    let lease = StoreHandle::new("db/creds/ro/1".to_owned());
+    let handle = StoreHandle::new("db/creds/ro/1".to_owned());
     let (entry, credential) = (path("kv/a"), path("db/creds/ro"));
     let minute = Duration::from_secs(60);
     let errors = [
@@ -60,9 +60,9 @@ async fn everything_printable(backend: &VaultBackend) -> String {
         backend.list(Some(&path("kv")), None, 10).await.err(),
         backend.versions(&entry).await.err(),
         backend.health().await.err(),
-        backend.issue(&credential, minute).await.err(),
-        backend.renew(&lease, minute).await.err(),
-        backend.revoke(&lease).await.err(),
+        backend.issue(&credential, lease(), minute).await.err(),
+        backend.renew(&handle, minute).await.err(),
+        backend.revoke(&handle).await.err(),
         backend.find_orphans(&credential, Timestamp::UNIX_EPOCH..Timestamp::MAX).await.err(),
     ];
     let printed = errors.iter().flatten().map(|error| format!("{error} {error:?} {error:#?}\n"));

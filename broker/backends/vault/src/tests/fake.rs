@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
 
 use bursar_core::clock::TestClock;
-use bursar_core::{BackendName, Secret, SecretPath};
+use bursar_core::{BackendName, LeaseId, Secret, SecretPath};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -110,6 +110,11 @@ pub(super) fn install_provider() {
     ONCE.call_once(|| {
         rustls::crypto::ring::default_provider().install_default().expect("the only provider");
     });
+}
+
+/// The id of some lease.
+pub(super) fn lease() -> LeaseId {
+    LeaseId::from_bytes([7; 16])
 }
 
 pub(super) fn path(text: &str) -> SecretPath {

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use bursar_core::FieldName;
-use bursar_core::backend::{Backend, ErrorKind, Leasing, StoreHandle};
+use bursar_core::backend::{Backend, ErrorKind, Leasing, Removal, StoreHandle};
 use jiff::Timestamp;
 
-use super::fake::{Call, Fake, Reply, json, path};
+use super::fake::{Call, Fake, Reply, json, lease, path};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const LOOKUP: &str = "/sys/leases/lookup";
@@ -20,7 +20,7 @@ async fn a_credential_comes_with_its_lease() {
     let body = r#"{"lease_id":"db/creds/ro/1","lease_duration":60,"renewable":true,"data":{"u":"v"}}"#;
     let fake = Fake::start(|call| (call.target == "/db/creds/ro").then(|| json(200, body)).flatten()).await;
     let backend = fake.backend();
-    let issued = backend.issue(&path("db/creds/ro"), HOUR).await.expect("a credential");
+    let issued = backend.issue(&path("db/creds/ro"), lease(), HOUR).await.expect("a credential");
     assert_eq!(issued.handle.as_str(), "db/creds/ro/1");
     assert_eq!((issued.ttl, issued.renewable), (Duration::from_secs(60), true));
     assert_eq!(issued.data.field_names().map(FieldName::as_str).collect::<Vec<_>>(), ["u"]);
@@ -30,7 +30,7 @@ async fn a_credential_comes_with_its_lease() {
 async fn an_issue_is_never_repeated() {
     for reply in [Reply::Json(500, String::new()), Reply::Json(429, String::new()), Reply::Raw(Vec::new())] {
         let fake = Fake::start(move |call| (call.target == "/db/creds/ro").then(|| reply.clone())).await;
-        assert!(fake.backend().issue(&path("db/creds/ro"), HOUR).await.is_err());
+        assert!(fake.backend().issue(&path("db/creds/ro"), lease(), HOUR).await.is_err());
         assert_eq!(fake.count("/db/creds/ro"), 1);
     }
 }
@@ -39,7 +39,7 @@ async fn an_issue_is_never_repeated() {
 async fn what_has_no_lease_is_no_credential() {
     let body = r#"{"lease_id":"","lease_duration":60,"renewable":false,"data":{"u":"v"}}"#;
     let fake = Fake::start(|call| (call.target == "/db/x").then(|| json(200, body)).flatten()).await;
-    let error = fake.backend().issue(&path("db/x"), HOUR).await.err().expect("no lease");
+    let error = fake.backend().issue(&path("db/x"), lease(), HOUR).await.err().expect("no lease");
     assert_eq!(error.kind, ErrorKind::Misconfigured);
 }
 
@@ -48,7 +48,7 @@ async fn only_paths_of_leasing_mounts_are_issued() {
     let fake = Fake::start(|_| None).await;
     let backend = fake.backend();
     for refused in ["kv/a", "kv1/a", "sys/x", "db"] {
-        let error = backend.issue(&path(refused), HOUR).await.err().expect("refused");
+        let error = backend.issue(&path(refused), lease(), HOUR).await.err().expect("refused");
         assert_eq!(error.kind, ErrorKind::Misconfigured, "`{refused}`");
     }
     assert!(backend.is_leased(&path("db/creds/ro")) && !backend.is_leased(&path("kv/a")));
@@ -92,10 +92,10 @@ async fn a_lease_that_cannot_be_renewed_is_told_from_one_that_is_gone() {
 
 #[tokio::test]
 async fn to_revoke_a_lease_that_is_gone_is_success() {
-    assert_eq!(refusing(false).await.backend().revoke(&handle("l")).await, Ok(()));
+    assert_eq!(refusing(false).await.backend().revoke(&handle("l")).await, Ok(Removal::Gone));
     let fake =
         Fake::start(|call| (call.target == "/sys/leases/revoke").then(|| json(204, "")).flatten()).await;
-    assert_eq!(fake.backend().revoke(&handle("l")).await, Ok(()));
+    assert_eq!(fake.backend().revoke(&handle("l")).await, Ok(Removal::Gone));
     assert_eq!(fake.calls().pop().map(|call| call.body).as_deref(), Some(r#"{"lease_id":"l","sync":true}"#));
 }
 

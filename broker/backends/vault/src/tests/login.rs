@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bursar_core::backend::{Backend, ErrorKind, Leasing, Operation};
 
-use super::fake::{Call, Fake, Reply, SECRET_ID, TOKEN, backend, config, granted, json, path};
+use super::fake::{Call, Fake, Reply, SECRET_ID, TOKEN, backend, config, granted, json, lease, path};
 use crate::{Auth, SecretReader, VaultConfig};
 
 const LOGIN: &str = "/auth/approle/login";
@@ -104,7 +104,7 @@ async fn a_dead_token_is_replaced_and_the_call_repeated() {
 #[tokio::test]
 async fn an_issue_that_a_dead_token_could_not_make_is_made_with_the_next() {
     let fake = rotating(3600, &["t2"]).await;
-    let error = fake.backend().issue(&path("db/creds/ro"), Duration::from_secs(60)).await.err();
+    let error = fake.backend().issue(&path("db/creds/ro"), lease(), Duration::from_secs(60)).await.err();
     assert_eq!(error.map(|error| error.kind), Some(ErrorKind::Malformed), "the entry is no lease");
     assert_eq!((fake.count(LOGIN), fake.count("/db/creds/ro")), (2, 2));
 }
@@ -180,7 +180,7 @@ async fn a_credential_does_not_outlive_a_token_that_cannot_be_renewed() {
         _ => None,
     })
     .await;
-    let issued = fake.backend().issue(&path("db/creds/ro"), Duration::from_secs(60)).await.ok();
+    let issued = fake.backend().issue(&path("db/creds/ro"), lease(), Duration::from_secs(60)).await.ok();
     let ttl = issued.expect("a credential").ttl;
     assert!((Duration::from_secs(500)..=Duration::from_secs(600)).contains(&ttl), "{ttl:?}");
 }

@@ -135,6 +135,32 @@ async fn a_stop_does_not_wait_for_a_store_that_hangs() {
 }
 
 #[tokio::test]
+async fn what_its_store_takes_back_never_is_held_until_it_ends_by_itself() {
+    let store = Store::new("store", well());
+    let site = Site::start(&[&store]);
+    let end = site.clock.now().checked_add(HOUR).expect("time");
+    store.turn(Conduct::KeepsUntil(end));
+    let id = site.revoked("store/a").await;
+    let held = site.until(id, LeaseState::Revoking).await;
+    assert_eq!((held.attempts, held.last_error), (1, None));
+    store.turn(well());
+    site.until(id, LeaseState::Revoking).await;
+    assert_eq!(store.calls().len(), 1, "it was asked again before the end");
+    site.wall.pass(HOUR);
+    site.until(id, LeaseState::Gone).await;
+    assert_eq!(store.calls().len(), 2);
+}
+
+#[tokio::test]
+async fn giving_up_what_ends_by_itself_says_that_it_lives_on() {
+    let store = Store::new("store", Conduct::KeepsUntil(Timestamp::MAX));
+    let site = Site::start(&[&store]);
+    let lease = site.issue("store/a").await;
+    let given_up = site.leases.give_up(lease, site.draft(Action::ForceRevoke)).await.expect("given up");
+    assert_eq!((given_up.state, given_up.last_error.as_deref()), (LeaseState::Gone, Some("misconfigured")));
+}
+
+#[tokio::test]
 async fn a_lease_that_its_store_does_not_take_back_is_given_up_and_the_record_says_so() {
     let store = Store::new("store", Conduct::Fails(ErrorKind::Denied));
     let site = Site::start(&[&store]);
