@@ -2,8 +2,8 @@
 
 mod audit;
 mod disk;
+mod vault;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::{Path, PathBuf};
@@ -16,6 +16,7 @@ use bursar_core::{BackendName, SpiffeId};
 
 pub use audit::{AuditSettings, FileSink, OtlpSink, SinkConfig, SinkKind, SyslogPlace};
 pub use disk::{DiskLimits, Threshold};
+pub use vault::{VaultAuth, VaultCredential, VaultMount, VaultSettings};
 
 use crate::ledger::Quota;
 use crate::telemetry::LogFormat;
@@ -98,6 +99,8 @@ pub struct Log {
 pub struct BackendConfig {
     pub name: BackendName,
     pub cache: CacheContract,
+    /// More calls wait, or are refused.
+    pub calls_per_second: Option<NonZeroU32>,
     pub revocation: RevocationLimits,
     pub quota: Quota,
     pub kind: BackendKind,
@@ -110,6 +113,8 @@ pub struct CacheContract {
     pub max_stale: Duration,
     /// What happens when the store cannot be asked after that.
     pub on_outage: OnOutage,
+    /// How often a secret that somebody watches is looked at for a new version.
+    pub poll: Duration,
 }
 
 /// How fast a store is asked to take credentials back.
@@ -139,49 +144,6 @@ pub enum BackendKind {
     Local { max_versions: NonZeroU32 },
     /// HashiCorp Vault or OpenBao.
     Vault(Box<VaultSettings>),
-}
-
-/// How a Vault is reached.
-#[derive(Debug)]
-pub struct VaultSettings {
-    pub address: String,
-    pub allow_plaintext: bool,
-    pub namespace: Option<String>,
-    pub ca_file: Option<PathBuf>,
-    pub timeout: Duration,
-    pub auth: VaultAuth,
-    pub mounts: BTreeMap<String, VaultMount>,
-}
-
-/// How the broker logs in to a Vault.
-#[derive(Debug)]
-pub enum VaultAuth {
-    AppRole {
-        mount: String,
-        role_id: String,
-        secret_id: SecretSource,
-    },
-    Certificate {
-        mount: String,
-        role: Option<String>,
-        certificate: PathBuf,
-        key: SecretSource,
-    },
-    /// The methods `jwt` and `kubernetes`.
-    Jwt {
-        mount: String,
-        role: String,
-        jwt: SecretSource,
-    },
-    Token(SecretSource),
-}
-
-/// What kind of engine a mount is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum VaultMount {
-    KvV1,
-    KvV2,
-    Leased,
 }
 
 impl Config {
@@ -315,10 +277,17 @@ fn backend(name: &str, section: &mut Section<'_>) -> Option<BackendConfig> {
         Ok(name) => Some(name),
         Err(_) => section.fault("", "a backend's name has 1 to 63 of a-z, 0-9 and `-`".to_owned()),
     };
+    let max_stale = section.duration("max_stale").unwrap_or(Duration::from_secs(30));
     let cache = CacheContract {
-        max_stale: section.duration("max_stale").unwrap_or(Duration::from_secs(30)),
+        max_stale,
         on_outage: section.parsed("on_outage", on_outage).unwrap_or(OnOutage::Fail),
+        poll: section.duration("poll").unwrap_or(max_stale.max(Duration::from_secs(30))),
     };
+    if cache.poll < Duration::from_secs(1) {
+        section.fault::<()>("poll", "is at least 1s".to_owned());
+    }
+    let calls = section.number("calls_per_second", 1..=100_000).and_then(|calls| u32::try_from(calls).ok());
+    let calls_per_second = calls.and_then(NonZeroU32::new);
     let revocation = section.section("revocation", revocation);
     let quota = section.section("quota", |section| quota(section, 0));
     let kind = section.text("kind");
@@ -330,12 +299,12 @@ fn backend(name: &str, section: &mut Section<'_>) -> Option<BackendConfig> {
             let max_versions = versions.and_then(NonZeroU32::new).unwrap_or(DEFAULT_MAX_VERSIONS);
             Some(BackendKind::Local { max_versions })
         }
-        "vault" => vault(section).map(Box::new).map(BackendKind::Vault),
+        "vault" => vault::read(section).map(Box::new).map(BackendKind::Vault),
         "" => None,
         other => section
             .fault("kind", format!("there is no kind of backend `{other}`; there are `local` and `vault`")),
     };
-    Some(BackendConfig { name: name?, cache, revocation, quota, kind: kind? })
+    Some(BackendConfig { name: name?, cache, calls_per_second, revocation, quota, kind: kind? })
 }
 
 /// `live` is the limit on leases where none is given; 0 is none.
@@ -352,84 +321,6 @@ fn revocation(revocation: &mut Section<'_>) -> RevocationLimits {
         concurrency: size(concurrency.map(u64::from), 8),
         per_second: per_second.and_then(NonZeroU32::new).unwrap_or(DEFAULT_PER_SECOND),
         attempts: number("attempts", 1..=1000).unwrap_or(12),
-    }
-}
-
-fn vault(section: &mut Section<'_>) -> Option<VaultSettings> {
-    let address = section.text("address");
-    let address = section.required("address", address);
-    let allow_plaintext = section.flag("allow_plaintext").unwrap_or(false);
-    if address.as_deref().is_some_and(|address| !address.starts_with("https://")) && !allow_plaintext {
-        section.fault::<()>(
-            "address",
-            "must start with `https://`; for a test without TLS set `allow_plaintext = true`".to_owned(),
-        );
-    }
-    let namespace = section.text("namespace");
-    let ca_file = section.path("ca_file");
-    let timeout = section.duration("timeout").unwrap_or(Duration::from_secs(5));
-    let auth = section.section("auth", vault_auth);
-    let mut mounts = BTreeMap::new();
-    for (mount, kind) in section.pairs("mounts") {
-        match kind.as_str() {
-            "kv-v1" => mounts.insert(mount, VaultMount::KvV1),
-            "kv-v2" => mounts.insert(mount, VaultMount::KvV2),
-            "leased" => mounts.insert(mount, VaultMount::Leased),
-            other => section.fault(
-                &format!("mounts.{mount}"),
-                format!("there is no kind of mount `{other}`; there are `kv-v1`, `kv-v2` and `leased`"),
-            ),
-        };
-    }
-    Some(VaultSettings {
-        address: address?,
-        allow_plaintext,
-        namespace,
-        ca_file,
-        timeout,
-        auth: auth?,
-        mounts,
-    })
-}
-
-fn vault_auth(auth: &mut Section<'_>) -> Option<VaultAuth> {
-    let method = auth.text("method");
-    match auth.required("method", method)?.as_str() {
-        "approle" => {
-            let mount = auth.text("mount").unwrap_or_else(|| "approle".to_owned());
-            let role_id = auth.text("role_id");
-            let role_id = auth.required("role_id", role_id);
-            let secret_id = auth.secret_source("secret_id");
-            let secret_id = auth.required("secret_id", secret_id);
-            Some(VaultAuth::AppRole { mount, role_id: role_id?, secret_id: secret_id? })
-        }
-        "cert" => {
-            let mount = auth.text("mount").unwrap_or_else(|| "cert".to_owned());
-            let role = auth.text("role");
-            let certificate = auth.path("certificate");
-            let certificate = auth.required("certificate", certificate);
-            let key = auth.secret_source("key");
-            let key = auth.required("key", key);
-            Some(VaultAuth::Certificate { mount, role, certificate: certificate?, key: key? })
-        }
-        method @ ("jwt" | "kubernetes") => {
-            let mount = auth.text("mount").unwrap_or_else(|| method.to_owned());
-            let role = auth.text("role");
-            let role = auth.required("role", role);
-            let jwt = auth.secret_source("jwt");
-            let pod = method == "kubernetes" && jwt.is_none();
-            let jwt =
-                if pod { Some(SecretSource::File(POD_TOKEN.into())) } else { auth.required("jwt", jwt) };
-            Some(VaultAuth::Jwt { mount, role: role?, jwt: jwt? })
-        }
-        "token" => {
-            let token = auth.secret_source("token");
-            auth.required("token", token).map(VaultAuth::Token)
-        }
-        other => {
-            let known = "`approle`, `cert`, `jwt`, `kubernetes` and `token`";
-            auth.fault("method", format!("there is no method `{other}`; there are {known}"))
-        }
     }
 }
 
@@ -478,9 +369,6 @@ fn list(faults: &[Fault]) -> String {
     faults.iter().map(|fault| format!("\n  {fault}")).collect()
 }
 
-/// Far above what a workload needs, and low enough that one which asks for leases without end is stopped.
-/// Where kubelet puts the token of a pod's service account.
-const POD_TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 const DEFAULT_LIVE: u64 = 100_000;
 const DEFAULT_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(99);
 

@@ -39,6 +39,11 @@ pub trait Backend: Send + Sync + 'static {
     /// The versions of one secret, newest first.
     async fn versions(&self, path: &SecretPath) -> Result<Vec<VersionInfo>, BackendError>;
 
+    /// The newest version of a secret, by the cheapest call that tells; nothing where only reading it tells.
+    async fn newest(&self, _path: &SecretPath) -> Result<Option<Version>, BackendError> {
+        Ok(None)
+    }
+
     /// Whether the store can answer a read now: reached, authenticated, unsealed.
     async fn health(&self) -> Result<(), BackendError>;
 
@@ -269,6 +274,7 @@ pub enum Operation {
     Read,
     List,
     Versions,
+    Newest,
     Health,
     Issue,
     Renew,
@@ -287,6 +293,7 @@ impl Operation {
             Self::Read => "read",
             Self::List => "list",
             Self::Versions => "versions",
+            Self::Newest => "newest",
             Self::Health => "health",
             Self::Issue => "issue",
             Self::Renew => "renew",

@@ -97,6 +97,17 @@ impl<'faults> Section<'faults> {
         texts.or_else(|| self.wrong(key, "a list of texts", &value)).unwrap_or_default()
     }
 
+    /// A text or a list of them, if given.
+    pub fn one_or_more(&mut self, key: &'static str) -> Option<Vec<String>> {
+        let texts: Option<Vec<_>> = match self.take(key)? {
+            Value::String(one) => Some(vec![one]),
+            Value::Array(items) => items.iter().map(|item| item.as_str().map(str::to_owned)).collect(),
+            _ => None,
+        };
+        let texts = texts.filter(|texts| !texts.is_empty());
+        texts.or_else(|| self.fault(key, "must be a text or a list of texts".to_owned()))
+    }
+
     /// A duration such as `90s`, `10m` or `1h 30m`, if given.
     pub fn duration(&mut self, key: &'static str) -> Option<Duration> {
         self.parsed(key, |text| parse_duration(text).map_err(|error| error.to_string()))
@@ -177,20 +188,21 @@ impl<'faults> Section<'faults> {
     }
 
     /// A table of texts whose keys are names that the user chose.
+    #[expect(
+        clippy::redundant_closure_for_method_calls,
+        reason = "the method itself is tied to one lifetime"
+    )]
     pub fn pairs(&mut self, key: &'static str) -> Vec<(String, String)> {
-        let entries = match self.take(key) {
-            None => return Vec::new(),
-            Some(Value::Table(table)) => table,
-            Some(other) => self.wrong(key, "a table of texts", &other).unwrap_or_default(),
-        };
+        self.section(key, |table| table.rest())
+    }
+
+    /// Every key that nobody asked for, each a text: for tables whose keys are not ours to know.
+    pub fn rest(&mut self) -> Vec<(String, String)> {
         let mut read = Vec::new();
-        for (name, value) in entries {
+        for (name, value) in std::mem::take(&mut self.table) {
             match value {
                 Value::String(text) => read.push((name, text)),
-                other => {
-                    let path = format!("{}.{name}", self.key(key));
-                    self.faults.push(Fault { key: path, message: form("a text", &other) });
-                }
+                other => drop(self.wrong::<()>(&name, "a text", &other)),
             }
         }
         read

@@ -14,6 +14,7 @@ mod forms;
 mod scan;
 
 /// A named secret value. Formatting shows the name only, so that a failing assertion is not itself the leak.
+#[derive(Clone)]
 pub struct Canary {
     name: String,
     value: String,

@@ -12,7 +12,7 @@ use rcgen::{
 };
 
 /// PEM files of one TLS server on this machine.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct ServerFiles {
     /// The certificate of the authority, which clients are to trust.
     pub(crate) authority: PathBuf,

@@ -1,6 +1,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use super::vault::POD_TOKEN;
 use super::*;
 
 #[test]

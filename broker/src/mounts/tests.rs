@@ -74,7 +74,11 @@ async fn the_failure_of_one_secret_is_no_answer_for_another() {
 
 fn mounts() -> (Mounts, Arc<Failing>) {
     let store = Arc::new(Failing { reads: AtomicUsize::new(0) });
-    let contract = CacheContract { max_stale: Duration::from_secs(30), on_outage: OnOutage::Fail };
+    let contract = CacheContract {
+        max_stale: Duration::from_secs(30),
+        on_outage: OnOutage::Fail,
+        poll: Duration::from_secs(3600),
+    };
     let revocation = RevocationLimits { concurrency: 1, per_second: NonZeroU32::MIN, attempts: 1 };
     let name = BackendName::parse("failing").expect("name");
     let metrics = Metrics::register(&mut Registry::default());

@@ -79,6 +79,8 @@ pub(super) async fn each_version_is_read_by_its_name(site: &dyn Site) -> Result<
         site.write(&path, &fields(&[("p", value)])?).await?;
         let newest = read(site, &path).await?;
         ensure(holds(&newest, "p", value)?, "the newest is not what was written last")?;
+        let told = site.backend().newest(&path).await?;
+        ensure(told.is_none() || told == newest.version, format!("{told:?} is told to be the newest"))?;
         names.push(newest.version.ok_or("a version without a name")?);
     }
     for (name, value) in names.iter().zip(VALUES) {

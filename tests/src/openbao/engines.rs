@@ -21,7 +21,7 @@ pub struct AppRole {
 }
 
 impl OpenBao {
-    /// Mounts a KV engine, version 2, at `mount`, and waits until it serves.
+    /// Mounts a KV engine, version 2, at `mount` (in a namespace, `NAMESPACE/MOUNT`), and waits until it serves.
     ///
     /// # Errors
     /// OpenBao refuses: `mount` is taken.
@@ -32,7 +32,7 @@ impl OpenBao {
         wait_until(LIMIT, "the KV engine", || self.api("GET", &config, &Value::Null).is_ok())
     }
 
-    /// Mounts a database engine at `mount` with one connection, to `postgres` as its superuser.
+    /// Mounts a database engine at `mount` (or `NAMESPACE/MOUNT`) with one connection, to `postgres` as its superuser.
     ///
     /// # Errors
     /// OpenBao refuses, or cannot log in there.
@@ -77,11 +77,21 @@ impl OpenBao {
     /// # Errors
     /// OpenBao refuses: the policy is malformed.
     pub fn approle(&self, name: &str, policy: &str) -> Result<AppRole> {
-        if self.api("GET", "sys/auth", &Value::Null)?.pointer("/data/approle~1").is_none() {
-            self.api("POST", "sys/auth/approle", &json!({ "type": "approle" }))?;
+        self.approle_in("", name, policy)
+    }
+
+    /// The same in a namespace, which is written with a `/` at its end.
+    ///
+    /// # Errors
+    /// As [`approle`](Self::approle), or there is no such namespace.
+    pub fn approle_in(&self, namespace: &str, name: &str, policy: &str) -> Result<AppRole> {
+        let methods = format!("{namespace}sys/auth");
+        if self.api("GET", &methods, &Value::Null)?.pointer("/data/approle~1").is_none() {
+            self.api("POST", &format!("{methods}/approle"), &json!({ "type": "approle" }))?;
         }
-        self.api("PUT", &format!("sys/policies/acl/{name}"), &json!({ "policy": policy }))?;
-        let role = format!("auth/approle/role/{name}");
+        let policies = format!("{namespace}sys/policies/acl/{name}");
+        self.api("PUT", &policies, &json!({ "policy": policy }))?;
+        let role = format!("{namespace}auth/approle/role/{name}");
         self.api("POST", &role, &json!({ "token_policies": [name] }))?;
         let role_id = self.api("GET", &format!("{role}/role-id"), &Value::Null)?;
         let secret_id = self.api("POST", &format!("{role}/secret-id"), &Value::Null)?;
@@ -119,7 +129,11 @@ impl OpenBao {
     }
 
     fn enable(&self, mount: &str, engine: &Value) -> Result<()> {
-        self.api("POST", &format!("sys/mounts/{mount}"), engine).map(drop)
+        let path = match mount.rsplit_once('/') {
+            Some((namespace, mount)) => format!("{namespace}/sys/mounts/{mount}"),
+            None => format!("sys/mounts/{mount}"),
+        };
+        self.api("POST", &path, engine).map(drop)
     }
 }
 

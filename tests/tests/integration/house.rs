@@ -31,6 +31,7 @@ const OPENERS: &[&str] = &[
     "broker/backends/local/src/keys.rs",
     "broker/backends/vault/src/token.rs",
     "broker/backends/vault/src/trust.rs",
+    "broker/backends/vault/src/wrapping.rs",
     "broker/src/environment/render.rs",
     "broker/src/identity/authority.rs",
     "broker/src/init.rs",

@@ -26,4 +26,6 @@ mod revocation;
 mod slow_store;
 mod unauthorized;
 mod vault_backend;
+mod vault_cluster;
+mod vault_engines;
 mod vault_login;

@@ -1,11 +1,12 @@
 //! The Vault backend against a real OpenBao, and its database engine against a real PostgreSQL.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use bursar_backend_vault::{Auth, MountKind, SecretReader, VaultBackend, VaultConfig};
+use bursar_backend_vault::{Auth, Credential, MountKind, SecretReader, VaultBackend, VaultConfig};
 use bursar_core::backend::{Backend, BackendError, ErrorKind, Issued, Leasing, Operation, StoreHandle};
 use bursar_core::secret::SecretData;
 use bursar_core::{BackendName, Clock, FieldName, LeaseId, Secret, SecretPath, SystemClock, Version};
@@ -72,7 +73,7 @@ impl Store {
 }
 
 /// How often OpenBao has answered a call to `path`, by its audit file.
-fn answers(audit: &Path, path: &str) -> usize {
+pub(crate) fn answers(audit: &Path, path: &str) -> usize {
     let text = std::fs::read_to_string(audit).unwrap_or_default();
     let records = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let answers = records.filter(|record| record.pointer("/type").is_some_and(|kind| kind == "response"));
@@ -80,16 +81,28 @@ fn answers(audit: &Path, path: &str) -> usize {
 }
 
 pub(crate) fn config(bao: &OpenBao, login: &AppRole) -> Result<VaultConfig> {
+    config_by(bao, approle(login))
+}
+
+/// The login of an AppRole.
+pub(crate) fn approle(login: &AppRole) -> Auth {
     let secret_id = login.secret_id.value().to_owned();
-    let secret_id = SecretReader::new("a test", move || Ok(Secret::from(secret_id.clone())));
+    let reader = SecretReader::new("a test", move || Ok(Secret::from(secret_id.clone())));
+    let secret_id = Credential { reader, wrapping_path: None };
+    Auth::AppRole { mount: "approle".to_owned(), role_id: login.role_id.clone(), secret_id }
+}
+
+/// A broker's way to a store by TLS, whichever its login.
+pub(crate) fn config_by(bao: &OpenBao, auth: Auth) -> Result<VaultConfig> {
     let mounts = [("kv", MountKind::KvV2), ("kv1", MountKind::KvV1), ("db", MountKind::Leased)];
     Ok(VaultConfig {
         name: BackendName::parse("vault")?,
-        address: bao.tls_url(),
+        addresses: vec![bao.tls_url()],
         allow_plaintext: false,
         namespace: None,
-        auth: Auth::AppRole { mount: "approle".to_owned(), role_id: login.role_id.clone(), secret_id },
+        auth,
         mounts: mounts.map(|(mount, kind)| (mount.to_owned(), kind)).into(),
+        parameters: BTreeMap::new(),
         ca_file: Some(bao.authority().to_owned()),
         timeout: Duration::from_secs(20),
     })

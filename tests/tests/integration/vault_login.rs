@@ -1,17 +1,18 @@
 //! The broker's login at a real OpenBao by what it has anyhow: a token that somebody else signed, a certificate.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bursar_backend_vault::{Auth, MountKind, SecretReader, VaultBackend, VaultConfig};
+use bursar_backend_vault::{Auth, Credential, SecretReader, VaultBackend};
 use bursar_core::backend::{Backend, BackendError, ErrorKind, Operation};
-use bursar_core::{BackendName, Clock, FieldName, SecretPath, SystemClock};
+use bursar_core::{Clock, FieldName, SecretPath, SystemClock};
 use bursar_tests::{Broker, Canary, Cli, ClientAuthority, OpenBao, TokenIssuer, TokenReviews, wait_until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+
+use super::vault_backend;
 
 #[test]
 fn a_token_of_an_identity_provider_is_a_login() -> Result<()> {
@@ -146,6 +147,39 @@ fn a_broker_is_configured_to_log_in_by_a_file_that_all_of_its_pod_may_read() -> 
     })
 }
 
+#[test]
+fn a_secret_id_is_handed_over_wrapped_and_used_once() -> Result<()> {
+    let site = Site::start()?;
+    let path = "auth/approle/role/broker/secret-id";
+    let role_id = site.bao.approle("broker", POLICY)?.role_id;
+    let wrapped = || -> Result<()> {
+        let answer = site.bao.wrapped(path, "10m")?;
+        site.present(answer.value())
+    };
+    let login = |wrapping_path: &str| {
+        let reader = SecretReader::file(site.token.clone());
+        let secret_id = Credential { reader, wrapping_path: Some(wrapping_path.to_owned()) };
+        Auth::AppRole { mount: "approle".to_owned(), role_id: role_id.clone(), secret_id }
+    };
+    let refused = |backend: &VaultBackend| -> Result<ErrorKind> {
+        let error: BackendError = site.read(backend).err().context("it was believed")?.downcast()?;
+        Ok(error.kind)
+    };
+    wrapped()?;
+    let backend = site.backend_by(login(path))?;
+    site.read(&backend)?;
+    // The store has forgotten the broker's token; the secret id inside is good for another.
+    site.bao.api("PUT", "sys/leases/revoke-prefix/auth/approle/login", &Value::Null)?;
+    site.read(&backend)?;
+
+    // A broker that starts with the same token finds it used, and so does one that comes after a thief.
+    ensure!(refused(&site.backend_by(login(path))?)? == ErrorKind::Denied);
+    wrapped()?;
+    ensure!(refused(&site.backend_by(login("auth/approle/role/eve/secret-id"))?)? == ErrorKind::Denied);
+    // That one was looked at and left alone.
+    site.read(&site.backend_by(login(path))?)
+}
+
 /// A store with a secret, and a file for the token that the broker presents.
 struct Site {
     bao: OpenBao,
@@ -208,19 +242,7 @@ impl Site {
     }
 
     fn backend_by(&self, auth: Auth) -> Result<VaultBackend> {
-        // Another test of this process may have been first.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let config = VaultConfig {
-            name: BackendName::parse("vault")?,
-            address: self.bao.tls_url(),
-            allow_plaintext: false,
-            namespace: None,
-            auth,
-            mounts: [("kv".to_owned(), MountKind::KvV2)].into(),
-            ca_file: Some(self.bao.authority().to_owned()),
-            timeout: Duration::from_secs(20),
-        };
-        Ok(VaultBackend::new(config, Arc::new(SystemClock))?)
+        vault_backend::backend(vault_backend::config_by(&self.bao, auth)?)
     }
 
     fn read(&self, backend: &VaultBackend) -> Result<()> {

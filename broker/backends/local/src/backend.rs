@@ -144,6 +144,16 @@ impl Backend for LocalBackend {
         self.reading(Operation::Versions, move |connection, _| read::versions(connection, &path)).await
     }
 
+    /// What is marked deleted hides what is older.
+    async fn newest(&self, path: &SecretPath) -> Result<Option<Version>, BackendError> {
+        let path = path.clone();
+        let newest = move |connection: &mut Connection, _: &DataKey| {
+            let newest = read::versions(connection, &path)?.into_iter().next();
+            newest.filter(|newest| !newest.deleted).ok_or(Fault::NotFound)
+        };
+        self.reading(Operation::Newest, newest).await.map(|newest| Some(newest.version))
+    }
+
     #[instrument(skip_all, fields(backend = %self.name))]
     async fn health(&self) -> Result<(), BackendError> {
         self.reading(Operation::Health, |connection, key| open::prove(connection, key)).await

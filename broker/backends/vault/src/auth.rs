@@ -9,9 +9,10 @@ use serde_json::value::RawValue;
 
 use crate::answer::{Answer, Reply};
 use crate::client::{Client, Request};
-use crate::config::{Auth, SecretReader};
+use crate::config::{Auth, Credential, SecretReader};
 use crate::token::{Token, certificate_login, login, trimmed};
 use crate::value;
+use crate::wrapping::{self, Unwrapped};
 
 /// A token as the store granted it.
 pub(crate) struct Granted {
@@ -27,12 +28,16 @@ pub(crate) struct Life {
     pub(crate) renewable: bool,
 }
 
-/// Logs in once.
-pub(crate) async fn log_in(client: &Client, auth: &Auth) -> Result<Granted, BackendError> {
+/// Logs in once. `unwrapped` is what was unwrapped for the logins before.
+pub(crate) async fn log_in(
+    client: &Client,
+    auth: &Auth,
+    unwrapped: &mut Option<Unwrapped>,
+) -> Result<Granted, BackendError> {
     let misconfigured = || client.error(ErrorKind::Misconfigured, Operation::Login);
     let (mount, body) = match auth {
         Auth::AppRole { mount, role_id, secret_id } => {
-            let secret_id = credential(client, secret_id).await?;
+            let secret_id = handed_over(client, secret_id, unwrapped).await?;
             (mount, login(("role_id", role_id), ("secret_id", &secret_id)))
         }
         Auth::Certificate { mount, role, .. } => {
@@ -40,11 +45,12 @@ pub(crate) async fn log_in(client: &Client, auth: &Auth) -> Result<Granted, Back
             (mount, certificate_login(role.as_deref()))
         }
         Auth::Jwt { mount, role, jwt } => {
-            let jwt = credential(client, jwt).await?;
+            let jwt = read(client, jwt).await?;
             (mount, login(("role", role), ("jwt", &jwt)))
         }
         Auth::Token(source) => {
-            let token = Token::new(credential(client, source).await?).ok_or_else(misconfigured)?;
+            let token = handed_over(client, source, unwrapped).await?;
+            let token = Token::new(token).ok_or_else(misconfigured)?;
             let life = look_up(client, &token).await?;
             return Ok(Granted { token, life });
         }
@@ -90,11 +96,24 @@ fn life_from_lookup(answer: &Answer) -> Result<Life, BackendError> {
     Ok(Life { left: seconds(ttl), renewable })
 }
 
-/// Reads a credential where that may block.
-async fn credential(client: &Client, source: &SecretReader) -> Result<Secret, BackendError> {
+/// Reads a credential, and unwraps it where it is wrapped.
+async fn handed_over(
+    client: &Client,
+    credential: &Credential,
+    unwrapped: &mut Option<Unwrapped>,
+) -> Result<Secret, BackendError> {
+    let read = read(client, &credential.reader).await?;
+    match &credential.wrapping_path {
+        Some(path) => wrapping::unwrap(client, read, path, unwrapped).await,
+        None => Ok(read),
+    }
+}
+
+/// Reads where that may block.
+async fn read(client: &Client, source: &SecretReader) -> Result<Secret, BackendError> {
     let reader = source.clone();
-    let read = tokio::task::spawn_blocking(move || reader.read()).await;
-    match read.unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into())) {
+    let credential = tokio::task::spawn_blocking(move || reader.read()).await;
+    match credential.unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into())) {
         Ok(credential) => Ok(trimmed(&credential)),
         Err(error) => {
             // The kind alone: what a source says about its content may quote it.

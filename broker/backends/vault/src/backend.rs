@@ -1,6 +1,6 @@
 //! The contract of a backend, kept by a Vault or OpenBao.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +25,7 @@ pub struct VaultBackend {
     pub(crate) name: BackendName,
     pub(crate) session: Session,
     pub(crate) mounts: Mounts,
+    pub(crate) parameters: BTreeMap<String, BTreeMap<String, String>>,
     timeout: Duration,
     clock: Arc<dyn Clock>,
 }
@@ -46,10 +47,16 @@ impl VaultBackend {
             Auth::Jwt { mount, role, jwt } => Auth::Jwt { mount: mount_path(&mount)?, role, jwt },
             token @ Auth::Token(_) => token,
         };
+        let mounts = Mounts::new(config.mounts)?;
+        let creates = |path: &str| SecretPath::from_store(path).is_ok_and(|path| mounts.creates(&path));
+        if let Some(path) = config.parameters.keys().find(|path| !creates(path)) {
+            return Err(ConfigError::Parameters { path: path.clone() });
+        }
         Ok(Self {
             name: config.name,
             session: Session::new(client, auth),
-            mounts: Mounts::new(config.mounts)?,
+            mounts,
+            parameters: config.parameters,
             timeout: config.timeout,
             clock,
         })
@@ -85,7 +92,7 @@ impl VaultBackend {
         after: Option<&str>,
         limit: usize,
     ) -> Result<BTreeSet<String>, BackendError> {
-        if place.kind == MountKind::Leased {
+        if place.kind.creates() {
             return Err(self.error(ErrorKind::Misconfigured, Operation::List));
         }
         match self.ask(&kv::list_request(&self.session.client, place, after, limit)).await {
@@ -103,8 +110,8 @@ impl Backend for VaultBackend {
         Capabilities {
             kind: "vault",
             versions: self.mounts.any(|kind| kind == MountKind::KvV2),
-            list: self.mounts.any(|kind| kind != MountKind::Leased),
-            leasing: self.mounts.any(|kind| kind == MountKind::Leased),
+            list: self.mounts.any(|kind| !kind.creates()),
+            leasing: self.mounts.any(MountKind::creates),
             writing: false,
         }
     }
@@ -112,7 +119,7 @@ impl Backend for VaultBackend {
     #[tracing::instrument(skip_all, fields(backend = %self.name))]
     async fn read(&self, path: &SecretPath, version: Option<&Version>) -> Result<Fetched, BackendError> {
         let place = self.place(path, Operation::Read)?;
-        if place.kind == MountKind::Leased {
+        if place.kind.creates() {
             return Err(self.error(ErrorKind::Misconfigured, Operation::Read));
         }
         let request = kv::read_request(&self.session.client, &place, version)
@@ -149,8 +156,24 @@ impl Backend for VaultBackend {
         if place.rest.is_empty() {
             return Err(self.error(ErrorKind::NotFound, Operation::Versions));
         }
-        let answer = self.ask(&kv::versions_request(&self.session.client, &place)).await?;
+        let answer =
+            self.ask(&kv::versions_request(&self.session.client, Operation::Versions, &place)).await?;
         kv::versions(&answer, self.clock.now())
+    }
+
+    /// Asks KV version 2 for its metadata. The others have nothing that tells.
+    #[tracing::instrument(skip_all, fields(backend = %self.name))]
+    async fn newest(&self, path: &SecretPath) -> Result<Option<Version>, BackendError> {
+        let place = self.place(path, Operation::Newest)?;
+        if place.kind != MountKind::KvV2 || place.rest.is_empty() {
+            return Ok(None);
+        }
+        let request = kv::versions_request(&self.session.client, Operation::Newest, &place);
+        let versions = kv::versions(&self.ask(&request).await?, self.clock.now())?;
+        let newest = versions.into_iter().next().filter(|newest| !newest.deleted);
+        newest
+            .map(|newest| Some(newest.version))
+            .ok_or_else(|| self.error(ErrorKind::NotFound, Operation::Newest))
     }
 
     #[tracing::instrument(skip_all, fields(backend = %self.name))]
@@ -161,7 +184,7 @@ impl Backend for VaultBackend {
     }
 
     fn leasing(&self) -> Option<&dyn Leasing> {
-        self.mounts.any(|kind| kind == MountKind::Leased).then_some(self)
+        self.mounts.any(MountKind::creates).then_some(self)
     }
 }
 

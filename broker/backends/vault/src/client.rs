@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::answer::{Answer, Body};
 use crate::config::{ConfigError, VaultConfig};
+use crate::nodes::{Blame, Node, Nodes, Refusal};
 use crate::status;
 use crate::token::Token;
 use crate::trust::Trust;
@@ -21,8 +22,7 @@ use crate::trust::Trust;
 pub(crate) struct Client {
     pub(crate) backend: BackendName,
     trust: Trust,
-    /// Ends in `/v1`.
-    base: Url,
+    nodes: Nodes,
     namespace: Option<HeaderValue>,
 }
 
@@ -31,7 +31,9 @@ pub(crate) struct Client {
 pub(crate) struct Request {
     pub(crate) operation: Operation,
     method: Method,
-    url: Url,
+    /// As the store writes it, without escapes.
+    path: String,
+    query: Vec<(&'static str, String)>,
     body: Option<Bytes>,
     /// Whether the call is about the configured namespace; `sys/health` exists only at the root.
     namespaced: bool,
@@ -45,15 +47,15 @@ impl Client {
         if config.timeout.is_zero() {
             return Err(ConfigError::ZeroTimeout);
         }
-        let base = base(&config.address, config.allow_plaintext)?;
+        let nodes = Nodes::new(&config.addresses, config.allow_plaintext)?;
         let trust = Trust::new(config)?;
         let namespace = config.namespace.as_deref().map(namespace).transpose()?;
-        Ok(Self { backend: config.name.clone(), trust, base, namespace })
+        Ok(Self { backend: config.name.clone(), trust, nodes, namespace })
     }
 
     /// `GET` of a path as the store writes it, without escapes.
     pub(crate) fn read(&self, operation: Operation, path: &str) -> Request {
-        Request { operation, method: Method::GET, url: self.url(path), body: None, namespaced: true }
+        Request::new(operation, Method::GET, path, None)
     }
 
     /// `PUT` of a JSON object that holds no secret.
@@ -64,7 +66,7 @@ impl Client {
 
     /// `PUT` of a JSON text.
     pub(crate) fn update_with(&self, operation: Operation, path: &str, body: Bytes) -> Request {
-        Request { operation, method: Method::PUT, url: self.url(path), body: Some(body), namespaced: true }
+        Request::new(operation, Method::PUT, path, Some(body))
     }
 
     /// Sends `request` and answers what the store said, if that was yes.
@@ -74,30 +76,58 @@ impl Client {
         request: &Request,
         token: Option<&Token>,
     ) -> Result<Answer, BackendError> {
-        let reply = self.exchange(request, token).await?;
-        if reply.status.is_success() {
-            let Reply { status, body, .. } = reply;
+        let mut round = self.nodes.round();
+        loop {
+            let node = round.node();
+            match self.send_to(node, request, token).await {
+                Ok(answer) => return Ok(answer),
+                Err(refusal) => round.go_on(node, refusal)?,
+            }
+        }
+    }
+
+    async fn send_to(
+        &self,
+        node: Node<'_>,
+        request: &Request,
+        token: Option<&Token>,
+    ) -> Result<Answer, Refusal> {
+        let Reply { status, retry_after, body } = self.exchange(node, request, token).await?;
+        if status.is_success() {
             let backend = self.backend.clone();
             return Ok(Answer { backend, operation: request.operation, status: status.as_u16(), body });
         }
-        let kind = match reply.status {
-            StatusCode::SERVICE_UNAVAILABLE if self.is_sealed(request.operation).await => ErrorKind::Sealed,
-            status => status::kind(status, reply.body.bytes()),
+        let (kind, blame) = match status {
+            StatusCode::SERVICE_UNAVAILABLE if self.is_sealed(node, request.operation).await => {
+                (ErrorKind::Sealed, Blame::Node)
+            }
+            status => (status::kind(status, body.bytes()), status::blame(status)),
         };
-        let error = self.error(kind, request.operation).with_code(reply.status.as_u16());
-        Err(BackendError { retry_after: reply.retry_after, ..error })
+        let error = self.error(kind, request.operation).with_code(status.as_u16());
+        Err(Refusal::of(blame, BackendError { retry_after, ..error }))
     }
 
     /// Whether the store is reached, initialised, unsealed and able to serve. A standby is: it forwards.
     /// Codes: <https://developer.hashicorp.com/vault/api-docs/system/health>.
     pub(crate) async fn health(&self) -> Result<(), BackendError> {
-        let status = self.health_status(Operation::Health).await?;
+        let mut round = self.nodes.round();
+        loop {
+            let node = round.node();
+            match self.health_of(node).await {
+                Ok(()) => return Ok(()),
+                Err(refusal) => round.go_on(node, refusal)?,
+            }
+        }
+    }
+
+    async fn health_of(&self, node: Node<'_>) -> Result<(), Refusal> {
+        let status = self.health_status(node, Operation::Health).await?;
         let kind = match status {
             200 | 429 | 473 => return Ok(()),
             503 => ErrorKind::Sealed,
             _ => ErrorKind::Unavailable,
         };
-        Err(self.error(kind, Operation::Health).with_code(status))
+        Err(Refusal::of(Blame::Node, self.error(kind, Operation::Health).with_code(status)))
     }
 
     /// Reads the client's own certificate anew, for a login.
@@ -115,21 +145,28 @@ impl Client {
         BackendError::new(kind, &self.backend, operation)
     }
 
-    async fn is_sealed(&self, operation: Operation) -> bool {
-        self.health_status(operation).await.is_ok_and(|status| status == 503)
+    async fn is_sealed(&self, node: Node<'_>, operation: Operation) -> bool {
+        self.health_status(node, operation).await.is_ok_and(|status| status == 503)
     }
 
-    async fn health_status(&self, operation: Operation) -> Result<u16, BackendError> {
+    async fn health_status(&self, node: Node<'_>, operation: Operation) -> Result<u16, Refusal> {
         let request = Request { namespaced: false, ..self.read(operation, "sys/health") };
-        self.exchange(&request, None).await.map(|reply| reply.status.as_u16())
+        self.exchange(node, &request, None).await.map(|reply| reply.status.as_u16())
     }
 
-    async fn exchange(&self, request: &Request, token: Option<&Token>) -> Result<Reply, BackendError> {
+    async fn exchange(
+        &self,
+        node: Node<'_>,
+        request: &Request,
+        token: Option<&Token>,
+    ) -> Result<Reply, Refusal> {
         let trusting = self.trust.current();
-        match self.exchange_by(&trusting.http, request, token).await {
+        match self.exchange_by(&trusting.http, node, request, token).await {
             // A certificate was refused, so nothing was sent: whatever it is may be tried again.
-            Err(error) if error.kind == ErrorKind::Misconfigured && self.trust.renew(&trusting).await => {
-                self.exchange_by(&self.trust.current().http, request, token).await
+            Err(Refusal { error, .. })
+                if error.kind == ErrorKind::Misconfigured && self.trust.renew(&trusting).await =>
+            {
+                self.exchange_by(&self.trust.current().http, node, request, token).await
             }
             other => other,
         }
@@ -138,10 +175,11 @@ impl Client {
     async fn exchange_by(
         &self,
         http: &reqwest::Client,
+        node: Node<'_>,
         request: &Request,
         token: Option<&Token>,
-    ) -> Result<Reply, BackendError> {
-        let mut call = http.request(request.method.clone(), request.url.clone());
+    ) -> Result<Reply, Refusal> {
+        let mut call = http.request(request.method.clone(), request.url(node));
         // Vault's agents and proxies refuse calls without it, as a guard against forged requests.
         call = call.header(REQUEST, HeaderValue::from_static("true"));
         if let Some(token) = token {
@@ -161,40 +199,46 @@ impl Client {
             response.chunk().await.map_err(|error| self.not_reached(request.operation, error))?
         {
             if !body.push(&chunk) {
-                return Err(self.error(ErrorKind::Malformed, request.operation).with_code(status.as_u16()));
+                let error = self.error(ErrorKind::Malformed, request.operation).with_code(status.as_u16());
+                return Err(Refusal::of(Blame::Call, error));
             }
         }
         Ok(Reply { status, retry_after, body })
     }
 
     /// The cause of a failure below HTTP is told here, in the log: it speaks of sockets and certificates.
-    fn not_reached(&self, operation: Operation, error: reqwest::Error) -> BackendError {
+    fn not_reached(&self, operation: Operation, error: reqwest::Error) -> Refusal {
         let error = error.without_url();
         let kind = match () {
             () if error.is_timeout() => ErrorKind::Timeout,
             () if is_certificate_refused(&error) => ErrorKind::Misconfigured,
             () => ErrorKind::Unavailable,
         };
+        // Before there is a connection, nothing is sent.
+        let blame = if error.is_connect() { Blame::Node } else { Blame::NodeAfterAll };
         let cause = root_cause(&error);
         tracing::warn!(backend = %self.backend, %operation, %kind, cause, "store not reached");
-        self.error(kind, operation)
-    }
-
-    fn url(&self, path: &str) -> Url {
-        let mut url = self.base.clone();
-        // Escapes each segment. An `https` base always has segments.
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.extend(path.split('/'));
-        }
-        url
+        Refusal::of(blame, self.error(kind, operation))
     }
 }
 
 impl Request {
+    fn new(operation: Operation, method: Method, path: &str, body: Option<Bytes>) -> Self {
+        Self { operation, method, path: path.to_owned(), query: Vec::new(), body, namespaced: true }
+    }
+
     /// The same with a query.
-    pub(crate) fn with_query(mut self, name: &str, value: &str) -> Self {
-        self.url.query_pairs_mut().append_pair(name, value);
+    pub(crate) fn with_query(mut self, name: &'static str, value: &str) -> Self {
+        self.query.push((name, value.to_owned()));
         self
+    }
+
+    fn url(&self, node: Node<'_>) -> Url {
+        let mut url = node.url(&self.path);
+        if !self.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(&self.query);
+        }
+        url
     }
 }
 
@@ -202,22 +246,6 @@ struct Reply {
     status: StatusCode,
     retry_after: Option<std::time::Duration>,
     body: Body,
-}
-
-fn base(address: &str, allow_plaintext: bool) -> Result<Url, ConfigError> {
-    let mut base = Url::parse(address).map_err(|_| ConfigError::NotAUrl)?;
-    match base.scheme() {
-        "https" => {}
-        "http" if allow_plaintext => {}
-        "http" => return Err(ConfigError::Plaintext),
-        _ => return Err(ConfigError::NotAUrl),
-    }
-    let extras = [base.password(), base.query(), base.fragment()];
-    if !base.username().is_empty() || extras.iter().any(Option::is_some) {
-        return Err(ConfigError::AddressWithExtras);
-    }
-    base.path_segments_mut().map_err(|()| ConfigError::NotAUrl)?.pop_if_empty().push("v1");
-    Ok(base)
 }
 
 fn namespace(namespace: &str) -> Result<HeaderValue, ConfigError> {

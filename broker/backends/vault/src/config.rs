@@ -16,9 +16,9 @@ use zeroize::Zeroizing;
 pub struct VaultConfig {
     /// The name it is mounted under in Bursar.
     pub name: BackendName,
-    /// `https://HOST[:PORT][/PREFIX]`, without `/v1`.
-    pub address: String,
-    /// Lets `address` be `http://`: tokens and secrets then cross the network in the clear.
+    /// `https://HOST[:PORT][/PREFIX]`, without `/v1`: one for each node of the cluster that may be asked.
+    pub addresses: Vec<String>,
+    /// Lets an address be `http://`: tokens and secrets then cross the network in the clear.
     pub allow_plaintext: bool,
     /// The namespace that login and paths are in; the root namespace when absent.
     pub namespace: Option<String>,
@@ -26,9 +26,12 @@ pub struct VaultConfig {
     pub auth: Auth,
     /// Which engine is mounted where. Nothing else is served.
     pub mounts: BTreeMap<String, MountKind>,
+    /// What is sent where a credential is created: names and values by the path, such as `pki/issue/web`. An engine that
+    /// creates by writing needs one; without, the path is read.
+    pub parameters: BTreeMap<String, BTreeMap<String, String>>,
     /// Certificates (PEM) that replace the system's trust for this store.
     pub ca_file: Option<PathBuf>,
-    /// The longest that one call may take, connection and answer included.
+    /// The longest that one call to one node may take, connection and answer included.
     pub timeout: Duration,
 }
 
@@ -46,19 +49,38 @@ pub enum MountKind {
     KvV2,
     /// An engine that creates a leased credential on each read, such as `database`.
     Leased,
+    /// An engine that issues certificates. Below `issue/ROLE`, the last segment of a path is the common name.
+    Pki,
+}
+
+impl MountKind {
+    /// Whether each read creates a credential.
+    pub(crate) fn creates(self) -> bool {
+        matches!(self, Self::Leased | Self::Pki)
+    }
 }
 
 /// How the broker logs in. Each form reads its credential anew at each login and forgets it after.
 pub enum Auth {
     /// AppRole at `auth/MOUNT`.
-    AppRole { mount: String, role_id: String, secret_id: SecretReader },
+    AppRole { mount: String, role_id: String, secret_id: Credential },
     /// A client certificate (PEM, with what links it to its authority), at `auth/MOUNT`. The store looks for a role that
     /// fits where `role` is absent. Connections made after a login present it, those of renewals too, as stores demand.
     Certificate { mount: String, role: Option<String>, certificate: PathBuf, key: SecretReader },
     /// A JSON Web Token that somebody else signed, at `auth/MOUNT`: the methods `jwt` and `kubernetes`.
     Jwt { mount: String, role: String, jwt: SecretReader },
     /// A token that something else obtained, such as an agent that keeps a file fresh.
-    Token(SecretReader),
+    Token(Credential),
+}
+
+/// A credential that somebody hands to the broker.
+#[derive(Debug, Clone)]
+pub struct Credential {
+    pub reader: SecretReader,
+    /// Where what is read is a token for one use that holds the credential: the path at which the store must have wrapped
+    /// it, such as `auth/approle/role/bursar/secret-id`. One that was wrapped elsewhere is not what was meant to be handed
+    /// over.
+    pub wrapping_path: Option<String>,
 }
 
 impl fmt::Debug for Auth {
@@ -148,6 +170,10 @@ pub enum ConfigError {
         "`{mount}` is no mount path; write it without empty segments, such as `secret` or `team-a/database`"
     )]
     MountPath { mount: String },
+    #[error(
+        "`parameters` are given for `{path}`, where no engine creates credentials; mount one there as `leased` or `pki`"
+    )]
+    Parameters { path: String },
     #[error("the timeout is zero; give a duration such as `5s`")]
     ZeroTimeout,
     #[error("the CA file `{}` cannot be read", path.display())]

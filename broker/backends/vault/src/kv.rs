@@ -25,7 +25,7 @@ pub(crate) fn read_request(client: &Client, place: &Place<'_>, version: Option<&
             Some(request.with_query("version", &number))
         }
         (MountKind::KvV1, None) => Some(client.read(Operation::Read, &format!("{mount}/{rest}"))),
-        (MountKind::KvV1 | MountKind::Leased, _) => None,
+        (MountKind::KvV1 | MountKind::Leased | MountKind::Pki, _) => None,
     }
 }
 
@@ -37,15 +37,17 @@ pub(crate) fn fetched(kind: MountKind, answer: &Answer) -> Result<Fetched, Backe
             let members = data.ok_or_else(|| answer.error(ErrorKind::NotFound))?;
             (members, Some(Version::number(metadata.version)))
         }
-        MountKind::KvV1 | MountKind::Leased => (answer.parse::<Reply<Members<'_>>>()?.data, None),
+        MountKind::KvV1 | MountKind::Leased | MountKind::Pki => {
+            (answer.parse::<Reply<Members<'_>>>()?.data, None)
+        }
     };
     let data = value::fields(&members).ok_or_else(|| answer.error(ErrorKind::Malformed))?;
     Ok(Fetched { data, version })
 }
 
 /// Asks for the versions of an entry.
-pub(crate) fn versions_request(client: &Client, place: &Place<'_>) -> Request {
-    client.read(Operation::Versions, &format!("{}/metadata/{}", place.mount, place.rest))
+pub(crate) fn versions_request(client: &Client, operation: Operation, place: &Place<'_>) -> Request {
+    client.read(operation, &format!("{}/metadata/{}", place.mount, place.rest))
 }
 
 /// Reads the answer to [`versions_request`], newest first.
@@ -76,8 +78,8 @@ pub(crate) fn list_request(client: &Client, place: &Place<'_>, after: Option<&st
     let path = match (place.kind, *rest) {
         (MountKind::KvV2, "") => format!("{mount}/metadata"),
         (MountKind::KvV2, rest) => format!("{mount}/metadata/{rest}"),
-        (MountKind::KvV1 | MountKind::Leased, "") => (*mount).to_owned(),
-        (MountKind::KvV1 | MountKind::Leased, rest) => format!("{mount}/{rest}"),
+        (MountKind::KvV1 | MountKind::Leased | MountKind::Pki, "") => (*mount).to_owned(),
+        (MountKind::KvV1 | MountKind::Leased | MountKind::Pki, rest) => format!("{mount}/{rest}"),
     };
     let request = client.read(Operation::List, &path).with_query("list", "true");
     let request = request.with_query("limit", &limit.to_string());

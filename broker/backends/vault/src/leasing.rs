@@ -1,6 +1,7 @@
 //! Credentials that the store creates and leases.
 //! Endpoints: <https://openbao.org/api-docs/system/leases/>.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -13,26 +14,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::answer::{Answer, Reply};
 use crate::backend::VaultBackend;
+use crate::client::Request;
 use crate::config::MountKind;
 use crate::kv;
+use crate::mounts::Place;
 use crate::value::{self, Members};
 
 #[async_trait]
 impl Leasing for VaultBackend {
     fn is_leased(&self, path: &SecretPath) -> bool {
-        self.mounts.place(path).is_some_and(|place| place.kind == MountKind::Leased)
+        self.mounts.creates(path)
     }
 
-    /// Neither the lease nor a time is sent: engines take the life of a credential from its role. The answer says what the store granted,
-    /// and the broker revokes it when its own lease ends earlier.
+    /// `ttl` is sent to engines that issue certificates; the others take the life of a credential from its role. The answer
+    /// says what the store granted, and the broker revokes it when its own lease ends earlier.
     #[tracing::instrument(skip_all, fields(backend = %self.name))]
-    async fn issue(&self, path: &SecretPath, _: LeaseId, _: Duration) -> Result<Issued, BackendError> {
+    async fn issue(&self, path: &SecretPath, _: LeaseId, ttl: Duration) -> Result<Issued, BackendError> {
         let place = self.place(path, Operation::Issue)?;
-        if place.kind != MountKind::Leased || place.rest.is_empty() {
-            return Err(self.error(ErrorKind::Misconfigured, Operation::Issue));
-        }
-        let answer = self.session.send(&self.session.client.read(Operation::Issue, path.as_str())).await?;
-        let issued = issued(&answer)?;
+        let request = self.creation(path, &place, ttl);
+        let request = request.ok_or_else(|| self.error(ErrorKind::Misconfigured, Operation::Issue))?;
+        let answer = self.session.send(&request).await?;
+        let issued = issued(place.kind, &answer)?;
         let ttl = self.session.lease_bound().map_or(issued.ttl, |bound| issued.ttl.min(bound));
         Ok(Issued { ttl, ..issued })
     }
@@ -109,8 +111,34 @@ impl Leasing for VaultBackend {
 }
 
 impl VaultBackend {
+    /// The call that creates what `path` stands for; none where nothing can be.
+    fn creation(&self, path: &SecretPath, place: &Place<'_>, ttl: Duration) -> Option<Request> {
+        let client = &self.session.client;
+        let path = creating(path, place);
+        let parameters = self.parameters.get(path);
+        match place.kind {
+            MountKind::KvV1 | MountKind::KvV2 => None,
+            MountKind::Leased if place.rest.is_empty() => None,
+            MountKind::Leased => Some(match parameters {
+                Some(parameters) => client.update(Operation::Issue, path, parameters),
+                None => client.read(Operation::Issue, path),
+            }),
+            MountKind::Pki => {
+                let (_, common_name) = place.rest.strip_prefix("issue/")?.split_once('/')?;
+                let ttl = format!("{}s", ttl.as_secs().max(1));
+                let mut body = BTreeMap::from([("ttl", ttl.as_str())]);
+                body.extend(
+                    parameters.into_iter().flatten().map(|(name, value)| (name.as_str(), value.as_str())),
+                );
+                body.insert("common_name", common_name);
+                Some(client.update(Operation::Issue, path, &body))
+            }
+        }
+    }
+
     async fn leases_under(&self, path: &SecretPath) -> Result<Vec<StoreHandle>, BackendError> {
-        let lookup = format!("sys/leases/lookup/{}", path.as_str());
+        let path = creating(path, &self.place(path, Operation::FindOrphans)?);
+        let lookup = format!("sys/leases/lookup/{path}");
         let request = self.session.client.read(Operation::FindOrphans, &lookup).with_query("list", "true");
         let keys = match self.ask(&request).await {
             Ok(answer) => kv::keys(&answer)?,
@@ -119,7 +147,7 @@ impl VaultBackend {
         };
         // What ends in `/` leads to leases of longer paths.
         let leases = keys.iter().filter(|key| !key.ends_with('/'));
-        Ok(leases.map(|key| StoreHandle::new(format!("{}/{key}", path.as_str()))).collect())
+        Ok(leases.map(|key| StoreHandle::new(format!("{path}/{key}"))).collect())
     }
 
     /// When a lease was made; none if the store does not know it, which it says by 400.
@@ -142,7 +170,15 @@ impl VaultBackend {
     }
 }
 
-fn issued(answer: &Answer) -> Result<Issued, BackendError> {
+/// The path at the store that creates what `path` stands for: a common name is no part of it.
+fn creating<'path>(path: &'path SecretPath, place: &Place<'_>) -> &'path str {
+    match (place.kind, path.as_str().rsplit_once('/')) {
+        (MountKind::Pki, Some((issuing, _))) => issuing,
+        _ => path.as_str(),
+    }
+}
+
+fn issued(kind: MountKind, answer: &Answer) -> Result<Issued, BackendError> {
     #[derive(Deserialize)]
     struct Credential<'body> {
         lease_id: String,
@@ -153,10 +189,15 @@ fn issued(answer: &Answer) -> Result<Issued, BackendError> {
     }
     let credential: Credential<'_> = answer.parse()?;
     if credential.lease_id.is_empty() {
-        // An engine that leases nothing: what it answered has no end and cannot be taken back.
+        // What it answered has no end that the store would see to, and cannot be taken back.
+        tracing::warn!("the engine leases nothing; for certificates, set `generate_lease` on the role");
         return Err(answer.error(ErrorKind::Misconfigured));
     }
-    let data = credential.data.as_ref().and_then(value::fields);
+    let members = credential.data.as_ref();
+    let data = match kind {
+        MountKind::Pki => members.and_then(value::certificate),
+        MountKind::KvV1 | MountKind::KvV2 | MountKind::Leased => members.and_then(value::fields),
+    };
     Ok(Issued {
         data: data.ok_or_else(|| answer.error(ErrorKind::Malformed))?,
         handle: StoreHandle::new(credential.lease_id),

@@ -28,6 +28,7 @@ mod config;
 mod kv;
 mod leasing;
 mod mounts;
+mod nodes;
 mod pacing;
 mod repeat;
 mod session;
@@ -37,6 +38,7 @@ mod tests;
 mod token;
 mod trust;
 mod value;
+mod wrapping;
 
 pub use backend::VaultBackend;
-pub use config::{Auth, ConfigError, MountKind, SecretReader, VaultConfig};
+pub use config::{Auth, ConfigError, Credential, MountKind, SecretReader, VaultConfig};

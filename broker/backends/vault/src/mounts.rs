@@ -47,6 +47,11 @@ impl Mounts {
         self.0.keys().filter_map(|mount| inside(mount)).filter_map(first).collect()
     }
 
+    /// Whether reading `path` creates a credential.
+    pub(crate) fn creates(&self, path: &SecretPath) -> bool {
+        self.place(path).is_some_and(|place| place.kind.creates())
+    }
+
     pub(crate) fn any(&self, wanted: impl Fn(MountKind) -> bool) -> bool {
         self.0.values().any(|kind| wanted(*kind))
     }

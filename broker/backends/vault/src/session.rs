@@ -19,6 +19,7 @@ use crate::client::{Client, Request};
 use crate::config::Auth;
 use crate::pacing::Pacing;
 use crate::token::Token;
+use crate::wrapping::Unwrapped;
 
 /// Sends calls with the broker's token.
 pub(crate) struct Session {
@@ -41,11 +42,13 @@ struct Turn {
     pacing: Pacing,
     /// When a lookup last found the token good.
     good_at: Option<Instant>,
+    /// What was handed over wrapped.
+    unwrapped: Option<Unwrapped>,
 }
 
 impl Session {
     pub(crate) fn new(client: Client, auth: Auth) -> Self {
-        let turn = Turn { pacing: Pacing::new(), good_at: None };
+        let turn = Turn { pacing: Pacing::new(), good_at: None, unwrapped: None };
         Self { client, auth, login: watch::Sender::new(None), turn: Mutex::new(turn) }
     }
 
@@ -146,7 +149,7 @@ impl Session {
 
     async fn log_in(&self, turn: &mut Turn) -> Result<Arc<Login>, BackendError> {
         turn.pacing.begin(self.client.error(ErrorKind::Unavailable, Operation::Login))?;
-        match auth::log_in(&self.client, &self.auth).await {
+        match auth::log_in(&self.client, &self.auth, &mut turn.unwrapped).await {
             Ok(granted) => {
                 turn.pacing.succeeded(self.client.error(ErrorKind::Denied, Operation::Login));
                 tracing::info!(backend = %self.client.backend, life = ?granted.life, "logged in");

@@ -10,6 +10,8 @@ use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use crate::nodes::Blame;
+
 /// Why a call was refused. 503 also means sealed, which only `sys/health` tells.
 pub(crate) fn kind(status: StatusCode, body: &[u8]) -> ErrorKind {
     match status.as_u16() {
@@ -24,6 +26,17 @@ pub(crate) fn kind(status: StatusCode, body: &[u8]) -> ErrorKind {
         // Other redirects are not followed: they would take the token elsewhere.
         300..=499 => ErrorKind::Misconfigured,
         _ => ErrorKind::Malformed,
+    }
+}
+
+/// Whose fault a refusal is. What stands between broker and store answers 502 to 504 also when the store has done what it
+/// was asked.
+pub(crate) fn blame(status: StatusCode) -> Blame {
+    match status.as_u16() {
+        // A standby that does not forward, one of a replicated cluster, a node that was never initialised.
+        307 | 472 | 473 | 501 => Blame::Node,
+        500..=599 => Blame::NodeAfterAll,
+        _ => Blame::Call,
     }
 }
 

@@ -108,6 +108,8 @@ impl Settings {
             .retry(reqwest::retry::never())
             .referer(false)
             .user_agent("bursar")
+            // One that cannot be connected to leaves time for another node.
+            .connect_timeout(self.timeout / 2)
             .timeout(self.timeout);
         let mut authorities = Vec::new();
         if let Some(path) = &self.ca_file {

@@ -23,18 +23,49 @@ pub(crate) fn fields(members: &Members<'_>) -> Option<SecretData> {
     members.iter().map(field).collect::<Option<_>>().map(SecretData::Fields)
 }
 
+/// The same for a certificate: a list of texts, which is how its authorities come, is those texts one after the other, as a
+/// file of PEM has them.
+pub(crate) fn certificate(members: &Members<'_>) -> Option<SecretData> {
+    let field = |(name, value): (&String, &&RawValue)| {
+        let value = if value.get().starts_with('[') { lines(value) } else { secret(value) };
+        Some((FieldName::parse(name).ok()?, Arc::new(value?)))
+    };
+    members.iter().map(field).collect::<Option<_>>().map(SecretData::Fields)
+}
+
+fn lines(list: &RawValue) -> Option<Secret> {
+    let items: Vec<&RawValue> = serde_json::from_str(list.get()).ok()?;
+    // The quotes of each item leave room for its line end, so this never grows.
+    let mut all = Zeroizing::new(Vec::with_capacity(list.get().len()));
+    for item in items {
+        if !all.is_empty() {
+            all.push(b'\n');
+        }
+        let text = item.get();
+        match string(text) {
+            Some(escaped) => unescape(escaped, &mut all)?,
+            None => all.extend_from_slice(text.as_bytes()),
+        }
+    }
+    Some(Secret::from(all))
+}
+
 /// One value: a string by its content, anything else by its JSON text.
 pub(crate) fn secret(value: &RawValue) -> Option<Secret> {
     let text = value.get();
-    match text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-        Some(string) => unescape(string),
-        None => Some(Secret::new(text.as_bytes().to_vec())),
-    }
+    let Some(escaped) = string(text) else { return Some(Secret::new(text.as_bytes().to_vec())) };
+    // Each escape is longer than what it stands for, so this never grows.
+    let mut out = Zeroizing::new(Vec::with_capacity(escaped.len()));
+    unescape(escaped, &mut out)?;
+    Some(Secret::from(out))
 }
 
-fn unescape(text: &str) -> Option<Secret> {
-    // Each escape is longer than what it stands for, so this never grows.
-    let mut out = Zeroizing::new(Vec::with_capacity(text.len()));
+/// What stands between the quotes of a string.
+fn string(json: &str) -> Option<&str> {
+    json.strip_prefix('"')?.strip_suffix('"')
+}
+
+fn unescape(text: &str, out: &mut Vec<u8>) -> Option<()> {
     let mut rest = text;
     while let Some((plain, escaped)) = rest.split_once('\\') {
         out.extend_from_slice(plain.as_bytes());
@@ -59,7 +90,7 @@ fn unescape(text: &str) -> Option<Secret> {
         rest = chars.as_str();
     }
     out.extend_from_slice(rest.as_bytes());
-    Some(Secret::from(out))
+    Some(())
 }
 
 /// The character that the four digits after `\u` mean, with the other half of its pair if it has one.
@@ -102,6 +133,17 @@ mod tests {
     fn what_is_no_string_keeps_its_json_text() {
         for json in ["1.50", "1e3", "true", "null", r#"{"a":[1, 2]}"#] {
             assert!(value(json).expect("secret").ct_eq(json.as_bytes()), "{json}");
+        }
+    }
+
+    #[test]
+    fn the_authorities_of_a_certificate_follow_one_another() {
+        let json = r#"{"ca_chain":["A\nB","C"],"expiration":7,"none":[]}"#;
+        let members: Members<'_> = serde_json::from_str(json).expect("json");
+        let data = certificate(&members).expect("fields");
+        for (field, value) in [("ca_chain", "A\nB\nC"), ("expiration", "7"), ("none", "")] {
+            let field = FieldName::parse(field).expect("name");
+            assert!(data.select(Some(&field)).expect("field").ct_eq(value.as_bytes()), "{field}");
         }
     }
 

@@ -69,7 +69,7 @@ impl Site {
         let ledger = Ledger::open(config, Arc::clone(&clock)).expect("ledger");
         ledger.start_signing(Signer::from_pkcs8(ORIGIN, &key).expect("signer")).expect("signing");
         let metrics = Metrics::register(&mut prometheus_client::registry::Registry::default());
-        let contract = CacheContract { max_stale: Duration::ZERO, on_outage: OnOutage::Fail };
+        let contract = CacheContract { max_stale: Duration::ZERO, on_outage: OnOutage::Fail, poll: HOUR };
         let mount = |store: &&Arc<Store>| {
             let backend = Arc::clone(store) as Arc<dyn Backend>;
             Mount::new(store.name.clone(), backend, contract, store.limits, metrics.clone())

@@ -322,7 +322,11 @@ impl Life {
         let ledger = Ledger::open(config, Arc::clone(clock) as Arc<dyn Clock>).expect("ledger");
         ledger.start_signing(signer).expect("signing");
         let metrics = Metrics::register(&mut Registry::default());
-        let contract = CacheContract { max_stale: Duration::from_secs(30), on_outage: OnOutage::Fail };
+        let contract = CacheContract {
+            max_stale: Duration::from_secs(30),
+            on_outage: OnOutage::Fail,
+            poll: Duration::from_secs(3600),
+        };
         let limits = RevocationLimits { concurrency: 8, per_second: NonZeroU32::MAX, attempts: 12 };
         let backend = Arc::new(store.clone());
         let mount = Mount::new(store.name().clone(), backend, contract, limits, metrics.clone());

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tracing::subscriber::{DefaultGuard, set_default};
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::fake::{Fake, Reply, SECRET_ID, TOKEN, backend, config, install_provider, lease, path};
+use super::fake::{Fake, Reply, SECRET_ID, TOKEN, backend, config, install_provider, lease, path, plain};
 use crate::{Auth, SecretReader, VaultBackend, VaultConfig};
 
 const VALUE: &str = "value-canary-Jk5";
@@ -145,7 +145,7 @@ async fn so_does_success() {
 async fn a_source_that_quotes_its_content_is_not_quoted() {
     let fake = Fake::start(|_| None).await;
     let mut config = config(&fake.address);
-    config.auth = Auth::Token(SecretReader::new("a test", || Err(io::Error::other(SECRET_ID))));
+    config.auth = Auth::Token(plain(SecretReader::new("a test", || Err(io::Error::other(SECRET_ID)))));
     let shown = format!("{config:?}");
     let log = Log::default();
     let collecting = log.collect();

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::{Auth, MountKind, SecretReader, VaultBackend, VaultConfig};
+use crate::{Auth, Credential, MountKind, SecretReader, VaultBackend, VaultConfig};
 
 /// The token that the fake grants.
 pub(super) const TOKEN: &str = "s.token-canary-Qz7";
@@ -91,18 +91,24 @@ pub(super) fn config(address: &str) -> VaultConfig {
     let mounts = [("kv", MountKind::KvV2), ("kv1", MountKind::KvV1), ("db", MountKind::Leased)];
     VaultConfig {
         name: BackendName::parse("vault").expect("name"),
-        address: address.to_owned(),
+        addresses: vec![address.to_owned()],
         allow_plaintext: true,
         namespace: None,
         auth: Auth::AppRole {
             mount: "approle".to_owned(),
             role_id: "role".to_owned(),
-            secret_id: SecretReader::new("a test", || Ok(Secret::from(SECRET_ID.to_owned()))),
+            secret_id: plain(SecretReader::new("a test", || Ok(Secret::from(SECRET_ID.to_owned())))),
         },
         mounts: mounts.map(|(mount, kind)| (mount.to_owned(), kind)).into(),
+        parameters: BTreeMap::new(),
         ca_file: None,
         timeout: Duration::from_secs(20),
     }
+}
+
+/// A credential as it is.
+pub(super) fn plain(reader: SecretReader) -> Credential {
+    Credential { reader, wrapping_path: None }
 }
 
 pub(super) fn install_provider() {

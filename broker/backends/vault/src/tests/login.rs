@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bursar_core::backend::{Backend, ErrorKind, Leasing, Operation};
 
-use super::fake::{Call, Fake, Reply, SECRET_ID, TOKEN, backend, config, granted, json, lease, path};
+use super::fake::{Call, Fake, Reply, SECRET_ID, TOKEN, backend, config, granted, json, lease, path, plain};
 use crate::{Auth, SecretReader, VaultConfig};
 
 const LOGIN: &str = "/auth/approle/login";
@@ -203,7 +203,7 @@ async fn a_token_file_is_read_again_once_its_token_is_dead() {
     })
     .await;
     let mut config = config(&fake.address);
-    config.auth = Auth::Token(SecretReader::file(file.clone()));
+    config.auth = Auth::Token(plain(SecretReader::file(file.clone())));
     let backend = backend(config);
     for (token, content) in [(1, "t1\n"), (2, "t2")] {
         std::fs::write(&file, content).expect("written");
@@ -224,7 +224,7 @@ async fn a_credential_that_cannot_be_read_is_a_fault_of_the_configuration() {
     for file in [long, empty, dir.path().join("absent")] {
         let shown = file.display().to_string();
         let mut config = config(&fake.address);
-        config.auth = Auth::Token(SecretReader::file(file));
+        config.auth = Auth::Token(plain(SecretReader::file(file)));
         let error = backend(config).health().await.expect_err("no token");
         assert_eq!((error.kind, error.operation), (ErrorKind::Misconfigured, Operation::Login), "{shown}");
     }

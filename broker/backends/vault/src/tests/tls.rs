@@ -41,6 +41,15 @@ async fn an_address_is_scheme_host_port_and_path() {
 }
 
 #[tokio::test]
+async fn parameters_are_for_what_creates_credentials() {
+    for path in ["kv/a", "elsewhere/creds/ro", "db//ro", ""] {
+        let parameters = [(path.to_owned(), [].into())].into();
+        let config = VaultConfig { parameters, ..config("http://127.0.0.1:1") };
+        assert!(matches!(refusal(config), ConfigError::Parameters { .. }), "`{path}`");
+    }
+}
+
+#[tokio::test]
 async fn a_namespace_is_a_header() {
     for namespace in ["", "a b", "é", "a\r\nX-Vault-Token: t"] {
         let config = VaultConfig { namespace: Some(namespace.to_owned()), ..config("http://127.0.0.1:1") };
