@@ -5,14 +5,19 @@
 //!
 //! A static secret is read from its store at most once per `max_stale`, however many callers ask: concurrent readers of
 //! one secret wait for one call (single-flight) and share its failure, and nodes never poll a store. The cache is bounded
-//! in bytes and drops the least useful entries first. Leased credentials never enter it: each belongs to one lease.
+//! in bytes and drops the least useful entries first. Leased credentials never enter it: each belongs to one lease. What
+//! was read together does not age together: each entry is good for a little less than `max_stale`.
 
 mod breaker;
+mod budget;
+mod content;
 mod failures;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
+use std::hash::RandomState;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +32,8 @@ use tokio::time::Instant;
 use crate::config::{CacheContract, OnOutage, RevocationLimits};
 use crate::telemetry::Metrics;
 use breaker::{Admission, Breaker, Open};
+use budget::Budget;
+pub use content::Content;
 use failures::Failures;
 
 /// All stores.
@@ -34,6 +41,7 @@ pub struct Mounts {
     mounts: BTreeMap<BackendName, Mount>,
     cache: Cache<Key, Arc<Cached>, ByBytes>,
     failures: Failures,
+    keys: RandomState,
     metrics: Metrics,
 }
 
@@ -44,6 +52,7 @@ pub struct Mount {
     pub revocation: RevocationLimits,
     name: BackendName,
     breaker: Breaker,
+    budget: Option<Budget>,
     metrics: Metrics,
 }
 
@@ -59,7 +68,10 @@ pub struct Admitted<'mount> {
 pub struct Cached {
     pub data: Arc<SecretData>,
     pub version: Option<Version>,
+    pub content: Content,
     read_at: Instant,
+    /// Served for so long.
+    good_for: Duration,
 }
 
 impl Mounts {
@@ -70,6 +82,7 @@ impl Mounts {
             mounts: stores.into_iter().map(|mount| (mount.name.clone(), mount)).collect(),
             cache: Cache::with_weighter(expected, cache_bytes, ByBytes),
             failures: Failures::new(),
+            keys: RandomState::new(),
             metrics,
         }
     }
@@ -95,9 +108,8 @@ impl Mounts {
         max_age: Option<Duration>,
     ) -> Result<Arc<Cached>, BackendError> {
         let key = Key::of(reference);
-        let fresh_for = max_age.unwrap_or(Duration::MAX).min(mount.contract.max_stale);
         let old = match self.cache.get(&key) {
-            Some(cached) if cached.age() <= fresh_for => {
+            Some(cached) if cached.age() <= max_age.unwrap_or(Duration::MAX).min(cached.good_for) => {
                 self.metrics.cache("hit");
                 return Ok(cached);
             }
@@ -127,6 +139,21 @@ impl Mounts {
         }
     }
 
+    /// The store says that `version` is the newest still: what there is of it is as good as if it were read now.
+    pub fn confirm(&self, reference: &Reference, version: &Version) {
+        let key = Key::of(reference);
+        if let Some(cached) = self.cache.get(&key).filter(|cached| cached.version.as_ref() == Some(version)) {
+            let confirmed = Cached {
+                data: Arc::clone(&cached.data),
+                version: cached.version.clone(),
+                content: cached.content.clone(),
+                read_at: Instant::now(),
+                good_for: cached.good_for,
+            };
+            self.cache.insert(key, Arc::new(confirmed));
+        }
+    }
+
     /// Forgets every cached version of a secret, since it was written.
     pub fn forget(&self, backend: &BackendName, path: &SecretPath) {
         self.cache.retain(|key, _| key.backend != *backend || key.path != *path);
@@ -138,9 +165,11 @@ impl Mounts {
         let read = mount.call(Operation::Read, read).await;
         let fetched = read.inspect_err(|error| self.failures.insert(Key::of(reference), error.clone()))?;
         Ok(Arc::new(Cached {
+            content: Content::of(&fetched, &self.keys),
             data: Arc::new(fetched.data),
             version: fetched.version,
             read_at: Instant::now(),
+            good_for: mount.contract.max_stale.mul_f64(1.0 - fastrand::f64() / 10.0),
         }))
     }
 }
@@ -155,7 +184,14 @@ impl Mount {
         metrics: Metrics,
     ) -> Self {
         let breaker = Breaker::new(metrics.circuit(name.as_str()));
-        Self { backend, contract, revocation, name, breaker, metrics }
+        Self { backend, contract, revocation, name, breaker, budget: None, metrics }
+    }
+
+    /// The same, asked for so many calls a second at most. Revocations have a pace of their own, and looks at its health
+    /// are few.
+    #[must_use]
+    pub fn at_most(self, calls_per_second: Option<NonZeroU32>) -> Self {
+        Self { budget: calls_per_second.map(Budget::new), ..self }
     }
 
     /// Makes a call to the store, unless its circuit is open.
@@ -177,7 +213,7 @@ impl Mount {
     /// [`ErrorKind::Sealed`] or [`ErrorKind::Unavailable`] where the circuit is open: nothing was asked of the store.
     pub fn admit(&self, operation: Operation) -> Result<Admitted<'_>, BackendError> {
         let refused = |open: Open| {
-            self.metrics.backend_refusal(self.name.as_str());
+            self.metrics.backend_refusal(self.name.as_str(), "circuit");
             let kind = match open.kind {
                 ErrorKind::Sealed => ErrorKind::Sealed,
                 _ => ErrorKind::Unavailable,
@@ -244,6 +280,15 @@ impl Admitted<'_> {
         limit: Duration,
         call: impl Future<Output = Result<T, BackendError>>,
     ) -> Result<T, BackendError> {
+        let budget = self.mount.budget.as_ref().filter(|_| self.operation != Operation::Revoke);
+        if let Some(budget) = budget
+            && let Err(wait) = budget.turn().await
+        {
+            // Says nothing about the store, so the breaker does not hear of it.
+            self.mount.metrics.backend_refusal(self.mount.name.as_str(), "budget");
+            let error = BackendError::new(ErrorKind::Throttled, &self.mount.name, self.operation);
+            return Err(BackendError { retry_after: Some(wait), ..error });
+        }
         let result = tokio::time::timeout(limit, call).await;
         let timeout = || BackendError::new(ErrorKind::Timeout, &self.mount.name, self.operation);
         let result = result.unwrap_or_else(|_| Err(timeout()));

@@ -73,7 +73,8 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
     let stores = config.backends.iter().map(|backend| {
         let opened = open(backend, &config, &seal, &clock, &tasks)?;
         let (name, cache, revocation) = (backend.name.clone(), backend.cache, backend.revocation);
-        Ok::<_, StartError>(Mount::new(name, opened, cache, revocation, metrics.clone()))
+        let mount = Mount::new(name, opened, cache, revocation, metrics.clone());
+        Ok::<_, StartError>(mount.at_most(backend.calls_per_second))
     });
     let stores = stores.collect::<Result<Vec<_>, _>>()?;
     let mounts = Arc::new(Mounts::new(stores, CACHE_BYTES, metrics.clone()));
@@ -129,6 +130,7 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
     tasks.run("forgetting", Arc::clone(&leases).forget());
     tasks.run("foresight", Arc::clone(&leases).foresee());
     tasks.run("revoker", Arc::clone(&leases).revoke_due());
+    tasks.run("changes", Arc::clone(&leases).look_for_changes());
     tasks.run("bulk revocation", Arc::clone(&leases).mark_ordered());
     tasks.run("health", Arc::clone(&health).watch(tasks.clone()));
     tasks.run("disk", Arc::clone(&disk).watch(tasks.clone()));

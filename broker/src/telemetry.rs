@@ -60,11 +60,13 @@ pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     request_seconds: Family<MethodLabels, Histogram, fn() -> Histogram>,
     backend_calls: Family<BackendLabels, Counter>,
-    backend_refusals: Family<BackendNameLabels, Counter>,
+    backend_refusals: Family<RefusalLabels, Counter>,
     circuits: Family<BackendNameLabels, Gauge>,
     cache: Family<CacheLabels, Counter>,
     disclosures: Family<BackendNameLabels, Counter>,
     orphans: Family<BackendNameLabels, Counter>,
+    changes: Family<BackendNameLabels, Counter>,
+    watched: Gauge,
     credentials: Family<CredentialLabels, Counter>,
     quota_refusals: Family<QuotaLabels, Counter>,
     leases_ending: Family<WithinLabels, Gauge>,
@@ -85,6 +87,8 @@ impl Metrics {
             cache: Family::default(),
             disclosures: Family::default(),
             orphans: Family::default(),
+            changes: Family::default(),
+            watched: Gauge::default(),
             credentials: Family::default(),
             quota_refusals: Family::default(),
             leases_ending: Family::default(),
@@ -95,7 +99,7 @@ impl Metrics {
         registry.register(BACKEND_CALLS, "Calls to stores", metrics.backend_calls.clone());
         registry.register(
             BACKEND_REFUSALS,
-            "Calls that were not made because a circuit was open",
+            "Calls that were not made, since a circuit was open or a budget used up",
             metrics.backend_refusals.clone(),
         );
         registry.register(
@@ -109,6 +113,16 @@ impl Metrics {
             ORPHANS,
             "Credentials without a lease that were taken back",
             metrics.orphans.clone(),
+        );
+        registry.register(
+            CHANGES,
+            "Secrets that were found to have another content than those who watch them hold",
+            metrics.changes.clone(),
+        );
+        registry.register(
+            WATCHED,
+            "Secrets that listeners hold, once for each listener",
+            metrics.watched.clone(),
         );
         registry.register(
             CREDENTIALS,
@@ -137,9 +151,10 @@ impl Metrics {
         self.backend_calls.get_or_create(&labels).inc();
     }
 
-    /// A call to a store that was not made, because its circuit was open.
-    pub fn backend_refusal(&self, backend: &str) {
-        self.backend_refusals.get_or_create(&BackendNameLabels { backend: backend.to_owned() }).inc();
+    /// A call to a store that was not made, because of its `circuit` or its `budget`.
+    pub fn backend_refusal(&self, backend: &str, because: &'static str) {
+        let labels = RefusalLabels { backend: backend.to_owned(), because };
+        self.backend_refusals.get_or_create(&labels).inc();
     }
 
     /// What shows the state of a store's circuit breaker.
@@ -155,6 +170,16 @@ impl Metrics {
     /// A secret that was handed out.
     pub fn disclosure(&self, backend: &str) {
         self.disclosures.get_or_create(&BackendNameLabels { backend: backend.to_owned() }).inc();
+    }
+
+    /// A secret that has another content than those who watch it hold.
+    pub fn change(&self, backend: &str) {
+        self.changes.get_or_create(&BackendNameLabels { backend: backend.to_owned() }).inc();
+    }
+
+    /// How many secrets listeners hold, once for each listener.
+    pub fn watched(&self) -> Gauge {
+        self.watched.clone()
     }
 
     /// A credential that was made for nobody and taken back.
@@ -270,6 +295,12 @@ struct BackendNameLabels {
     backend: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RefusalLabels {
+    backend: String,
+    because: &'static str,
+}
+
 const LOUD_CRATES: [&str; 7] = [
     "rustify=warn",
     "vaultrs=warn",
@@ -295,6 +326,8 @@ pub const SINK_LAG_SECONDS: &str = "bursar_sink_lag_seconds";
 /// Room on the disk, collected when somebody asks.
 pub const DISK_BYTES: &str = "bursar_disk_bytes";
 const ORPHANS: &str = "bursar_orphans";
+const CHANGES: &str = "bursar_changes";
+const WATCHED: &str = "bursar_watched_secrets";
 const CREDENTIALS: &str = "bursar_credentials";
 const QUOTA_REFUSALS: &str = "bursar_quota_refusals";
 const CLOCK_AHEAD: &str = "bursar_clock_ahead_seconds";

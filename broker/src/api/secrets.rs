@@ -10,7 +10,8 @@ use bursar_proto::limits;
 use bursar_proto::v1::secrets_server::Secrets;
 use bursar_proto::v1::{
     LeaseRevoked, Resync, SecretsBatchReadRequest, SecretsBatchReadResponse, SecretsReadRequest,
-    SecretsReadResponse, SecretsWatchRequest, SecretsWatchResponse, secrets_watch_response::Event,
+    SecretsReadResponse, SecretsWatchRequest, SecretsWatchResponse, VersionChanged,
+    secrets_watch_response::Event,
 };
 use tokio::sync::broadcast::error::RecvError;
 use tokio_stream::Stream;
@@ -20,7 +21,7 @@ use super::page::text;
 use super::{Api, Arrival, status};
 use crate::broker::{Disclosure, Query};
 use crate::failure::Failure;
-use crate::lease::Ended;
+use crate::lease::Heard;
 use crate::lease::grant::Terms;
 use crate::policy::Resource;
 
@@ -61,8 +62,8 @@ impl Secrets for Api {
         let draft = permitted.map_err(|failure| status::of(&failure, &call.request_id))?;
         let kept = self.broker.note(draft).await;
         kept.map_err(|failure| status::of(&failure, &call.request_id))?;
-        let mut ended = self.broker.leases.watch();
         let (watcher, stop) = (call.caller.id().clone(), self.tasks.clone());
+        let mut watch = self.broker.leases.watch(watcher.clone());
         let (events, stream) = tokio::sync::mpsc::channel(WATCH_BUFFER);
         drop(self.tasks.finish(async move {
             let mut next = Some(Event::Resync(Resync {}));
@@ -74,8 +75,8 @@ impl Secrets for Api {
                     }
                 }
                 tokio::select! {
-                    heard = ended.recv() => next = match heard {
-                        Ok(Ended::One { id, reference, principal, node }) => {
+                    heard = watch.hear() => next = match heard {
+                        Ok(Heard::Ended { id, reference, principal, node }) => {
                             let mine = principal == watcher || node.as_ref() == Some(&watcher);
                             let revoked = LeaseRevoked {
                                 lease_id: id.to_string(),
@@ -84,7 +85,12 @@ impl Secrets for Api {
                             };
                             mine.then_some(Event::LeaseRevoked(revoked))
                         }
-                        Ok(Ended::Many) | Err(RecvError::Lagged(_)) => Some(Event::Resync(Resync {})),
+                        Ok(Heard::Changed { reference, version, holders }) => {
+                            let version = version.map(|version| version.to_string()).unwrap_or_default();
+                            let changed = VersionChanged { reference: reference.to_string(), version };
+                            holders.contains(&watcher).then_some(Event::VersionChanged(changed))
+                        }
+                        Ok(Heard::ManyEnded) | Err(RecvError::Lagged(_)) => Some(Event::Resync(Resync {})),
                         Err(RecvError::Closed) => return,
                     },
                     () = events.closed() => return,

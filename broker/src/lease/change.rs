@@ -15,6 +15,7 @@ use crate::failure::Failure;
 use crate::identity::Caller;
 use crate::kill::{self, Point};
 use crate::ledger::{Change, Entry, LedgerError};
+use crate::mounts::Content;
 
 impl Leases {
     /// The lease, whoever owns it.
@@ -45,6 +46,10 @@ impl Leases {
             .commit(Entry { changes: vec![change], records: vec![draft.lease(lease.id).ok()] })
             .await?;
         kill::at(Point::RenewalDurable);
+        if !lease.dynamic {
+            let held = lease.reference.version.clone().map(Content::Version);
+            self.note(&lease, held.as_ref());
+        }
         Ok(lease)
     }
 

@@ -311,6 +311,9 @@ impl Leases {
 
     fn granted(&self, leases: Vec<Lease>, got: Vec<Obtained>) -> Vec<Granted> {
         let pair = |(lease, obtained): (Lease, Obtained)| {
+            if let Obtained::Read(cached) = &obtained {
+                self.note(&lease, Some(&cached.content));
+            }
             let backend = lease.reference.backend.as_str();
             self.metrics.disclosure(backend);
             let outcome = match &obtained {

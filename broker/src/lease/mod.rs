@@ -9,6 +9,7 @@
 
 mod again;
 pub mod change;
+mod changes;
 pub mod grant;
 pub mod marker;
 pub mod queue;
@@ -17,27 +18,31 @@ pub mod revoker;
 mod settle;
 mod turns;
 mod under_way;
+mod watchers;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bursar_core::lease::{TtlBound, TtlLimits, spread};
 use bursar_core::tasks::Tasks;
-use bursar_core::{Clock, Lease, LeaseId, Reference, SpiffeId};
+use bursar_core::{Clock, Lease, LeaseId, Reference, SpiffeId, Version};
 use jiff::Timestamp;
-use tokio::sync::{Notify, broadcast, watch};
+use tokio::sync::{Notify, watch};
 
 use crate::config::LeaseLimits;
 use crate::identity::Caller;
 use crate::ids::Ids;
 use crate::ledger::Ledger;
-use crate::mounts::Mounts;
+use crate::mounts::{Content, Mounts};
 use crate::seal::Seal;
 use crate::telemetry::Metrics;
 use again::Fruitless;
 use settle::Searches;
 use turns::Turns;
 use under_way::UnderWay;
+pub use watchers::Watch;
+use watchers::Watchers;
 
 /// Grants leases and takes them back.
 pub struct Leases {
@@ -49,7 +54,7 @@ pub struct Leases {
     ids: Ids,
     tasks: Tasks,
     metrics: Metrics,
-    ended: broadcast::Sender<Ended>,
+    watchers: Arc<Watchers>,
     /// Intents from before are those of a process that has ended.
     started: Timestamp,
     under_way: UnderWay,
@@ -66,11 +71,13 @@ pub struct Leases {
 
 /// What those who watch hear.
 #[derive(Debug, Clone)]
-pub enum Ended {
+pub enum Heard {
     /// One lease was revoked.
-    One { id: LeaseId, reference: Reference, principal: SpiffeId, node: Option<SpiffeId> },
+    Ended { id: LeaseId, reference: Reference, principal: SpiffeId, node: Option<SpiffeId> },
     /// Many were: whoever holds leases looks at his own.
-    Many,
+    ManyEnded,
+    /// A secret has another content, which `holders` do not have.
+    Changed { reference: Reference, version: Option<Version>, holders: Arc<HashSet<SpiffeId>> },
 }
 
 impl Leases {
@@ -84,7 +91,6 @@ impl Leases {
         tasks: Tasks,
         metrics: Metrics,
     ) -> Self {
-        let (ended, _) = broadcast::channel(WATCH_BACKLOG);
         Self {
             started: clock.now(),
             under_way: UnderWay::new(),
@@ -98,17 +104,24 @@ impl Leases {
             clock,
             ids: Ids::default(),
             tasks,
+            watchers: Watchers::new(metrics.watched()),
             metrics,
-            ended,
             due: watch::Sender::new(0),
             ordered: Notify::new(),
             marked: watch::Sender::new(0),
         }
     }
 
-    /// Hears of leases that are revoked from now on. Holders know by themselves when one expires.
-    pub fn watch(&self) -> broadcast::Receiver<Ended> {
-        self.ended.subscribe()
+    /// What happens from now on to what `listener` holds. Holders know by themselves when a lease expires.
+    pub fn watch(&self, listener: SpiffeId) -> Watch {
+        self.watchers.open(listener)
+    }
+
+    /// Has a static secret looked at for its holder. `content` is what he was given, where it was the newest.
+    fn note(&self, lease: &Lease, content: Option<&Content>) {
+        if let Some(mount) = self.mounts.mount(&lease.reference.backend) {
+            self.watchers.note(lease, content, mount.contract.poll);
+        }
     }
 
     /// How long a lease is to live from `now`, and what bounds that. Ends that nobody asked for are spread, so that a mass
@@ -146,18 +159,17 @@ impl Leases {
     }
 
     fn announce(&self, lease: &Lease) {
-        // Without a watcher there is nobody to tell.
-        drop(self.ended.send(Ended::One {
+        self.watchers.tell(Heard::Ended {
             id: lease.id,
             reference: lease.reference.clone(),
             principal: lease.principal.clone(),
             node: lease.node.clone(),
-        }));
+        });
     }
 
     /// Tells those who watch that many leases were taken back.
     fn announce_many(&self) {
-        drop(self.ended.send(Ended::Many));
+        self.watchers.tell(Heard::ManyEnded);
     }
 
     /// Wakes the queues of the stores.
@@ -176,9 +188,6 @@ impl std::fmt::Debug for Leases {
 fn until(now: Timestamp, then: Timestamp) -> Duration {
     Duration::try_from(then.duration_since(now)).unwrap_or_default()
 }
-
-/// A watcher that is further behind is told to start anew.
-const WATCH_BACKLOG: usize = 4096;
 
 #[cfg(test)]
 mod tests;

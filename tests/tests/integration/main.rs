@@ -7,6 +7,7 @@ mod bad_input;
 mod bad_start;
 mod canaries;
 mod certificates;
+mod changes;
 mod cli_dev;
 mod cli_golden;
 mod conformance;

@@ -1,0 +1,146 @@
+use bursar_core::lease::TtlBound;
+use bursar_core::{LeaseId, LeaseState, Version};
+use tokio::sync::broadcast::error::TryRecvError;
+
+use super::*;
+
+fn id(name: &str) -> SpiffeId {
+    SpiffeId::parse(&format!("spiffe://example.org/{name}")).expect("id")
+}
+
+fn lease(path: &str, principal: &str, node: Option<&str>) -> Lease {
+    Lease {
+        id: LeaseId::from_bytes([0; 16]),
+        reference: Reference::parse(&format!("store/{path}@1")).expect("reference"),
+        principal: id(principal),
+        node: node.map(id),
+        instance: String::new(),
+        environment: None,
+        state: LeaseState::Active,
+        dynamic: false,
+        issued_at: BEGUN,
+        renewed_at: BEGUN,
+        expires_at: END,
+        max_expires_at: None,
+        renewable: true,
+        ttl_bound: TtlBound::Policy,
+        attempts: 0,
+        last_error: None,
+        reason: None,
+    }
+}
+
+fn version(number: u64) -> Content {
+    Content::Version(Version::number(number))
+}
+
+fn store() -> BackendName {
+    BackendName::parse("store").expect("name")
+}
+
+fn path(text: &str) -> SecretPath {
+    SecretPath::from_store(text).expect("path")
+}
+
+fn noted(watchers: &Watchers, path: &str, principal: &str, node: Option<&str>) {
+    watchers.note(&lease(path, principal, node), Some(&version(1)), POLL);
+}
+
+/// What is due once all of it is.
+async fn due(watchers: &Watchers, now: Timestamp) -> Vec<String> {
+    tokio::time::advance(POLL * 2).await;
+    let due = watchers.due(&store(), now, POLL);
+    due.into_iter().map(|(path, _)| path.as_str().to_owned()).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_those_who_listen_are_noted() {
+    let watchers = Watchers::new(Gauge::default());
+    noted(&watchers, "a", "workload/web", Some("node/one"));
+    let _watch = watchers.open(id("node/two"));
+    noted(&watchers, "b", "workload/web", Some("node/one"));
+    noted(&watchers, "c", "workload/web", Some("node/two"));
+    assert_eq!(due(&watchers, BEGUN).await, ["c"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_of_many_holders_is_looked_at_once_in_its_time() {
+    let watchers = Watchers::new(Gauge::default());
+    let watches: Vec<_> = (0..50).map(|number| watchers.open(id(&format!("node/{number}")))).collect();
+    for number in 0..50 {
+        noted(&watchers, "a", "workload/web", Some(&format!("node/{number}")));
+    }
+    assert_eq!((watches.len(), watchers.gauge.get()), (50, 50));
+    assert!(watchers.due(&store(), BEGUN, POLL).is_empty(), "it was just read");
+    assert_eq!(due(&watchers, BEGUN).await, ["a"]);
+    assert!(watchers.due(&store(), BEGUN, POLL).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_is_told_once_and_names_those_who_hold_it() {
+    let watchers = Watchers::new(Gauge::default());
+    let (mut holds, _other) = (watchers.open(id("node/one")), watchers.open(id("node/two")));
+    noted(&watchers, "a", "workload/web", Some("node/one"));
+    noted(&watchers, "b", "workload/web", Some("node/two"));
+    assert!(!watchers.found(&store(), &path("a"), version(1)));
+    assert!(watchers.found(&store(), &path("a"), version(2)));
+    assert!(!watchers.found(&store(), &path("a"), version(2)), "it was told");
+    assert!(!watchers.found(&store(), &path("unknown"), version(2)));
+    let Ok(Heard::Changed { reference, version, holders }) = holds.hear().await else {
+        panic!("nothing was heard")
+    };
+    assert_eq!((reference.to_string().as_str(), version), ("store/a", Some(Version::number(2))));
+    assert_eq!(*holders, [id("node/one")].into());
+    assert!(matches!(holds.events.try_recv(), Err(TryRecvError::Empty)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_knew_before_is_no_change() {
+    let watchers = Watchers::new(Gauge::default());
+    let _watch = watchers.open(id("node/one"));
+    watchers.note(&lease("a", "node/one", None), None, POLL);
+    assert!(!watchers.found(&store(), &path("a"), Content::Hash(7)));
+    assert!(watchers.found(&store(), &path("a"), Content::Hash(8)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_holding_ends_with_its_lease_and_with_the_last_stream_of_its_listener() {
+    let watchers = Watchers::new(Gauge::default());
+    let (first, second) = (watchers.open(id("node/one")), watchers.open(id("node/one")));
+    noted(&watchers, "a", "workload/web", Some("node/one"));
+    drop(first);
+    assert_eq!(due(&watchers, BEGUN).await, ["a"]);
+    assert!(due(&watchers, END).await.is_empty(), "its lease is over");
+    assert_eq!(watchers.gauge.get(), 0);
+    noted(&watchers, "a", "workload/web", Some("node/one"));
+    drop(second);
+    assert!(due(&watchers, BEGUN).await.is_empty());
+    assert_eq!(watchers.gauge.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_is_room_for_so_many_and_no_more() {
+    let watchers = Watchers::new(Gauge::default());
+    let _watch = watchers.open(id("node/one"));
+    for number in 0..MOST + 5 {
+        noted(&watchers, &number.to_string(), "workload/web", Some("node/one"));
+    }
+    assert_eq!(due(&watchers, BEGUN).await.len(), MOST);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_written_here_is_looked_at_at_once() {
+    let watchers = Watchers::new(Gauge::default());
+    let _watch = watchers.open(id("node/one"));
+    noted(&watchers, "a", "workload/web", Some("node/one"));
+    let hurried = watchers.hurried();
+    tokio::pin!(hurried);
+    assert!(futures_util::poll!(hurried.as_mut()).is_pending());
+    watchers.written(&store(), &path("a"));
+    hurried.await;
+    assert_eq!(watchers.due(&store(), BEGUN, POLL).len(), 1);
+}
+
+const BEGUN: Timestamp = Timestamp::constant(1_767_225_600, 0);
+const END: Timestamp = Timestamp::constant(1_767_229_200, 0);
+const POLL: Duration = Duration::from_secs(30);

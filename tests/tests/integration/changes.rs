@@ -1,0 +1,116 @@
+//! A secret that changes at its store reaches who holds it, without anybody asking for it again.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bursar_tests::{Agent, Broker, Canary, Cli, OpenBao, wait_until};
+use serde_json::json;
+
+use super::vault_backend::answers;
+
+#[test]
+fn a_change_at_the_store_reaches_a_node_and_costs_one_read() -> Result<()> {
+    let bao = OpenBao::start()?;
+    bao.enable_kv("kv")?;
+    bao.api("POST", "sys/mounts/kv1", &json!({ "type": "kv", "options": { "version": "1" } }))?;
+    let backend = bao.backend("vault", POLICY, "{ kv = 'kv-v2', kv1 = 'kv-v1' }")?;
+    // Whoever waited for a value to grow old would wait for an hour.
+    let site = Site::start(&format!("{backend}max_stale = '1h'\npoll = '1s'\n"), "vault")?;
+    for (path, reference) in [("kv/data/a", "vault/kv/a#p"), ("kv1/a", "vault/kv1/a#p")] {
+        let put = |value: &Canary| match path.starts_with("kv1") {
+            true => bao.api("POST", path, &json!({ "p": value.value() })),
+            false => bao.api("POST", path, &json!({ "data": { "p": value.value() } })),
+        };
+        let (first, second) = (Canary::random("first value"), Canary::random("second value"));
+        put(&first)?;
+        ensure!(site.get(reference)? == first.value(), "`{reference}` is another value");
+        put(&second)?;
+        wait_until(LIMIT, "the second value", || {
+            site.get(reference).is_ok_and(|value| value == second.value())
+        })?;
+    }
+    // Its metadata was looked at each second, and it was read when there was something to read.
+    let audit = bao.audit_file();
+    ensure!(answers(&audit, "kv/metadata/a") > 0, "its versions were not looked at");
+    let reads = answers(&audit, "kv/data/a") - 2;
+    ensure!(reads == 2, "it was read {reads} times");
+    Ok(())
+}
+
+#[test]
+fn a_write_through_bursar_is_heard_of_at_once() -> Result<()> {
+    let site = Site::start("[backends.local]\nkind = 'local'\nmax_stale = '1h'\npoll = '1h'\n", "local")?;
+    let (first, second) = (Canary::random("first value"), Canary::random("second value"));
+    site.put("local/a", &first)?;
+    ensure!(site.get("local/a#p")? == first.value(), "another value was read");
+    site.put("local/a", &second)?;
+    wait_until(LIMIT, "the second value", || {
+        site.get("local/a#p").is_ok_and(|value| value == second.value())
+    })?;
+    let metrics = String::from_utf8_lossy(&site.broker.http("/metrics")?.body).into_owned();
+    ensure!(metrics.contains("bursar_changes_total{backend=\"local\"} 1"), "the change was not counted");
+    ensure!(metrics.contains("bursar_watched_secrets 1"), "what is watched is not shown");
+    Ok(())
+}
+
+/// A broker, and a node on which a user reads through the agent.
+struct Site {
+    administrator: Cli,
+    shop: Cli,
+    // Held for its drop.
+    _agent: Agent,
+    broker: Broker,
+}
+
+impl Site {
+    fn start(backends: &str, backend: &str) -> Result<Self> {
+        let broker = Broker::start(backends)?;
+        let administrator = Cli::administering(&broker)?;
+        let policies = format!(
+            "{POLICIES}\n@id(\"use\")\npermit (principal in Bursar::Group::\"shop\", \
+             action in Bursar::Action::\"use\", resource in Bursar::Backend::\"{backend}\");\n\
+             @id(\"write\")\npermit (principal == Bursar::Principal::\"spiffe://example.org/user/admin\", \
+             action == Bursar::Action::\"write\", resource in Bursar::Backend::\"{backend}\");\n"
+        );
+        administrator.apply_policies(&policies, REGISTRATION)?;
+        let token = administrator.done(&["node", "token", "web-1"])?;
+        let agent = Agent::start(&broker, "web-1", token.trim())?;
+        let shop = Cli::through(&agent.socket())?.as_user(SHOP).context("the tests are to run as root")?;
+        Ok(Self { administrator, shop, _agent: agent, broker })
+    }
+
+    fn put(&self, reference: &str, value: &Canary) -> Result<()> {
+        let put = ["secret", "put", reference, "--field", "p"];
+        self.administrator.done_with(&put, value.value().as_bytes()).map(drop)
+    }
+
+    fn get(&self, reference: &str) -> Result<String> {
+        self.shop.done(&["get", reference])
+    }
+}
+
+const LIMIT: Duration = Duration::from_secs(60);
+/// A number that no account has.
+const SHOP: u32 = 61_002;
+
+const REGISTRATION: &str = r#"
+[[registration]]
+principal = "spiffe://example.org/workload/shop"
+node = "web-1"
+groups = ["shop"]
+selectors = ["unix:uid:61002"]
+"#;
+
+const POLICIES: &str = r#"
+@id("administration")
+permit (principal == Bursar::Principal::"spiffe://example.org/user/admin",
+        action in Bursar::Action::"administer", resource);
+@id("watch")
+permit (principal, action == Bursar::Action::"watch", resource == Bursar::System::"broker");
+"#;
+
+const POLICY: &str = r#"
+path "kv/data/*" { capabilities = ["read"] }
+path "kv/metadata/*" { capabilities = ["read"] }
+path "kv1/*" { capabilities = ["read"] }
+"#;
