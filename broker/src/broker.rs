@@ -236,11 +236,13 @@ impl Broker {
         let terms = Terms { environment: Some(name.to_owned()), ..terms };
         let unresolved = |entries| Failure::Unresolved { name: name.to_owned(), entries };
         let (mut wanted, mut refused) = (Vec::new(), Vec::new());
+        let max_ages = flat.max_ages();
         for (secret, references) in flat.references() {
             match self.permit_secret(call, Action::Read, &secret, &terms).await {
                 Ok(draft) => {
                     let fields = references.into_iter().map(|reference| reference.field).collect();
-                    wanted.push(Wanted { reference: secret, fields, max_age: None, draft });
+                    let max_age = max_ages.get(&secret).copied();
+                    wanted.push(Wanted { reference: secret, fields, max_age, draft });
                 }
                 Err(failure) => refused.push(Unresolved { reference: secret, failure }),
             }

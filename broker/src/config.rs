@@ -1,6 +1,7 @@
 //! The broker's configuration: TOML in, typed values out. `docs/config.md` is the reference.
 
 mod audit;
+mod cache;
 mod disk;
 mod vault;
 
@@ -15,6 +16,7 @@ use bursar_core::spiffe::TrustDomain;
 use bursar_core::{BackendName, SpiffeId};
 
 pub use audit::{AuditSettings, FileSink, OtlpSink, SinkConfig, SinkKind, SyslogPlace};
+pub use cache::{CacheContract, CacheContracts, OnOutage};
 pub use disk::{DiskLimits, Threshold};
 pub use vault::{VaultAuth, VaultCredential, VaultMount, VaultSettings};
 
@@ -98,23 +100,12 @@ pub struct Log {
 #[derive(Debug)]
 pub struct BackendConfig {
     pub name: BackendName,
-    pub cache: CacheContract,
+    pub cache: CacheContracts,
     /// More calls wait, or are refused.
     pub calls_per_second: Option<NonZeroU32>,
     pub revocation: RevocationLimits,
     pub quota: Quota,
     pub kind: BackendKind,
-}
-
-/// How fresh values of a store are.
-#[derive(Debug, Clone, Copy)]
-pub struct CacheContract {
-    /// A cached value is served without asking the store for this long.
-    pub max_stale: Duration,
-    /// What happens when the store cannot be asked after that.
-    pub on_outage: OnOutage,
-    /// How often a secret that somebody watches is looked at for a new version.
-    pub poll: Duration,
 }
 
 /// How fast a store is asked to take credentials back.
@@ -126,15 +117,6 @@ pub struct RevocationLimits {
     pub per_second: NonZeroU32,
     /// After so many that failed, a lease is stuck.
     pub attempts: u32,
-}
-
-/// What a read gets while the store is out of reach.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnOutage {
-    /// The last value, with its age.
-    Serve,
-    /// An error.
-    Fail,
 }
 
 /// What each kind of store needs.
@@ -277,15 +259,7 @@ fn backend(name: &str, section: &mut Section<'_>) -> Option<BackendConfig> {
         Ok(name) => Some(name),
         Err(_) => section.fault("", "a backend's name has 1 to 63 of a-z, 0-9 and `-`".to_owned()),
     };
-    let max_stale = section.duration("max_stale").unwrap_or(Duration::from_secs(30));
-    let cache = CacheContract {
-        max_stale,
-        on_outage: section.parsed("on_outage", on_outage).unwrap_or(OnOutage::Fail),
-        poll: section.duration("poll").unwrap_or(max_stale.max(Duration::from_secs(30))),
-    };
-    if cache.poll < Duration::from_secs(1) {
-        section.fault::<()>("poll", "is at least 1s".to_owned());
-    }
+    let cache = cache::read(section);
     let calls = section.number("calls_per_second", 1..=100_000).and_then(|calls| u32::try_from(calls).ok());
     let calls_per_second = calls.and_then(NonZeroU32::new);
     let revocation = section.section("revocation", revocation);
@@ -321,14 +295,6 @@ fn revocation(revocation: &mut Section<'_>) -> RevocationLimits {
         concurrency: size(concurrency.map(u64::from), 8),
         per_second: per_second.and_then(NonZeroU32::new).unwrap_or(DEFAULT_PER_SECOND),
         attempts: number("attempts", 1..=1000).unwrap_or(12),
-    }
-}
-
-fn on_outage(text: &str) -> Result<OnOutage, String> {
-    match text {
-        "serve" => Ok(OnOutage::Serve),
-        "fail" => Ok(OnOutage::Fail),
-        other => Err(format!("is `serve` or `fail`, not `{other}`")),
     }
 }
 

@@ -29,7 +29,7 @@ use quick_cache::sync::Cache;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::config::{CacheContract, OnOutage, RevocationLimits};
+use crate::config::{CacheContracts, OnOutage, RevocationLimits};
 use crate::telemetry::Metrics;
 use breaker::{Admission, Breaker, Open};
 use budget::Budget;
@@ -48,7 +48,7 @@ pub struct Mounts {
 /// One store and its contract.
 pub struct Mount {
     pub backend: Arc<dyn Backend>,
-    pub contract: CacheContract,
+    pub contracts: CacheContracts,
     pub revocation: RevocationLimits,
     name: BackendName,
     breaker: Breaker,
@@ -129,7 +129,8 @@ impl Mounts {
         let read = self.cache.get_or_insert_async(&key, read).await;
         match (read, old) {
             (Err(error), Some(old))
-                if error.is_transient() && mount.contract.on_outage == OnOutage::Serve =>
+                if error.is_transient()
+                    && mount.contracts.of(&reference.path).on_outage == OnOutage::Serve =>
             {
                 self.metrics.cache("stale");
                 self.cache.insert(key, Arc::clone(&old));
@@ -169,7 +170,7 @@ impl Mounts {
             data: Arc::new(fetched.data),
             version: fetched.version,
             read_at: Instant::now(),
-            good_for: mount.contract.max_stale.mul_f64(1.0 - fastrand::f64() / 10.0),
+            good_for: mount.contracts.of(&reference.path).max_stale.mul_f64(1.0 - fastrand::f64() / 10.0),
         }))
     }
 }
@@ -179,12 +180,12 @@ impl Mount {
     pub fn new(
         name: BackendName,
         backend: Arc<dyn Backend>,
-        contract: CacheContract,
+        contracts: impl Into<CacheContracts>,
         revocation: RevocationLimits,
         metrics: Metrics,
     ) -> Self {
         let breaker = Breaker::new(metrics.circuit(name.as_str()));
-        Self { backend, contract, revocation, name, breaker, budget: None, metrics }
+        Self { backend, contracts: contracts.into(), revocation, name, breaker, budget: None, metrics }
     }
 
     /// The same, asked for so many calls a second at most. Revocations have a pace of their own, and looks at its health
@@ -313,7 +314,7 @@ impl std::fmt::Debug for Mounts {
 
 impl std::fmt::Debug for Mount {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Mount").field("contract", &self.contract).finish_non_exhaustive()
+        f.debug_struct("Mount").field("contracts", &self.contracts).finish_non_exhaustive()
     }
 }
 

@@ -72,7 +72,7 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
 
     let stores = config.backends.iter().map(|backend| {
         let opened = open(backend, &config, &seal, &clock, &tasks)?;
-        let (name, cache, revocation) = (backend.name.clone(), backend.cache, backend.revocation);
+        let (name, cache, revocation) = (backend.name.clone(), backend.cache.clone(), backend.revocation);
         let mount = Mount::new(name, opened, cache, revocation, metrics.clone());
         Ok::<_, StartError>(mount.at_most(backend.calls_per_second))
     });

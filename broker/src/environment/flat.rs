@@ -82,6 +82,21 @@ impl Flat {
         secrets
     }
 
+    /// How old what is read may be, of each secret that stands under an entry with a `max_stale`: the strictest of them.
+    pub fn max_ages(&self) -> BTreeMap<Reference, Duration> {
+        let files = self.files.values().map(|file| &file.definition.entry);
+        let entries = self.vars.values().map(|entry| &entry.definition).chain(files);
+        let mut ages: BTreeMap<Reference, Duration> = BTreeMap::new();
+        for Basis { references, max_stale } in entries.map(|entry| self.basis(entry)) {
+            let Some(limit) = max_stale else { continue };
+            for reference in references {
+                let age = ages.entry(reference.without_field()).or_insert(limit);
+                *age = limit.min(*age);
+            }
+        }
+        ages
+    }
+
     /// What the value of an entry of this environment stands on, through all the variables that it is composed of.
     pub fn basis<'a>(&'a self, entry: &'a Entry) -> Basis<'a> {
         let mut basis = Basis { references: BTreeSet::new(), max_stale: None };

@@ -36,7 +36,7 @@ impl Leases {
                 () = tokio::time::sleep(TICK) => {}
                 () = self.watchers.hurried() => {}
             }
-            let due = self.watchers.due(name, self.clock.now(), mount.contract.poll);
+            let due = self.watchers.due(name, self.clock.now(), |path| mount.contracts.of(path).poll);
             let looks = due.into_iter().map(|(path, known)| self.look(name, mount, path, known));
             stream::iter(looks).buffer_unordered(AT_A_TIME).for_each(|()| std::future::ready(())).await;
         }

@@ -101,12 +101,12 @@ impl Watchers {
     }
 
     /// The secrets of `backend` that are to be looked at now, with what is known of each. They are looked at again after
-    /// `poll`.
+    /// their `poll`.
     pub(super) fn due(
         &self,
         backend: &BackendName,
         now: Timestamp,
-        poll: Duration,
+        poll: impl Fn(&SecretPath) -> Duration,
     ) -> Vec<(SecretPath, Option<Content>)> {
         let moment = Instant::now();
         let mut state = self.state();
@@ -123,7 +123,7 @@ impl Watchers {
             if watched.holders.is_empty() {
                 return false;
             }
-            watched.look_at = moment + spread(poll);
+            watched.look_at = moment + spread(poll(path));
             due.push((path.clone(), watched.content.clone()));
             true
         });

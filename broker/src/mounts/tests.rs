@@ -6,6 +6,7 @@ use futures_util::future::join_all;
 use prometheus_client::registry::Registry;
 
 use super::*;
+use crate::config::CacheContract;
 
 /// A store that takes a second to fail.
 struct Failing {

@@ -29,6 +29,20 @@ fn a_change_at_the_store_reaches_a_node_and_costs_one_read() -> Result<()> {
             site.get(reference).is_ok_and(|value| value == second.value())
         })?;
     }
+    // An environment may be stricter than its backend. Nobody listens for this one.
+    let (first, second) = (Canary::random("first value"), Canary::random("second value"));
+    let put = |value: &Canary| bao.api("POST", "kv/data/b", &json!({ "data": { "p": value.value() } }));
+    put(&first)?;
+    let get = || site.administrator.done(&["get", "vault/kv/b#p"]);
+    ensure!(get()? == first.value(), "another value was read");
+    put(&second)?;
+    site.administrator.write("strict.toml", STRICT)?;
+    site.administrator.done(&["env", "apply", "strict.toml"])?;
+    ensure!(get()? == first.value(), "the cache was not asked");
+    let run = ["run", "--env", "strict", "--", "sh", "-c", "printf %s \"$P\""];
+    wait_until(LIMIT, "the second value", || {
+        site.administrator.done(&run).is_ok_and(|value| value == second.value())
+    })?;
     // Its metadata was looked at each second, and it was read when there was something to read.
     let audit = bao.audit_file();
     ensure!(answers(&audit, "kv/metadata/a") > 0, "its versions were not looked at");
@@ -69,6 +83,8 @@ impl Site {
         let policies = format!(
             "{POLICIES}\n@id(\"use\")\npermit (principal in Bursar::Group::\"shop\", \
              action in Bursar::Action::\"use\", resource in Bursar::Backend::\"{backend}\");\n\
+             @id(\"admin\")\npermit (principal == Bursar::Principal::\"spiffe://example.org/user/admin\", \
+             action in Bursar::Action::\"use\", resource);\n\
              @id(\"write\")\npermit (principal == Bursar::Principal::\"spiffe://example.org/user/admin\", \
              action == Bursar::Action::\"write\", resource in Bursar::Backend::\"{backend}\");\n"
         );
@@ -108,6 +124,8 @@ permit (principal == Bursar::Principal::"spiffe://example.org/user/admin",
 @id("watch")
 permit (principal, action == Bursar::Action::"watch", resource == Bursar::System::"broker");
 "#;
+
+const STRICT: &str = "[environment.strict]\nvars.P = { from = 'vault/kv/b#p', max_stale = '1s' }\n";
 
 const POLICY: &str = r#"
 path "kv/data/*" { capabilities = ["read"] }

@@ -253,3 +253,14 @@ fn a_literal_is_not_shown_by_debug() {
     let document = "[environment.top]\nvars.A = 'canary'\nvars.B = { compose = 'canary' }\nfiles.f = { content = 'canary' }\n";
     assert!(!format!("{:?}", flat(document)).contains("canary"));
 }
+
+#[test]
+fn the_strictest_limit_on_a_secret_counts() {
+    let document = "[environment.top]\nvars.A = { from = 'v/a#p', max_stale = '10m' }\n\
+                    vars.B = { from = 'v/a#q', max_stale = '5s' }\nvars.C = { from = 'v/c' }\n\
+                    vars.D = { compose = 'x${C}', max_stale = '1m' }\n\
+                    files.f = { from = 'v/f', max_stale = '2s' }\nvars.E = { from = 'v/e' }\n";
+    let ages = flat(document).max_ages();
+    let ages: Vec<_> = ages.iter().map(|(secret, age)| (secret.to_string(), age.as_secs())).collect();
+    assert_eq!(ages, [("v/a".to_owned(), 5), ("v/c".to_owned(), 60), ("v/f".to_owned(), 2)]);
+}

@@ -49,7 +49,7 @@ fn noted(watchers: &Watchers, path: &str, principal: &str, node: Option<&str>) {
 /// What is due once all of it is.
 async fn due(watchers: &Watchers, now: Timestamp) -> Vec<String> {
     tokio::time::advance(POLL * 2).await;
-    let due = watchers.due(&store(), now, POLL);
+    let due = watchers.due(&store(), now, |_| POLL);
     due.into_iter().map(|(path, _)| path.as_str().to_owned()).collect()
 }
 
@@ -71,9 +71,9 @@ async fn a_secret_of_many_holders_is_looked_at_once_in_its_time() {
         noted(&watchers, "a", "workload/web", Some(&format!("node/{number}")));
     }
     assert_eq!((watches.len(), watchers.gauge.get()), (50, 50));
-    assert!(watchers.due(&store(), BEGUN, POLL).is_empty(), "it was just read");
+    assert!(watchers.due(&store(), BEGUN, |_| POLL).is_empty(), "it was just read");
     assert_eq!(due(&watchers, BEGUN).await, ["a"]);
-    assert!(watchers.due(&store(), BEGUN, POLL).is_empty());
+    assert!(watchers.due(&store(), BEGUN, |_| POLL).is_empty());
 }
 
 #[tokio::test(start_paused = true)]
@@ -138,7 +138,7 @@ async fn what_was_written_here_is_looked_at_at_once() {
     assert!(futures_util::poll!(hurried.as_mut()).is_pending());
     watchers.written(&store(), &path("a"));
     hurried.await;
-    assert_eq!(watchers.due(&store(), BEGUN, POLL).len(), 1);
+    assert_eq!(watchers.due(&store(), BEGUN, |_| POLL).len(), 1);
 }
 
 const BEGUN: Timestamp = Timestamp::constant(1_767_225_600, 0);
