@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use bursar_backend_vault::{Auth, MountKind, SecretReader, VaultBackend, VaultConfig};
 use bursar_core::backend::{Backend, BackendError, ErrorKind, Operation};
-use bursar_core::{BackendName, Clock, FieldName, SecretPath, SystemClock};
+use bursar_core::{BackendName, Clock, FieldName, Secret, SecretPath, SystemClock};
 use bursar_tests::{Broker, Canary, Cli, ClientAuthority, OpenBao, TokenIssuer, TokenReviews, wait_until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -102,7 +102,7 @@ fn a_client_certificate_is_a_login_and_is_read_anew_at_each() -> Result<()> {
         mount: "cert".to_owned(),
         role: Some("bursar".to_owned()),
         certificate: certificate.clone(),
-        key: SecretReader::file(key.clone()),
+        key: from_file(&key),
     };
     let backend = site.backend_by(auth())?;
     site.read(&backend)?;
@@ -203,7 +203,7 @@ impl Site {
     }
 
     fn backend(&self, mount: &str) -> Result<VaultBackend> {
-        let jwt = SecretReader::file(Path::new(&self.token).to_owned());
+        let jwt = from_file(&self.token);
         self.backend_by(Auth::Jwt { mount: mount.to_owned(), role: "bursar".to_owned(), jwt })
     }
 
@@ -229,6 +229,11 @@ impl Site {
         ensure!(value.ct_eq(self.secret.value().as_bytes()), "another value was read");
         Ok(())
     }
+}
+
+fn from_file(path: &Path) -> SecretReader {
+    let path = path.to_owned();
+    SecretReader::new("a file", move || std::fs::read(&path).map(Secret::new))
 }
 
 /// Claims that the role takes, but for those that are said otherwise.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bursar_core::backend::{BackendError, ErrorKind, Issued, Leasing, Operation, Removal, StoreHandle};
+use bursar_core::secret::json::{self, Members};
 use bursar_core::{LeaseId, SecretPath};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,6 @@ use crate::answer::{Answer, Reply};
 use crate::backend::VaultBackend;
 use crate::config::MountKind;
 use crate::kv;
-use crate::value::{self, Members};
 
 #[async_trait]
 impl Leasing for VaultBackend {
@@ -156,7 +156,7 @@ fn issued(answer: &Answer) -> Result<Issued, BackendError> {
         // An engine that leases nothing: what it answered has no end and cannot be taken back.
         return Err(answer.error(ErrorKind::Misconfigured));
     }
-    let data = credential.data.as_ref().and_then(value::fields);
+    let data = credential.data.as_ref().and_then(json::fields);
     Ok(Issued {
         data: data.ok_or_else(|| answer.error(ErrorKind::Malformed))?,
         handle: StoreHandle::new(credential.lease_id),

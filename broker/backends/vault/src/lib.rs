@@ -28,15 +28,13 @@ mod config;
 mod kv;
 mod leasing;
 mod mounts;
-mod pacing;
-mod repeat;
 mod session;
 mod status;
 #[cfg(test)]
 mod tests;
 mod token;
 mod trust;
-mod value;
 
 pub use backend::VaultBackend;
-pub use config::{Auth, ConfigError, MountKind, SecretReader, VaultConfig};
+pub use bursar_core::secret::SecretReader;
+pub use config::{Auth, ConfigError, MountKind, VaultConfig};

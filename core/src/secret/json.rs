@@ -7,24 +7,30 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bursar_core::secret::SecretData;
-use bursar_core::{FieldName, Secret};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
+use super::{Secret, SecretData};
+use crate::reference::FieldName;
+
 /// The members of a JSON object, as they lie in an answer.
-pub(crate) type Members<'body> = BTreeMap<String, &'body RawValue>;
+pub type Members<'body> = BTreeMap<String, &'body RawValue>;
 
 /// A member is a field: a string by its content, anything else by its JSON text. None when a name cannot be a field's
 /// or a string holds half a surrogate pair.
-pub(crate) fn fields(members: &Members<'_>) -> Option<SecretData> {
+pub fn fields(members: &Members<'_>) -> Option<SecretData> {
     let field =
         |(name, value): (&String, &&RawValue)| Some((FieldName::parse(name).ok()?, Arc::new(secret(value)?)));
     members.iter().map(field).collect::<Option<_>>().map(SecretData::Fields)
 }
 
+/// The fields of the object that a text is; none where it is none, or one whose members cannot be fields.
+pub fn object(text: &[u8]) -> Option<SecretData> {
+    fields(&serde_json::from_slice(text).ok()?)
+}
+
 /// One value: a string by its content, anything else by its JSON text.
-pub(crate) fn secret(value: &RawValue) -> Option<Secret> {
+pub fn secret(value: &RawValue) -> Option<Secret> {
     let text = value.get();
     match text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
         Some(string) => unescape(string),
@@ -102,6 +108,16 @@ mod tests {
     fn what_is_no_string_keeps_its_json_text() {
         for json in ["1.50", "1e3", "true", "null", r#"{"a":[1, 2]}"#] {
             assert!(value(json).expect("secret").ct_eq(json.as_bytes()), "{json}");
+        }
+    }
+
+    #[test]
+    fn only_an_object_has_fields() {
+        let data = object(br#" {"user":"ada","port":5432} "#).expect("an object");
+        assert_eq!(data.field_names().map(FieldName::as_str).collect::<Vec<_>>(), ["port", "user"]);
+        for text in ["", "text", "5", "null", r#""{}""#, r#"["a"]"#, r#"{"a":1"#, r#"{"":1}"#, r#"{"a":1} x"#]
+        {
+            assert!(object(text.as_bytes()).is_none(), "{text}");
         }
     }
 
