@@ -1,5 +1,8 @@
 //! Opens the configured stores: the only place that knows which kinds there are.
 
+#[cfg(feature = "aws")]
+mod aws;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -44,14 +47,30 @@ pub fn open(
             let backend = opened.map_err(|error| fault(&config.name, &error))?;
             Ok(Opened { backend: Arc::new(backend), upkeep: None })
         }
+        #[cfg(feature = "aws")]
+        BackendKind::Aws(settings) => aws::open(&config.name, settings, Arc::clone(clock)),
+        #[cfg(not(feature = "aws"))]
+        BackendKind::Aws(_) => Err(left_out(&config.name, "aws")),
         #[cfg(feature = "vault")]
         BackendKind::Vault(settings) => vault::open(&config.name, settings, Arc::clone(clock)),
         #[cfg(not(feature = "vault"))]
-        BackendKind::Vault(_) => Err(StartError::Backend {
-            name: config.name.clone(),
-            message: "this broker was built without the feature `vault`".to_owned(),
-        }),
+        BackendKind::Vault(_) => Err(left_out(&config.name, "vault")),
     }
+}
+
+/// The crates that no log may be seen of, since they write down what stores answer.
+pub fn silenced() -> &'static [&'static str] {
+    #[cfg(feature = "aws")]
+    let silenced = bursar_backend_aws::SILENCED;
+    #[cfg(not(feature = "aws"))]
+    let silenced = &[];
+    silenced
+}
+
+#[cfg(not(all(feature = "aws", feature = "vault")))]
+fn left_out(name: &BackendName, feature: &str) -> StartError {
+    let message = format!("this broker was built without the feature `{feature}`");
+    StartError::Backend { name: name.clone(), message }
 }
 
 #[cfg(feature = "vault")]

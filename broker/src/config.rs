@@ -1,6 +1,7 @@
 //! The broker's configuration: TOML in, typed values out. `docs/config.md` is the reference.
 
 mod audit;
+mod aws;
 mod disk;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use bursar_core::spiffe::TrustDomain;
 use bursar_core::{BackendName, SpiffeId};
 
 pub use audit::{AuditSettings, FileSink, OtlpSink, SinkConfig, SinkKind, SyslogPlace};
+pub use aws::{AwsCredentials, AwsRole, AwsSettings};
 pub use disk::{DiskLimits, Threshold};
 
 use crate::ledger::Quota;
@@ -137,6 +139,8 @@ pub enum OnOutage {
 pub enum BackendKind {
     /// The broker's own store.
     Local { max_versions: NonZeroU32 },
+    /// AWS Secrets Manager and STS.
+    Aws(Box<AwsSettings>),
     /// HashiCorp Vault or OpenBao.
     Vault(Box<VaultSettings>),
 }
@@ -330,10 +334,13 @@ fn backend(name: &str, section: &mut Section<'_>) -> Option<BackendConfig> {
             let max_versions = versions.and_then(NonZeroU32::new).unwrap_or(DEFAULT_MAX_VERSIONS);
             Some(BackendKind::Local { max_versions })
         }
+        "aws" => aws::aws(section).map(Box::new).map(BackendKind::Aws),
         "vault" => vault(section).map(Box::new).map(BackendKind::Vault),
         "" => None,
-        other => section
-            .fault("kind", format!("there is no kind of backend `{other}`; there are `local` and `vault`")),
+        other => section.fault(
+            "kind",
+            format!("there is no kind of backend `{other}`; there are `aws`, `local` and `vault`"),
+        ),
     };
     Some(BackendConfig { name: name?, cache, revocation, quota, kind: kind? })
 }

@@ -35,15 +35,19 @@ impl std::str::FromStr for LogFormat {
 
 /// Starts logging to standard error.
 ///
-/// Crates that log what they send and receive are held at `warn`, whatever the filter says: a debug line of an HTTP
-/// client may hold a body.
+/// Crates that log what they send and receive are held at `warn`, and those in `silenced` are not heard at all, whatever
+/// the filter says: a debug line of an HTTP client may hold a body.
 ///
 /// # Errors
 /// When `filter` is not in the form of `RUST_LOG`.
-pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), tracing_subscriber::filter::ParseError> {
+pub fn start_logging(
+    format: LogFormat,
+    filter: &str,
+    silenced: &[&str],
+) -> Result<(), tracing_subscriber::filter::ParseError> {
     let registry = tracing_subscriber::registry().with(EnvFilter::builder().parse(filter)?);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let held = held();
+    let held = held(silenced);
     match format {
         LogFormat::Json => registry.with(lines.json().flatten_event(true).with_filter(held)).init(),
         LogFormat::Human => {
@@ -55,9 +59,10 @@ pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), tracing_subs
 
 /// What is let through at most. A filter of its own, which a line has to pass beside the configured one: a directive
 /// added to that would yield to a longer one, such as `hyper::proto=trace`.
-fn held() -> Targets {
+fn held(silenced: &[&str]) -> Targets {
     let loud = LOUD_CRATES.iter().map(|name| (*name, LevelFilter::WARN));
-    Targets::new().with_default(LevelFilter::TRACE).with_targets(loud)
+    let silenced = silenced.iter().map(|name| (*name, LevelFilter::OFF));
+    Targets::new().with_default(LevelFilter::TRACE).with_targets(loud.chain(silenced))
 }
 
 /// The broker's counters. Cheap to clone.
@@ -327,17 +332,19 @@ mod tests {
     #[test]
     fn no_filter_makes_a_client_library_say_what_it_sends() {
         let log = Log::default();
-        let (filter, writer) = ("trace,hyper::proto=trace", log.clone());
+        let (filter, writer) = ("trace,hyper::proto=trace,aws_sigv4::sign=trace", log.clone());
         let lines = tracing_subscriber::fmt::layer().with_writer(move || writer.clone());
         let registry =
             tracing_subscriber::registry().with(EnvFilter::builder().parse(filter).expect("filter"));
-        tracing::subscriber::with_default(registry.with(lines.with_filter(held())), || {
+        tracing::subscriber::with_default(registry.with(lines.with_filter(held(&["aws_sigv4"]))), || {
             tracing::event!(target: "hyper::proto", Level::TRACE, "body");
             tracing::event!(target: "hyper::proto", Level::WARN, "warned");
+            tracing::event!(target: "aws_sigv4::sign", Level::ERROR, "key");
             tracing::event!(target: "bursar_broker::lease", Level::TRACE, "ours");
         });
         let text = String::from_utf8(log.0.lock().expect("lock").clone()).expect("UTF-8");
-        let said: Vec<_> = ["body", "warned", "ours"].iter().filter(|word| text.contains(**word)).collect();
+        let said: Vec<_> =
+            ["body", "warned", "key", "ours"].iter().filter(|word| text.contains(**word)).collect();
         assert_eq!(said, [&"warned", &"ours"]);
     }
 }
