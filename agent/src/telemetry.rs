@@ -8,8 +8,8 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::filter::{EnvFilter, LevelFilter, Targets};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// How a log line looks.
@@ -40,17 +40,22 @@ impl std::str::FromStr for LogFormat {
 /// # Errors
 /// When `filter` is not in the form of `RUST_LOG`.
 pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), tracing_subscriber::filter::ParseError> {
-    let mut filter = EnvFilter::builder().parse(filter)?;
-    for loud in LOUD_CRATES {
-        filter = filter.add_directive(loud.parse()?);
-    }
-    let registry = tracing_subscriber::registry().with(filter);
+    let registry = tracing_subscriber::registry().with(EnvFilter::builder().parse(filter)?);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     match format {
-        LogFormat::Json => registry.with(lines.json().flatten_event(true)).init(),
-        LogFormat::Human => registry.with(lines.with_ansi(std::io::stderr().is_terminal())).init(),
+        LogFormat::Json => registry.with(lines.json().flatten_event(true).with_filter(held())).init(),
+        LogFormat::Human => {
+            registry.with(lines.with_ansi(std::io::stderr().is_terminal()).with_filter(held())).init();
+        }
     }
     Ok(())
+}
+
+/// What is let through at most. A filter of its own, which a line has to pass beside the configured one: a directive
+/// added to that would yield to a longer one, such as `hyper::proto=trace`.
+fn held() -> Targets {
+    let loud = LOUD_CRATES.map(|name| (name, LevelFilter::WARN));
+    Targets::new().with_default(LevelFilter::TRACE).with_targets(loud)
 }
 
 /// The agent's counters and gauges. Cheap to clone.
@@ -175,7 +180,7 @@ struct EventLabel {
     event: &'static str,
 }
 
-const LOUD_CRATES: [&str; 4] = ["hyper=warn", "hyper_util=warn", "h2=warn", "rustls=warn"];
+const LOUD_CRATES: [&str; 4] = ["h2", "hyper", "hyper_util", "rustls"];
 
 const CALLS: &str = "bursar_agent_calls";
 const READS: &str = "bursar_agent_reads";
@@ -194,3 +199,20 @@ const JOURNAL_LINES: &str = "bursar_agent_journal_lines";
 const LISTENING: &str = "bursar_agent_listening";
 const READY: &str = "bursar_agent_ready";
 const CERTIFICATE_END: &str = "bursar_agent_certificate_end_seconds";
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn no_filter_makes_a_client_library_say_what_it_sends() {
+        let held = held();
+        for loud in LOUD_CRATES {
+            let inside = format!("{loud}::proto");
+            assert!(held.would_enable(&inside, &Level::WARN) && !held.would_enable(&inside, &Level::INFO));
+        }
+        assert!(held.would_enable("bursar_agent::cache", &Level::TRACE));
+    }
+}

@@ -1,14 +1,23 @@
 //! Opens the configured stores: the only place that knows which kinds there are.
 
+#[cfg(feature = "aws")]
+mod aws;
+#[cfg(feature = "vault")]
+mod vault;
+
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use bursar_backend_local::{LocalBackend, LocalConfig};
 use bursar_core::backend::Backend;
+use bursar_core::secret::SecretReader;
+use bursar_core::settings::SecretSource;
 use bursar_core::{BackendName, Clock};
 
 use crate::config::{BackendConfig, BackendKind};
 use crate::seal::Seal;
+use crate::source;
 use crate::start::StartError;
 
 /// A store that is open.
@@ -44,87 +53,42 @@ pub fn open(
             let backend = opened.map_err(|error| fault(&config.name, &error))?;
             Ok(Opened { backend: Arc::new(backend), upkeep: None })
         }
+        #[cfg(feature = "aws")]
+        BackendKind::Aws(settings) => aws::open(&config.name, settings, Arc::clone(clock)),
+        #[cfg(not(feature = "aws"))]
+        BackendKind::Aws(_) => Err(left_out(&config.name, "aws")),
         #[cfg(feature = "vault")]
         BackendKind::Vault(settings) => vault::open(&config.name, settings, Arc::clone(clock)),
         #[cfg(not(feature = "vault"))]
-        BackendKind::Vault(_) => Err(StartError::Backend {
-            name: config.name.clone(),
-            message: "this broker was built without the feature `vault`".to_owned(),
-        }),
+        BackendKind::Vault(_) => Err(left_out(&config.name, "vault")),
     }
 }
 
-#[cfg(feature = "vault")]
-mod vault {
-    use std::io;
-    use std::sync::Arc;
+/// The crates that no log may be seen of, since they write down what stores answer.
+pub fn silenced() -> &'static [&'static str] {
+    #[cfg(feature = "aws")]
+    let silenced = bursar_backend_aws::SILENCED;
+    #[cfg(not(feature = "aws"))]
+    let silenced = &[];
+    silenced
+}
 
-    use bursar_backend_vault::{Auth, Credential, MountKind, SecretReader, VaultBackend, VaultConfig};
-    use bursar_core::settings::SecretSource;
+#[cfg(not(all(feature = "aws", feature = "vault")))]
+fn left_out(name: &BackendName, feature: &str) -> StartError {
+    let message = format!("this broker was built without the feature `{feature}`");
+    StartError::Backend { name: name.clone(), message }
+}
 
-    use bursar_core::{BackendName, Clock};
+/// Reads a secret of the configuration anew each time.
+fn reader(source: &SecretSource) -> SecretReader {
+    let from = source.clone();
+    SecretReader::new(&source.to_string(), move || source::fetch(&from).map_err(io::Error::other))
+}
 
-    use super::{Opened, fault};
-    use crate::config::{VaultAuth, VaultCredential, VaultMount, VaultSettings};
-    use crate::source;
-    use crate::start::StartError;
-
-    pub(super) fn open(
-        name: &BackendName,
-        settings: &VaultSettings,
-        clock: Arc<dyn Clock>,
-    ) -> Result<Opened, StartError> {
-        let auth = match &settings.auth {
-            VaultAuth::AppRole { mount, role_id, secret_id } => Auth::AppRole {
-                mount: mount.clone(),
-                role_id: role_id.clone(),
-                secret_id: credential(secret_id),
-            },
-            VaultAuth::Certificate { mount, role, certificate, key } => Auth::Certificate {
-                mount: mount.clone(),
-                role: role.clone(),
-                certificate: certificate.clone(),
-                key: reader(key.clone()),
-            },
-            VaultAuth::Jwt { mount, role, jwt } => {
-                Auth::Jwt { mount: mount.clone(), role: role.clone(), jwt: token_reader(jwt.clone()) }
-            }
-            VaultAuth::Token(token) => Auth::Token(credential(token)),
-        };
-        let kind = |mount: &VaultMount| match mount {
-            VaultMount::KvV1 => MountKind::KvV1,
-            VaultMount::KvV2 => MountKind::KvV2,
-            VaultMount::Leased => MountKind::Leased,
-            VaultMount::Pki => MountKind::Pki,
-        };
-        let config = VaultConfig {
-            name: name.clone(),
-            addresses: settings.addresses.clone(),
-            allow_plaintext: settings.allow_plaintext,
-            namespace: settings.namespace.clone(),
-            auth,
-            mounts: settings.mounts.iter().map(|(path, mount)| (path.clone(), kind(mount))).collect(),
-            parameters: settings.parameters.clone(),
-            ca_file: settings.ca_file.clone(),
-            timeout: settings.timeout,
-        };
-        let backend = Arc::new(VaultBackend::new(config, clock).map_err(|error| fault(name, &error))?);
-        let kept = Arc::clone(&backend);
-        Ok(Opened { backend, upkeep: Some(Box::pin(async move { kept.keep_alive().await })) })
-    }
-
-    fn credential(given: &VaultCredential) -> Credential {
-        let wrapping_path = given.wrapping_path.clone();
-        Credential { reader: reader(given.source.clone()), wrapping_path }
-    }
-
-    fn token_reader(source: SecretSource) -> SecretReader {
-        SecretReader::new(&source.to_string(), move || source::fetch_token(&source).map_err(io::Error::other))
-    }
-
-    fn reader(source: SecretSource) -> SecretReader {
-        SecretReader::new(&source.to_string(), move || source::fetch(&source).map_err(io::Error::other))
-    }
+/// The same for a token that its source gives to all of a pod.
+fn token_reader(source: &SecretSource) -> SecretReader {
+    let from = source.clone();
+    SecretReader::new(&source.to_string(), move || source::fetch_token(&from).map_err(io::Error::other))
 }
 
 fn fault(name: &BackendName, error: &dyn std::error::Error) -> StartError {

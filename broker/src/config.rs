@@ -1,6 +1,7 @@
 //! The broker's configuration: TOML in, typed values out. `docs/config.md` is the reference.
 
 mod audit;
+mod aws;
 mod cache;
 mod disk;
 mod vault;
@@ -16,6 +17,7 @@ use bursar_core::spiffe::TrustDomain;
 use bursar_core::{BackendName, SpiffeId};
 
 pub use audit::{AuditSettings, FileSink, OtlpSink, SinkConfig, SinkKind, SyslogPlace};
+pub use aws::{AwsCredentials, AwsRole, AwsSettings};
 pub use cache::{CacheContract, CacheContracts, OnOutage};
 pub use disk::{DiskLimits, Threshold};
 pub use vault::{VaultAuth, VaultCredential, VaultMount, VaultSettings};
@@ -124,6 +126,8 @@ pub struct RevocationLimits {
 pub enum BackendKind {
     /// The broker's own store.
     Local { max_versions: NonZeroU32 },
+    /// AWS Secrets Manager and STS.
+    Aws(Box<AwsSettings>),
     /// HashiCorp Vault or OpenBao.
     Vault(Box<VaultSettings>),
 }
@@ -273,10 +277,13 @@ fn backend(name: &str, section: &mut Section<'_>) -> Option<BackendConfig> {
             let max_versions = versions.and_then(NonZeroU32::new).unwrap_or(DEFAULT_MAX_VERSIONS);
             Some(BackendKind::Local { max_versions })
         }
+        "aws" => aws::aws(section).map(Box::new).map(BackendKind::Aws),
         "vault" => vault::read(section).map(Box::new).map(BackendKind::Vault),
         "" => None,
-        other => section
-            .fault("kind", format!("there is no kind of backend `{other}`; there are `local` and `vault`")),
+        other => section.fault(
+            "kind",
+            format!("there is no kind of backend `{other}`; there are `aws`, `local` and `vault`"),
+        ),
     };
     Some(BackendConfig { name: name?, cache, calls_per_second, revocation, quota, kind: kind? })
 }

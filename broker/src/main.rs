@@ -8,7 +8,7 @@ use anyhow::Context;
 use bursar_broker::backup::{self, Manifest};
 use bursar_broker::config::Config;
 use bursar_broker::ledger::Inspection;
-use bursar_broker::{hardening, init, start, telemetry, verify};
+use bursar_broker::{backends, hardening, init, start, telemetry, verify};
 use bursar_core::tasks::{Stop, Tasks};
 use bursar_core::{Clock, SystemClock};
 use clap::{Parser, Subcommand};
@@ -97,7 +97,7 @@ fn run(command: Option<Command>, config: Config) -> anyhow::Result<ExitCode> {
     rustls::crypto::ring::default_provider()
         .install_default()
         .map_err(|_| anyhow::anyhow!("another TLS provider is installed already"))?;
-    telemetry::start_logging(config.log.format, &config.log.filter)
+    telemetry::start_logging(config.log.format, &config.log.filter, backends::silenced())
         .context("the configuration's `log.filter` is not in the form of RUST_LOG")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let clock = Arc::new(SystemClock);

@@ -9,8 +9,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::filter::{EnvFilter, LevelFilter, Targets};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// How a log line looks.
@@ -35,23 +35,34 @@ impl std::str::FromStr for LogFormat {
 
 /// Starts logging to standard error.
 ///
-/// Crates that log what they send and receive are held at `warn`, whatever the filter says: a debug line of an HTTP
-/// client may hold a body.
+/// Crates that log what they send and receive are held at `warn`, and those in `silenced` are not heard at all, whatever
+/// the filter says: a debug line of an HTTP client may hold a body.
 ///
 /// # Errors
 /// When `filter` is not in the form of `RUST_LOG`.
-pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), tracing_subscriber::filter::ParseError> {
-    let mut filter = EnvFilter::builder().parse(filter)?;
-    for loud in LOUD_CRATES {
-        filter = filter.add_directive(loud.parse()?);
-    }
-    let registry = tracing_subscriber::registry().with(filter);
+pub fn start_logging(
+    format: LogFormat,
+    filter: &str,
+    silenced: &[&str],
+) -> Result<(), tracing_subscriber::filter::ParseError> {
+    let registry = tracing_subscriber::registry().with(EnvFilter::builder().parse(filter)?);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let held = held(silenced);
     match format {
-        LogFormat::Json => registry.with(lines.json().flatten_event(true)).init(),
-        LogFormat::Human => registry.with(lines.with_ansi(std::io::stderr().is_terminal())).init(),
+        LogFormat::Json => registry.with(lines.json().flatten_event(true).with_filter(held)).init(),
+        LogFormat::Human => {
+            registry.with(lines.with_ansi(std::io::stderr().is_terminal()).with_filter(held)).init();
+        }
     }
     Ok(())
+}
+
+/// What is let through at most. A filter of its own, which a line has to pass beside the configured one: a directive
+/// added to that would yield to a longer one, such as `hyper::proto=trace`.
+fn held(silenced: &[&str]) -> Targets {
+    let loud = LOUD_CRATES.iter().map(|name| (*name, LevelFilter::WARN));
+    let silenced = silenced.iter().map(|name| (*name, LevelFilter::OFF));
+    Targets::new().with_default(LevelFilter::TRACE).with_targets(loud.chain(silenced))
 }
 
 /// The broker's counters. Cheap to clone.
@@ -301,15 +312,7 @@ struct RefusalLabels {
     because: &'static str,
 }
 
-const LOUD_CRATES: [&str; 7] = [
-    "rustify=warn",
-    "vaultrs=warn",
-    "reqwest=warn",
-    "hyper=warn",
-    "hyper_util=warn",
-    "h2=warn",
-    "rustls=warn",
-];
+const LOUD_CRATES: [&str; 7] = ["h2", "hyper", "hyper_rustls", "hyper_util", "reqwest", "rustls", "tower"];
 
 const REQUESTS: &str = "bursar_requests";
 const REQUEST_SECONDS: &str = "bursar_request_seconds";
@@ -336,3 +339,45 @@ const LEASES_ENDING: &str = "bursar_leases_ending";
 pub const LEASES: &str = "bursar_leases";
 /// Figures of the ledger, collected when somebody asks.
 pub const LEDGER: &str = "bursar_ledger";
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use tracing::Level;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().expect("lock").extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn no_filter_makes_a_client_library_say_what_it_sends() {
+        let log = Log::default();
+        let (filter, writer) = ("trace,hyper::proto=trace,aws_sigv4::sign=trace", log.clone());
+        let lines = tracing_subscriber::fmt::layer().with_writer(move || writer.clone());
+        let registry =
+            tracing_subscriber::registry().with(EnvFilter::builder().parse(filter).expect("filter"));
+        tracing::subscriber::with_default(registry.with(lines.with_filter(held(&["aws_sigv4"]))), || {
+            tracing::event!(target: "hyper::proto", Level::TRACE, "body");
+            tracing::event!(target: "hyper::proto", Level::WARN, "warned");
+            tracing::event!(target: "aws_sigv4::sign", Level::ERROR, "key");
+            tracing::event!(target: "bursar_broker::lease", Level::TRACE, "ours");
+        });
+        let text = String::from_utf8(log.0.lock().expect("lock").clone()).expect("UTF-8");
+        let said: Vec<_> =
+            ["body", "warned", "key", "ours"].iter().filter(|word| text.contains(**word)).collect();
+        assert_eq!(said, [&"warned", &"ours"]);
+    }
+}

@@ -6,6 +6,10 @@
 //! An error of a backend is names and numbers: kind, backend, operation, status code. It never holds an upstream body
 //! or error object, since stores put values into those.
 
+mod causes;
+mod pacing;
+mod repeat;
+
 use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
@@ -17,6 +21,10 @@ use crate::lease::LeaseId;
 use crate::reference::{BackendName, SecretPath, Version};
 use crate::retry::Transient;
 use crate::secret::{Secret, SecretData};
+
+pub use causes::causes;
+pub use pacing::Pacing;
+pub use repeat::{repeat, retry_after};
 
 /// One configured store.
 #[async_trait]

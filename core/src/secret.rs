@@ -25,6 +25,9 @@
 //! ```
 
 mod bytes;
+mod gathered;
+pub mod json;
+mod reader;
 
 use std::collections::BTreeMap;
 use std::hash::Hasher;
@@ -34,6 +37,8 @@ use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
 pub use bytes::{BytesError, MAX_FIELDS, MAX_SIZE};
+pub use gathered::Gathered;
+pub use reader::SecretReader;
 
 use crate::reference::FieldName;
 

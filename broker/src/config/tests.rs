@@ -9,7 +9,7 @@ fn a_good_file_is_read_whole() {
     let config = Config::parse(include_str!("../testdata/good.toml")).expect("good");
     assert_eq!(config.name, "broker-1");
     assert_eq!(config.limits.streams, 128);
-    assert_eq!(config.backends.len(), 2);
+    assert_eq!(config.backends.len(), 3);
     let kinds: Vec<_> = config.audit.sinks.iter().map(|sink| sink.kind.as_str()).collect();
     assert_eq!(kinds, ["file", "otlp", "stdout", "syslog"]);
     assert!(matches!(config.seal_key, SecretSource::Credential(_)));
@@ -24,7 +24,30 @@ fn a_good_file_is_read_whole() {
     assert_eq!(revocation("local"), of(8, 100, 12));
     let quota = |live, rate| Quota { live: NonZeroU64::new(live), issued_per_minute: NonZeroU32::new(rate) };
     assert_eq!(config.leases.quota, quota(5000, 600));
-    assert_eq!(config.backends.iter().map(|one| one.quota).collect::<Vec<_>>(), [quota(0, 0), quota(800, 0)]);
+    assert_eq!(
+        config.backends.iter().map(|one| one.quota).collect::<Vec<_>>(),
+        [quota(0, 0), quota(0, 0), quota(800, 0)]
+    );
+}
+
+#[test]
+fn aws_is_read_whole_and_needs_a_region_only() {
+    let aws = |text: &str, name: &str| {
+        let backends = Config::parse(text).expect("good").backends;
+        match backends.into_iter().find(|backend| backend.name.as_str() == name).map(|backend| backend.kind) {
+            Some(BackendKind::Aws(settings)) => settings,
+            other => panic!("{other:?}"),
+        }
+    };
+    let whole = aws(include_str!("../testdata/good.toml"), "aws-prod");
+    assert!(matches!(whole.credentials, AwsCredentials::WebIdentity { .. }));
+    assert_eq!((whole.prefix.as_str(), whole.timeout), ("prod/", Duration::from_secs(4)));
+    let role = whole.roles.get("deploy").expect("a role");
+    assert_eq!((role.ttl, role.session_tags.len()), (Duration::from_secs(1800), 1));
+
+    let least = aws(&[LEAST, "[backends.aws]\nkind = 'aws'\nregion = 'us-gov-west-1'\n"].concat(), "aws");
+    assert!(matches!(least.credentials, AwsCredentials::Chain));
+    assert!(least.roles.is_empty() && least.endpoint.is_none() && !least.allow_plaintext);
 }
 
 #[test]

@@ -12,9 +12,19 @@ use serde_json::Value;
 const HOUSE: &[(&str, &[&str])] = &[
     ("bursar-core", &[]),
     ("bursar-proto", &["bursar-core"]),
+    ("bursar-backend-aws", &["bursar-core"]),
     ("bursar-backend-local", &["bursar-core"]),
     ("bursar-backend-vault", &["bursar-core"]),
-    ("bursar-broker", &["bursar-core", "bursar-proto", "bursar-backend-local", "bursar-backend-vault"]),
+    (
+        "bursar-broker",
+        &[
+            "bursar-core",
+            "bursar-proto",
+            "bursar-backend-aws",
+            "bursar-backend-local",
+            "bursar-backend-vault",
+        ],
+    ),
     ("bursar-sdk", &["bursar-core", "bursar-proto"]),
     ("bursar-agent", &["bursar-core", "bursar-proto", "bursar-sdk"]),
     ("bursar", &["bursar-core", "bursar-proto", "bursar-sdk"]),
@@ -28,6 +38,8 @@ const HOUSE: &[(&str, &[&str])] = &[
 const OPENERS: &[&str] = &[
     "agent/src/node/credential.rs",
     "agent/src/node/keep.rs",
+    "broker/backends/aws/src/access.rs",
+    "broker/backends/aws/src/value.rs",
     "broker/backends/local/src/keys.rs",
     "broker/backends/vault/src/token.rs",
     "broker/backends/vault/src/trust.rs",

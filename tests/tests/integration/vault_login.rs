@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use bursar_backend_vault::{Auth, Credential, SecretReader, VaultBackend};
 use bursar_core::backend::{Backend, BackendError, ErrorKind, Operation};
-use bursar_core::{Clock, FieldName, SecretPath, SystemClock};
+use bursar_core::{Clock, FieldName, Secret, SecretPath, SystemClock};
 use bursar_tests::{Broker, Canary, Cli, ClientAuthority, OpenBao, TokenIssuer, TokenReviews, wait_until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -103,7 +103,7 @@ fn a_client_certificate_is_a_login_and_is_read_anew_at_each() -> Result<()> {
         mount: "cert".to_owned(),
         role: Some("bursar".to_owned()),
         certificate: certificate.clone(),
-        key: SecretReader::file(key.clone()),
+        key: from_file(&key),
     };
     let backend = site.backend_by(auth())?;
     site.read(&backend)?;
@@ -157,7 +157,7 @@ fn a_secret_id_is_handed_over_wrapped_and_used_once() -> Result<()> {
         site.present(answer.value())
     };
     let login = |wrapping_path: &str| {
-        let reader = SecretReader::file(site.token.clone());
+        let reader = from_file(&site.token);
         let secret_id = Credential { reader, wrapping_path: Some(wrapping_path.to_owned()) };
         Auth::AppRole { mount: "approle".to_owned(), role_id: role_id.clone(), secret_id }
     };
@@ -237,7 +237,7 @@ impl Site {
     }
 
     fn backend(&self, mount: &str) -> Result<VaultBackend> {
-        let jwt = SecretReader::file(Path::new(&self.token).to_owned());
+        let jwt = from_file(&self.token);
         self.backend_by(Auth::Jwt { mount: mount.to_owned(), role: "bursar".to_owned(), jwt })
     }
 
@@ -251,6 +251,11 @@ impl Site {
         ensure!(value.ct_eq(self.secret.value().as_bytes()), "another value was read");
         Ok(())
     }
+}
+
+fn from_file(path: &Path) -> SecretReader {
+    let path = path.to_owned();
+    SecretReader::new("a file", move || std::fs::read(&path).map(Secret::new))
 }
 
 /// Claims that the role takes, but for those that are said otherwise.

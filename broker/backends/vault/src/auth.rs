@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use bursar_core::Secret;
 use bursar_core::backend::{BackendError, ErrorKind, Operation};
+use bursar_core::secret::{SecretReader, json};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::answer::{Answer, Reply};
 use crate::client::{Client, Request};
-use crate::config::{Auth, Credential, SecretReader};
+use crate::config::{Auth, Credential};
 use crate::token::{Token, certificate_login, login, trimmed};
-use crate::value;
 use crate::wrapping::{self, Unwrapped};
 
 /// A token as the store granted it.
@@ -60,7 +60,7 @@ pub(crate) async fn log_in(
     // The store answers 400 to a wrong or used-up secret id, and to a token that it does not believe.
     let answer = client.send(&request, None).await.map_err(refused_login)?;
     let granted: AuthReply<'_> = answer.parse()?;
-    let token = value::secret(granted.auth.client_token).and_then(Token::new);
+    let token = json::secret(granted.auth.client_token).and_then(Token::new);
     let token = token.ok_or_else(|| answer.error(ErrorKind::Malformed))?;
     Ok(Granted { token, life: granted.auth.life() })
 }
@@ -111,9 +111,7 @@ async fn handed_over(
 
 /// Reads where that may block.
 async fn read(client: &Client, source: &SecretReader) -> Result<Secret, BackendError> {
-    let reader = source.clone();
-    let credential = tokio::task::spawn_blocking(move || reader.read()).await;
-    match credential.unwrap_or_else(|_| Err(std::io::ErrorKind::Other.into())) {
+    match source.read_apart().await {
         Ok(credential) => Ok(trimmed(&credential)),
         Err(error) => {
             // The kind alone: what a source says about its content may quote it.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bursar_core::backend::{
-    Backend, BackendError, Capabilities, ErrorKind, Fetched, Leasing, Operation, VersionInfo,
+    Backend, BackendError, Capabilities, ErrorKind, Fetched, Leasing, Operation, VersionInfo, repeat,
 };
 use bursar_core::{BackendName, Clock, SecretPath, Version};
 
@@ -17,7 +17,6 @@ use crate::client::{Client, Request};
 use crate::config::{Auth, ConfigError, MountKind, VaultConfig};
 use crate::kv;
 use crate::mounts::{Mounts, Place, mount_path};
-use crate::repeat::repeat;
 use crate::session::Session;
 
 /// One Vault or OpenBao.

@@ -1,17 +1,15 @@
 //! One HTTP call to the store: no login, no repetition, no words of the store in its errors.
 
-use std::error::Error;
-use std::io;
-
 use bursar_core::BackendName;
-use bursar_core::backend::{BackendError, ErrorKind, Operation};
+use bursar_core::backend::{BackendError, ErrorKind, Operation, causes};
+use bursar_core::secret::Gathered;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use reqwest::Url;
 use rustls::crypto::CryptoProvider;
 use serde::Serialize;
 
-use crate::answer::{Answer, Body};
+use crate::answer::{Answer, LONGEST_BODY};
 use crate::config::{ConfigError, VaultConfig};
 use crate::nodes::{Blame, Node, Nodes, Refusal};
 use crate::status;
@@ -194,7 +192,7 @@ impl Client {
         let mut response = call.send().await.map_err(|error| self.not_reached(request.operation, error))?;
         let status = response.status();
         let retry_after = status::retry_after(response.headers());
-        let mut body = Body::default();
+        let mut body = Gathered::up_to(LONGEST_BODY);
         while let Some(chunk) =
             response.chunk().await.map_err(|error| self.not_reached(request.operation, error))?
         {
@@ -245,7 +243,7 @@ impl Request {
 struct Reply {
     status: StatusCode,
     retry_after: Option<std::time::Duration>,
-    body: Body,
+    body: Gathered,
 }
 
 fn namespace(namespace: &str) -> Result<HeaderValue, ConfigError> {
@@ -263,14 +261,6 @@ fn is_certificate_refused(error: &reqwest::Error) -> bool {
 
 fn root_cause(error: &reqwest::Error) -> String {
     causes(error).last().map_or_else(|| error.to_string(), ToString::to_string)
-}
-
-fn causes(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
-    std::iter::successors(error.source(), |cause| match cause.downcast_ref::<io::Error>() {
-        // `source` of an I/O error skips the error that it wraps.
-        Some(error) => error.get_ref().map(|inner| inner as &(dyn Error + 'static)),
-        None => (**cause).source(),
-    })
 }
 
 const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");

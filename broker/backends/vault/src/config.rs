@@ -2,14 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use bursar_core::{BackendName, Secret};
-use zeroize::Zeroizing;
+use bursar_core::BackendName;
+use bursar_core::secret::SecretReader;
 
 /// One Vault or OpenBao, as configured.
 #[derive(Debug)]
@@ -106,51 +104,6 @@ impl fmt::Debug for Auth {
     }
 }
 
-/// Reads a credential of the broker's own, afresh each time. Cheap to clone.
-#[derive(Clone)]
-pub struct SecretReader {
-    source: Arc<str>,
-    read: Arc<dyn Fn() -> io::Result<Secret> + Send + Sync>,
-}
-
-impl SecretReader {
-    /// Reads by calling `read`, which may block. `source` names the place in logs: ``file `/run/secret-id` ``.
-    pub fn new(source: &str, read: impl Fn() -> io::Result<Secret> + Send + Sync + 'static) -> Self {
-        Self { source: Arc::from(source), read: Arc::new(read) }
-    }
-
-    /// Reads a file of at most 16 KiB.
-    pub fn file(path: PathBuf) -> Self {
-        let source = format!("file `{}`", path.display());
-        Self::new(&source, move || {
-            // A buffer that never grows leaves no copy behind.
-            let mut content = Zeroizing::new(Vec::with_capacity(MAX_CREDENTIAL + 1));
-            let limit = u64::try_from(MAX_CREDENTIAL + 1).unwrap_or(u64::MAX);
-            File::open(&path)?.take(limit).read_to_end(&mut content)?;
-            if content.len() > MAX_CREDENTIAL {
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "is longer than 16 KiB"));
-            }
-            Ok(Secret::from(content))
-        })
-    }
-
-    /// The credential as it is now.
-    pub(crate) fn read(&self) -> io::Result<Secret> {
-        (self.read)()
-    }
-
-    /// Where it comes from.
-    pub(crate) fn source(&self) -> &str {
-        &self.source
-    }
-}
-
-impl fmt::Debug for SecretReader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.source)
-    }
-}
-
 /// A configuration that no backend can be made of. The address is not shown: it may hold a password.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -195,5 +148,3 @@ pub enum ConfigError {
         source: reqwest::Error,
     },
 }
-
-const MAX_CREDENTIAL: usize = 16 * 1024;

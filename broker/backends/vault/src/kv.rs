@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bursar_core::Version;
 use bursar_core::backend::{BackendError, ErrorKind, Fetched, Operation, VersionInfo};
+use bursar_core::secret::json::{self, Members};
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -12,7 +13,6 @@ use crate::answer::{Answer, Reply};
 use crate::client::{Client, Request};
 use crate::config::MountKind;
 use crate::mounts::Place;
-use crate::value::{self, Members};
 
 /// Reads an entry: `version`, or the newest. None where the engine can have no such version.
 pub(crate) fn read_request(client: &Client, place: &Place<'_>, version: Option<&Version>) -> Option<Request> {
@@ -41,7 +41,7 @@ pub(crate) fn fetched(kind: MountKind, answer: &Answer) -> Result<Fetched, Backe
             (answer.parse::<Reply<Members<'_>>>()?.data, None)
         }
     };
-    let data = value::fields(&members).ok_or_else(|| answer.error(ErrorKind::Malformed))?;
+    let data = json::fields(&members).ok_or_else(|| answer.error(ErrorKind::Malformed))?;
     Ok(Fetched { data, version })
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bursar_core::backend::{BackendError, ErrorKind, Issued, Leasing, Operation, Removal, StoreHandle};
+use bursar_core::secret::json::{self, Members};
 use bursar_core::{LeaseId, SecretPath};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,6 @@ use crate::client::Request;
 use crate::config::MountKind;
 use crate::kv;
 use crate::mounts::Place;
-use crate::value::{self, Members};
 
 #[async_trait]
 impl Leasing for VaultBackend {
@@ -195,8 +195,8 @@ fn issued(kind: MountKind, answer: &Answer) -> Result<Issued, BackendError> {
     }
     let members = credential.data.as_ref();
     let data = match kind {
-        MountKind::Pki => members.and_then(value::certificate),
-        MountKind::KvV1 | MountKind::KvV2 | MountKind::Leased => members.and_then(value::fields),
+        MountKind::Pki => members.and_then(json::texts),
+        MountKind::KvV1 | MountKind::KvV2 | MountKind::Leased => members.and_then(json::fields),
     };
     Ok(Issued {
         data: data.ok_or_else(|| answer.error(ErrorKind::Malformed))?,

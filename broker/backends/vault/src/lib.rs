@@ -29,16 +29,14 @@ mod kv;
 mod leasing;
 mod mounts;
 mod nodes;
-mod pacing;
-mod repeat;
 mod session;
 mod status;
 #[cfg(test)]
 mod tests;
 mod token;
 mod trust;
-mod value;
 mod wrapping;
 
 pub use backend::VaultBackend;
-pub use config::{Auth, ConfigError, Credential, MountKind, SecretReader, VaultConfig};
+pub use bursar_core::secret::SecretReader;
+pub use config::{Auth, ConfigError, Credential, MountKind, VaultConfig};

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bursar_core::backend::{BackendError, ErrorKind, Operation};
+use bursar_core::backend::{BackendError, ErrorKind, Operation, Pacing};
 use bursar_core::retry::Retry;
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep_until};
@@ -17,7 +17,6 @@ use crate::answer::Answer;
 use crate::auth::{self, Life};
 use crate::client::{Client, Request};
 use crate::config::Auth;
-use crate::pacing::Pacing;
 use crate::token::Token;
 use crate::wrapping::Unwrapped;
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use bursar_core::backend::ErrorKind;
+use bursar_core::backend::{self, ErrorKind};
 use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -40,10 +40,9 @@ pub(crate) fn blame(status: StatusCode) -> Blame {
     }
 }
 
-/// How long the store asked to be left alone, at most an hour. Its other form, a date, is not sent by the stores.
+/// How long the store asked to be left alone.
 pub(crate) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
+    backend::retry_after(headers.get(header::RETRY_AFTER)?.to_str().ok()?)
 }
 
 /// A 404 without words is an absent entry; one with words is an engine or namespace that is not there.
@@ -55,5 +54,3 @@ fn says_why(body: &[u8]) -> bool {
     }
     serde_json::from_slice::<Refusal>(body).is_ok_and(|refusal| !refusal.errors.is_empty())
 }
-
-const LONGEST_WAIT: Duration = Duration::from_secs(3600);

@@ -11,10 +11,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bursar_core::BackendName;
+use bursar_core::secret::SecretReader;
 use reqwest::{Certificate, Identity, redirect};
 use zeroize::Zeroizing;
 
-use crate::config::{Auth, ConfigError, SecretReader, VaultConfig};
+use crate::config::{Auth, ConfigError, VaultConfig};
 
 pub(crate) struct Trust {
     backend: BackendName,

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use crate::answer::Reply;
 use crate::client::Client;
 use crate::token::Token;
-use crate::value;
+use bursar_core::secret::json;
 
 /// What was unwrapped last: the token is used up, so the credential is kept for the logins to come.
 pub(crate) struct Unwrapped {
@@ -49,7 +49,7 @@ pub(crate) async fn unwrap(
     let answer = client.send(&request, Some(&header)).await.map_err(|error| spent(client, error))?;
     let inside: Inside<'_> = answer.parse()?;
     let held = inside.data.and_then(|data| data.secret_id).or(inside.auth.map(|auth| auth.client_token));
-    let credential = held.and_then(value::secret).ok_or_else(|| answer.error(ErrorKind::Malformed))?;
+    let credential = held.and_then(json::secret).ok_or_else(|| answer.error(ErrorKind::Malformed))?;
     let copied = copy(&credential);
     *kept = Some(Unwrapped { token, credential });
     Ok(copied)

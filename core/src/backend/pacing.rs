@@ -6,25 +6,29 @@
 
 use std::time::Duration;
 
-use bursar_core::backend::BackendError;
-use bursar_core::retry::Retry;
 use tokio::time::Instant;
 
+use super::BackendError;
+use crate::retry::Retry;
+
 /// The history of logins, as far as it delays the next.
-pub(crate) struct Pacing {
+#[derive(Debug)]
+pub struct Pacing {
     /// Failures in a row, or successes that followed each other closely.
     streak: u32,
     succeeded_at: Option<Instant>,
     wait: Option<Wait>,
 }
 
+#[derive(Debug)]
 struct Wait {
     until: Instant,
     refusal: BackendError,
 }
 
 impl Pacing {
-    pub(crate) fn new() -> Self {
+    /// Nobody has logged in yet.
+    pub fn new() -> Self {
         Self { streak: 0, succeeded_at: None, wait: None }
     }
 
@@ -33,7 +37,7 @@ impl Pacing {
     ///
     /// # Errors
     /// The refusal of the last login.
-    pub(crate) fn begin(&mut self, refusal: BackendError) -> Result<(), BackendError> {
+    pub fn begin(&mut self, refusal: BackendError) -> Result<(), BackendError> {
         let now = Instant::now();
         if let Some(wait) = self.wait.as_ref().filter(|wait| now < wait.until) {
             return Err(wait.refusal.clone());
@@ -43,13 +47,13 @@ impl Pacing {
     }
 
     /// The login that was begun failed, for this reason.
-    pub(crate) fn refused(&mut self, refusal: BackendError) {
+    pub fn refused(&mut self, refusal: BackendError) {
         self.failed(refusal, 0);
     }
 
     /// The login that was begun succeeded. The first after a calm time may be repeated at once; one that follows
     /// another closely may not, and `refusal` is what is said until then.
-    pub(crate) fn succeeded(&mut self, refusal: BackendError) {
+    pub fn succeeded(&mut self, refusal: BackendError) {
         let now = Instant::now();
         let close = self.succeeded_at.is_some_and(|before| now.duration_since(before) < CALM);
         self.succeeded_at = Some(now);
@@ -67,15 +71,20 @@ impl Pacing {
     }
 }
 
+impl Default for Pacing {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// Logins further apart than this have nothing to do with each other. Twice the longest wait between attempts.
 const CALM: Duration = Duration::from_secs(120);
 
 #[cfg(test)]
 mod tests {
-    use bursar_core::BackendName;
-    use bursar_core::backend::{ErrorKind, Operation};
-
+    use super::super::{ErrorKind, Operation};
     use super::*;
+    use crate::reference::BackendName;
 
     fn refusal() -> BackendError {
         let backend = BackendName::parse("vault").expect("name");

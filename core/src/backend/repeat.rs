@@ -1,16 +1,20 @@
-//! Repeating reads.
+//! Repeating reads, and how long to wait before.
 
 use std::future::Future;
 use std::time::Duration;
 
-use bursar_core::backend::BackendError;
-use bursar_core::retry::{Retry, Transient};
 use tokio::time::Instant;
+
+use super::BackendError;
+use crate::retry::{Retry, Transient};
 
 /// Repeats a call that changes nothing, as [`Retry::INTERACTIVE`] does, but begins no attempt later than `patience`
 /// after the first: a store that hangs costs one timeout, not three, and one that asks to be left alone for long is
 /// reported at once instead of waited for.
-pub(crate) async fn repeat<T, F, A>(patience: Duration, mut attempt: F) -> Result<T, BackendError>
+///
+/// # Errors
+/// The error of the last attempt.
+pub async fn repeat<T, F, A>(patience: Duration, mut attempt: F) -> Result<T, BackendError>
 where
     F: FnMut() -> A,
     A: Future<Output = Result<T, BackendError>>,
@@ -21,6 +25,12 @@ where
         async move { attempt.await.map_err(|error| Failed::before(deadline, error)) }
     });
     run.await.map_err(|failed| failed.error)
+}
+
+/// What the header `Retry-After` asks for, at most an hour. Its other form, a date, is not sent by the stores.
+pub fn retry_after(header: &str) -> Option<Duration> {
+    let seconds = header.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(LONGEST_WAIT))
 }
 
 struct Failed {
@@ -45,14 +55,15 @@ impl Transient for Failed {
     }
 }
 
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
+
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
 
-    use bursar_core::BackendName;
-    use bursar_core::backend::{ErrorKind, Operation};
-
+    use super::super::{ErrorKind, Operation};
     use super::*;
+    use crate::reference::BackendName;
 
     const PATIENCE: Duration = Duration::from_secs(5);
 

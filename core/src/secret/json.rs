@@ -7,30 +7,36 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bursar_core::secret::SecretData;
-use bursar_core::{FieldName, Secret};
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
+use super::{Secret, SecretData};
+use crate::reference::FieldName;
+
 /// The members of a JSON object, as they lie in an answer.
-pub(crate) type Members<'body> = BTreeMap<String, &'body RawValue>;
+pub type Members<'body> = BTreeMap<String, &'body RawValue>;
 
 /// A member is a field: a string by its content, anything else by its JSON text. None when a name cannot be a field's
 /// or a string holds half a surrogate pair.
-pub(crate) fn fields(members: &Members<'_>) -> Option<SecretData> {
+pub fn fields(members: &Members<'_>) -> Option<SecretData> {
     let field =
         |(name, value): (&String, &&RawValue)| Some((FieldName::parse(name).ok()?, Arc::new(secret(value)?)));
     members.iter().map(field).collect::<Option<_>>().map(SecretData::Fields)
 }
 
-/// The same for a certificate: a list of texts, which is how its authorities come, is those texts one after the other, as a
-/// file of PEM has them.
-pub(crate) fn certificate(members: &Members<'_>) -> Option<SecretData> {
+/// The same where a list of texts, which is how the authorities of a certificate come, is those texts one after the other, as
+/// a file of PEM has them.
+pub fn texts(members: &Members<'_>) -> Option<SecretData> {
     let field = |(name, value): (&String, &&RawValue)| {
         let value = if value.get().starts_with('[') { lines(value) } else { secret(value) };
         Some((FieldName::parse(name).ok()?, Arc::new(value?)))
     };
     members.iter().map(field).collect::<Option<_>>().map(SecretData::Fields)
+}
+
+/// The fields of the object that a text is; none where it is none, or one whose members cannot be fields.
+pub fn object(text: &[u8]) -> Option<SecretData> {
+    fields(&serde_json::from_slice(text).ok()?)
 }
 
 fn lines(list: &RawValue) -> Option<Secret> {
@@ -51,7 +57,7 @@ fn lines(list: &RawValue) -> Option<Secret> {
 }
 
 /// One value: a string by its content, anything else by its JSON text.
-pub(crate) fn secret(value: &RawValue) -> Option<Secret> {
+pub fn secret(value: &RawValue) -> Option<Secret> {
     let text = value.get();
     let Some(escaped) = string(text) else { return Some(Secret::new(text.as_bytes().to_vec())) };
     // Each escape is longer than what it stands for, so this never grows.
@@ -137,13 +143,23 @@ mod tests {
     }
 
     #[test]
-    fn the_authorities_of_a_certificate_follow_one_another() {
+    fn a_list_of_texts_is_one_after_the_other() {
         let json = r#"{"ca_chain":["A\nB","C"],"expiration":7,"none":[]}"#;
         let members: Members<'_> = serde_json::from_str(json).expect("json");
-        let data = certificate(&members).expect("fields");
+        let data = texts(&members).expect("fields");
         for (field, value) in [("ca_chain", "A\nB\nC"), ("expiration", "7"), ("none", "")] {
             let field = FieldName::parse(field).expect("name");
             assert!(data.select(Some(&field)).expect("field").ct_eq(value.as_bytes()), "{field}");
+        }
+    }
+
+    #[test]
+    fn only_an_object_has_fields() {
+        let data = object(br#" {"user":"ada","port":5432} "#).expect("an object");
+        assert_eq!(data.field_names().map(FieldName::as_str).collect::<Vec<_>>(), ["port", "user"]);
+        for text in ["", "text", "5", "null", r#""{}""#, r#"["a"]"#, r#"{"a":1"#, r#"{"":1}"#, r#"{"a":1} x"#]
+        {
+            assert!(object(text.as_bytes()).is_none(), "{text}");
         }
     }
 

@@ -1,0 +1,177 @@
+//! The contract of a backend, kept by Secrets Manager.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use aws_sdk_secretsmanager::config::Region;
+use bursar_core::backend::{
+    Backend, BackendError, Capabilities, ErrorKind, Fetched, Leasing, Operation, VersionInfo,
+};
+use bursar_core::{Clock, SecretPath, Version};
+
+use crate::access::Access;
+use crate::call::{Caller, Sts, secrets_manager};
+use crate::config::{AwsConfig, ConfigError, Role};
+use crate::http::{self, Http, Plaintext};
+use crate::leasing::ROLES;
+use crate::name::Names;
+use crate::session::Session;
+use crate::value;
+use crate::version::{self, Asked};
+
+/// Secrets Manager of one region, and roles that STS makes sessions of.
+pub struct AwsBackend {
+    pub(crate) caller: Caller,
+    pub(crate) secrets: aws_sdk_secretsmanager::Client,
+    pub(crate) sts: aws_sdk_sts::Client,
+    pub(crate) names: Names,
+    pub(crate) roles: BTreeMap<String, Role>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl AwsBackend {
+    /// Checks the configuration and reads its CA file. Calls nothing: AWS may be out of reach when the broker starts.
+    ///
+    /// # Errors
+    /// [`ConfigError`], for configurations that can never work.
+    pub fn new(config: AwsConfig, clock: Arc<dyn Clock>) -> Result<Self, ConfigError> {
+        if config.timeout.is_zero() {
+            return Err(ConfigError::ZeroTimeout);
+        }
+        for endpoint in [&config.endpoint, &config.sts_endpoint].into_iter().flatten() {
+            http::check(endpoint, config.allow_plaintext)?;
+        }
+        let plaintext = if config.allow_plaintext { Plaintext::Allowed } else { Plaintext::Refused };
+        let http = Http::new(config.ca_file.as_deref(), plaintext)?;
+        let chain = Http::new(config.ca_file.as_deref(), Plaintext::Allowed)?;
+        let region = Region::new(config.region);
+        let sts = Sts { region: region.clone(), endpoint: config.sts_endpoint, http: http.clone() };
+        let (source, assume_role) = (config.credentials, config.assume_role);
+        let access = Access { source, assume_role, sts: sts.clone(), chain };
+        let session = Session::new(config.name.clone(), access, Arc::clone(&clock), config.timeout);
+        let session = Arc::new(session);
+        Ok(Self {
+            secrets: secrets_manager(region, config.endpoint.as_deref(), http, Arc::clone(&session) as _),
+            sts: sts.signed_by(Arc::clone(&session) as _),
+            caller: Caller { backend: config.name, session, timeout: config.timeout },
+            names: Names { prefix: config.prefix },
+            roles: config.roles,
+            clock,
+        })
+    }
+
+    pub(crate) fn error(&self, kind: ErrorKind, operation: Operation) -> BackendError {
+        BackendError::new(kind, &self.caller.backend, operation)
+    }
+
+    /// The name of the static secret at `path`.
+    fn name(&self, path: &SecretPath, operation: Operation) -> Result<String, BackendError> {
+        if self.is_leased(path) {
+            return Err(self.error(ErrorKind::Misconfigured, operation));
+        }
+        self.names.of(path).ok_or_else(|| self.error(ErrorKind::NotFound, operation))
+    }
+}
+
+#[async_trait]
+impl Backend for AwsBackend {
+    fn capabilities(&self) -> Capabilities {
+        let leasing = !self.roles.is_empty();
+        Capabilities { kind: "aws", versions: true, list: true, leasing, writing: false }
+    }
+
+    #[tracing::instrument(skip_all, fields(backend = %self.caller.backend))]
+    async fn read(&self, path: &SecretPath, version: Option<&Version>) -> Result<Fetched, BackendError> {
+        let name = self.name(path, Operation::Read)?;
+        let (id, stage) = Asked::parameters(version.map(Asked::of));
+        let call = || {
+            let call = self.secrets.get_secret_value().secret_id(&name);
+            call.set_version_id(id.clone()).set_version_stage(stage.clone()).send()
+        };
+        let answer = self.caller.ask(Operation::Read, call).await?;
+        value::fetched(answer).ok_or_else(|| self.error(ErrorKind::Malformed, Operation::Read))
+    }
+
+    #[tracing::instrument(skip_all, fields(backend = %self.caller.backend))]
+    async fn list(
+        &self,
+        folder: Option<&SecretPath>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>, BackendError> {
+        let mut entries = match folder {
+            Some(folder) if self.is_of_roles(folder) => self.roles_in(folder),
+            folder => self.entries(folder).await?,
+        };
+        if folder.is_none() && !self.roles.is_empty() {
+            // Instead of the folder of that name that the account may have.
+            entries.insert(format!("{ROLES}/"));
+        }
+        let later = entries.into_iter().filter(|entry| after.is_none_or(|after| entry.as_str() > after));
+        Ok(later.take(limit).collect())
+    }
+
+    #[tracing::instrument(skip_all, fields(backend = %self.caller.backend))]
+    async fn versions(&self, path: &SecretPath) -> Result<Vec<VersionInfo>, BackendError> {
+        let name = self.name(path, Operation::Versions)?;
+        let mut entries = Vec::new();
+        let mut from = None;
+        for _ in 0..MOST_PAGES {
+            let call = || {
+                let call = self.secrets.list_secret_version_ids().secret_id(&name).include_deprecated(true);
+                call.max_results(PAGE).set_next_token(from.clone()).send()
+            };
+            let answer = self.caller.ask(Operation::Versions, call).await?;
+            entries.extend(answer.versions.unwrap_or_default());
+            from = answer.next_token.filter(|token| !token.is_empty());
+            if from.is_none() {
+                break;
+            }
+        }
+        Ok(version::newest_first(entries))
+    }
+
+    /// What the stage `AWSCURRENT` is on.
+    #[tracing::instrument(skip_all, fields(backend = %self.caller.backend))]
+    async fn newest(&self, path: &SecretPath) -> Result<Option<Version>, BackendError> {
+        let name = self.name(path, Operation::Newest)?;
+        let call = || self.secrets.describe_secret().secret_id(&name).send();
+        let about = self.caller.ask(Operation::Newest, call).await?;
+        if about.deleted_date.is_some() {
+            return Err(self.error(ErrorKind::NotFound, Operation::Newest));
+        }
+        let staged = about.version_ids_to_stages.unwrap_or_default();
+        let is_current = |stages: &Vec<String>| stages.iter().any(|stage| stage == version::CURRENT);
+        let current = staged.iter().find(|(_, stages)| is_current(stages));
+        Ok(current.and_then(|(id, _)| Version::from_store(id).ok()))
+    }
+
+    /// A broker that may not list is told so by AWS, which then has been reached and has taken its credentials.
+    #[tracing::instrument(skip_all, fields(backend = %self.caller.backend))]
+    async fn health(&self) -> Result<(), BackendError> {
+        let call = || self.secrets.list_secrets().max_results(1).send();
+        match self.caller.make(Operation::Health, call).await {
+            Err(refusal) if !refusal.is_of_rights() => Err(refusal.error),
+            _ => Ok(()),
+        }
+    }
+
+    fn leasing(&self) -> Option<&dyn Leasing> {
+        (!self.roles.is_empty()).then_some(self)
+    }
+}
+
+impl fmt::Debug for AwsBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AwsBackend")
+            .field("name", &self.caller.backend)
+            .field("roles", &self.roles.keys().collect::<Vec<_>>())
+            .finish_non_exhaustive()
+    }
+}
+
+const PAGE: i32 = 100;
+/// AWS keeps about a hundred versions of a secret, so this is no limit in practice; it ends a list that does not.
+const MOST_PAGES: usize = 20;

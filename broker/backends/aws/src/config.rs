@@ -1,0 +1,105 @@
+//! What the broker's configuration says about one account and region of AWS.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bursar_core::BackendName;
+use bursar_core::secret::SecretReader;
+
+/// Secrets Manager of one region, and roles that STS makes sessions of.
+#[derive(Debug)]
+pub struct AwsConfig {
+    /// The name it is mounted under in Bursar.
+    pub name: BackendName,
+    /// `eu-central-1`
+    pub region: String,
+    /// Where Secrets Manager is, instead of AWS's own address for the region: `https://HOST[:PORT]`.
+    pub endpoint: Option<String>,
+    /// The same for STS.
+    pub sts_endpoint: Option<String>,
+    /// Lets those two be `http://`: secrets then cross the network in the clear.
+    pub allow_plaintext: bool,
+    /// Certificates (PEM) that replace the system's trust for this store.
+    pub ca_file: Option<PathBuf>,
+    /// The longest that one call may take, connection and answer included.
+    pub timeout: Duration,
+    /// What the name of every secret begins with, and its path does not.
+    pub prefix: String,
+    /// Where the broker's own credentials come from.
+    pub credentials: Credentials,
+    /// The ARN of a role that the broker takes on with those credentials, and works as.
+    pub assume_role: Option<String>,
+    /// The roles that sessions are made of, by the name under `sts/`.
+    pub roles: BTreeMap<String, Role>,
+}
+
+impl AwsConfig {
+    /// What `timeout` is when the configuration does not say.
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+}
+
+/// Where the broker's own credentials come from. Each is read anew at each login and forgotten after.
+#[derive(Debug)]
+pub enum Credentials {
+    /// The chain of AWS's own tools: environment, shared files, web identity, container, instance.
+    Chain,
+    /// A key.
+    Keys {
+        access_key_id: String,
+        secret_access_key: SecretReader,
+        /// Of temporary credentials that something else keeps fresh.
+        session_token: Option<SecretReader>,
+    },
+    /// A JSON Web Token that somebody else signed, with which a role is taken on.
+    WebIdentity { role: String, token: SecretReader },
+}
+
+/// A role that sessions are made of.
+#[derive(Debug, Clone)]
+pub struct Role {
+    pub arn: String,
+    /// The longest session, [`Role::SHORTEST`] to [`Role::LONGEST`] and no longer than the role itself allows.
+    pub ttl: Duration,
+    /// What the role's trust policy asks for where it belongs to somebody else.
+    pub external_id: Option<String>,
+    /// A policy (JSON) that narrows what the session may do.
+    pub policy: Option<String>,
+    pub session_tags: BTreeMap<String, String>,
+}
+
+impl Role {
+    /// STS makes no shorter session.
+    pub const SHORTEST: Duration = Duration::from_secs(15 * 60);
+    /// STS makes no longer session.
+    pub const LONGEST: Duration = Duration::from_secs(12 * 3600);
+    /// What `ttl` is when the configuration does not say: what a role allows unless somebody changed it.
+    pub const DEFAULT_TTL: Duration = Duration::from_secs(3600);
+}
+
+/// A configuration that no backend can be made of. An endpoint is not shown: it may hold a password.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("an endpoint is no URL such as `https://vpce-1.secretsmanager.eu-central-1.vpce.amazonaws.com`")]
+    NotAUrl,
+    #[error(
+        "an endpoint holds a user name, password, path, query or fragment; leave only scheme, host and port"
+    )]
+    EndpointWithExtras,
+    #[error("an endpoint is not https; to send secrets in the clear, set `allow_plaintext = true`")]
+    Plaintext,
+    #[error("the timeout is zero; give a duration such as `5s`")]
+    ZeroTimeout,
+    #[error("the CA file `{}` cannot be read", path.display())]
+    CaFile { path: PathBuf, source: io::Error },
+    #[error("the CA file `{}` holds no PEM certificate that can be read", path.display())]
+    NoCertificate { path: PathBuf },
+    #[error("no TLS provider is installed in this process; install rustls's ring provider first")]
+    NoTlsProvider,
+    #[error("the HTTP client cannot be set up")]
+    Client {
+        #[source]
+        source: reqwest::Error,
+    },
+}

@@ -1,0 +1,10 @@
+//! What moto cannot be made to answer. The tests against it are in the integration binary.
+
+mod canary;
+mod fake;
+mod lists;
+mod login;
+mod reads;
+mod refusals;
+mod sessions;
+mod tls;
