@@ -27,7 +27,7 @@ pub use crate::certificate::{ClientAuthority, ClientCertificate};
 pub use crate::cli::{Cli, Said};
 pub use crate::disk::SmallDisk;
 pub use crate::gate::Gate;
-pub use crate::moto::{AwsKey, LONGEST_SECRET, Moto, REGION};
+pub use crate::moto::{AwsKey, EVERYTHING, LONGEST_SECRET, Moto, REGION};
 pub use crate::odd_store::{OddStore, Oddity};
 pub use crate::openbao::{AppRole, OpenBao};
 pub use crate::place::binary;

@@ -3,8 +3,10 @@
 //! It believes every signature until it is told to check them and the policies of who signed. What the harness does here
 //! is therefore not signed, and nothing can be set up while policies are enforced.
 
+use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -116,6 +118,29 @@ impl Moto {
         Ok(AwsKey { user: user.to_owned(), id: element(&made, "AccessKeyId")?.to_owned(), secret })
     }
 
+    /// The section of a broker's configuration in which this account is the backend `name`, called with `key`, with the
+    /// role `app`. `more` are further keys.
+    ///
+    /// # Errors
+    /// The key cannot be written down.
+    pub fn backend(&self, name: &str, key: &AwsKey, more: &str) -> Result<String> {
+        let file = self.key_file(key);
+        fs::write(&file, key.secret.value())?;
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
+        let (url, id, file) = (self.url(), &key.id, file.display());
+        Ok(format!(
+            "[backends.{name}]\nkind = 'aws'\nregion = '{REGION}'\nendpoint = '{url}'\nsts_endpoint = '{url}'\n\
+             allow_plaintext = true\n{more}\n\
+             credentials = {{ access_key_id = '{id}', secret_access_key = {{ file = '{file}' }} }}\n\
+             [backends.{name}.roles.app]\narn = 'arn:aws:iam::123456789012:role/app'\nttl = '20m'\n"
+        ))
+    }
+
+    /// Where the broker reads the secret half of a key.
+    pub fn key_file(&self, key: &AwsKey) -> PathBuf {
+        self.directory.path().join(&key.id)
+    }
+
     /// Replaces what a user may do.
     ///
     /// # Errors
@@ -180,6 +205,9 @@ fn element<'xml>(xml: &'xml str, name: &str) -> Result<&'xml str> {
     content.map(|(content, _)| content).with_context(|| format!("an answer without `{name}`"))
 }
 
+/// A policy that allows everything.
+pub const EVERYTHING: &str =
+    r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}"#;
 /// The region that everything is in.
 pub const REGION: &str = "eu-central-1";
 /// The longest secret in bytes.

@@ -1,11 +1,10 @@
 //! AWS behind a real broker, and what moto alone can show of the backend: that its requests are signed as AWS checks it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bursar_tests::{AwsKey, Broker, Canary, Cli, Moto, REGION, scan, wait_for};
+use bursar_tests::{AwsKey, Broker, Canary, Cli, EVERYTHING, Moto, REGION, scan, wait_for};
 use serde_json::{Value, json};
 
 #[test]
@@ -57,7 +56,7 @@ fn secrets_are_listed_below_the_prefix_with_the_folder_of_the_roles() -> Result<
     for (folder, entries) in [
         ("aws", ["app/", "sts/", "top"].as_slice()),
         ("aws/app", &["api", "db"]),
-        ("aws/sts", &["deploy"]),
+        ("aws/sts", &["app"]),
         ("aws/none", &[]),
     ] {
         let listed = site.admin.json(&["secret", "list", folder])?;
@@ -70,16 +69,16 @@ fn secrets_are_listed_below_the_prefix_with_the_folder_of_the_roles() -> Result<
 #[test]
 fn a_session_of_a_role_is_leased_and_is_revoking_until_it_ends() -> Result<()> {
     let site = Site::start()?;
-    let session = site.admin.json(&["get", "aws/sts/deploy#access_key_id"])?;
+    let session = site.admin.json(&["get", "aws/sts/app#access_key_id"])?;
     let key = session.get("value").and_then(Value::as_str).context("no key")?;
-    let leases = site.leases("aws/sts/deploy")?;
+    let leases = site.leases("aws/sts/app")?;
     let [lease] = leases.as_slice() else { anyhow::bail!("{} leases", leases.len()) };
     let id = lease.get("id").and_then(Value::as_str).context("a lease without an id")?;
     let identity = site.moto.identity(key)?;
-    let name = format!(":assumed-role/deploy/bursar-{}", id.to_ascii_lowercase());
+    let name = format!(":assumed-role/app/bursar-{}", id.to_ascii_lowercase());
     ensure!(identity.ends_with(&name), "the session is `{identity}`");
     // Handed out again, and not made again.
-    let again = site.admin.json(&["get", "aws/sts/deploy#access_key_id"])?;
+    let again = site.admin.json(&["get", "aws/sts/app#access_key_id"])?;
     ensure!(again.get("value").and_then(Value::as_str) == Some(key), "another session was made");
 
     site.admin.done(&["lease", "revoke", id, "--reason", "test"])?;
@@ -94,7 +93,7 @@ fn a_session_of_a_role_is_leased_and_is_revoking_until_it_ends() -> Result<()> {
     ensure!(revoking.get("state").is_some_and(|state| state == "revoking"), "{revoking}");
     ensure!(revoking.get("last_error_kind").is_none_or(Value::is_null), "it is no failure: {revoking}");
     site.admin.run(&["lease", "renew", id])?.refused(1, &["hint: "])?;
-    let other = site.admin.json(&["get", "aws/sts/deploy#access_key_id"])?;
+    let other = site.admin.json(&["get", "aws/sts/app#access_key_id"])?;
     ensure!(other.get("value").and_then(Value::as_str) != Some(key), "a revoked session was handed out");
     site.admin.run(&["get", "aws/sts/other"])?.refused(1, &["aws/sts/other", "hint: "])?;
     Ok(())
@@ -107,9 +106,9 @@ fn requests_are_signed_as_aws_checks_and_a_wrong_key_is_denied() -> Result<()> {
     site.put("app/x+=.@-", &value)?;
     site.moto.enforce(true)?;
     ensure!(site.admin.done(&["get", "aws/app/x+=.%40-#password"])? == value.value(), "another value");
-    site.admin.done(&["get", "aws/sts/deploy#session_token"])?;
+    site.admin.done(&["get", "aws/sts/app#session_token"])?;
 
-    fs::write(site.secret_key.path(), "another-secret-key-than-aws-knows")?;
+    fs::write(site.moto.key_file(&site.key), "another-secret-key-than-aws-knows")?;
     let mut broker = site.broker;
     broker.process().stop()?;
     broker.start_again()?;
@@ -157,28 +156,16 @@ struct Site {
     admin: Cli,
     moto: Moto,
     key: AwsKey,
-    secret_key: tempfile::NamedTempFile,
 }
 
 impl Site {
     fn start() -> Result<Self> {
         let moto = Moto::start()?;
         let key = moto.user("broker", EVERYTHING)?;
-        let secret_key = tempfile::NamedTempFile::new()?;
-        fs::set_permissions(secret_key.path(), fs::Permissions::from_mode(0o600))?;
-        fs::write(secret_key.path(), key.secret.value())?;
-        let broker = Broker::start(&format!(
-            "[backends.aws]\nkind = 'aws'\nregion = '{REGION}'\nendpoint = '{url}'\nsts_endpoint = '{url}'\n\
-             allow_plaintext = true\nprefix = 'prod/'\n\
-             credentials = {{ access_key_id = '{id}', secret_access_key = {{ file = '{secret}' }} }}\n\
-             [backends.aws.roles.deploy]\narn = 'arn:aws:iam::123456789012:role/deploy'\nttl = '20m'\n",
-            url = moto.url(),
-            id = key.id,
-            secret = secret_key.path().display(),
-        ))?;
+        let broker = Broker::start(&moto.backend("aws", &key, "prefix = 'prod/'")?)?;
         let admin = Cli::administering(&broker)?;
         admin.apply_policies(POLICIES, "")?;
-        Ok(Self { broker, admin, moto, key, secret_key })
+        Ok(Self { broker, admin, moto, key })
     }
 
     /// Writes a secret with the field `password`; answers the version's id.
@@ -199,9 +186,6 @@ impl Site {
 }
 
 const LIMIT: Duration = Duration::from_secs(60);
-
-const EVERYTHING: &str =
-    r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}"#;
 
 const POLICIES: &str = r#"
 @id("everything")

@@ -11,7 +11,7 @@ use bursar_core::backend::Backend;
 use bursar_core::conformance::{Fault, Site, Trouble};
 use bursar_core::secret::SecretData;
 use bursar_core::{BackendName, FieldName, SecretPath, SystemClock};
-use bursar_tests::{AwsKey, Gate, LONGEST_SECRET, Moto, REGION};
+use bursar_tests::{AwsKey, EVERYTHING, Gate, LONGEST_SECRET, Moto, REGION};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::conforms;
@@ -170,7 +170,5 @@ impl Site for Aws {
     }
 }
 
-const EVERYTHING: &str =
-    r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}"#;
 const NOTHING: &str =
     r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:GetObject","Resource":"*"}]}"#;
