@@ -29,6 +29,6 @@ mod tests {
     #[test]
     fn what_an_io_error_wraps_is_among_the_causes() {
         let error = Outer(io::Error::other(Inner));
-        assert!(causes(&error).any(|cause| cause.is::<Inner>()));
+        assert!(causes(&error).any(<dyn Error>::is::<Inner>));
     }
 }

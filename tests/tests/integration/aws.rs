@@ -22,6 +22,9 @@ fn a_field_is_read_and_a_rotation_is_another_version() -> Result<()> {
         let reference = format!("aws/app/db#password@{version}");
         ensure!(site.admin.done(&["get", &reference])? == old.value(), "`{version}` is another value");
     }
+    let history = site.admin.json(&["secret", "history", "aws/app/db"])?;
+    let names = history.as_array().into_iter().flatten().filter_map(|one| one.get("version")?.as_str());
+    ensure!(names.eq([second.as_str(), first.as_str()]), "{history}");
     let told = site.admin.json(&["get", "aws/app/db#user"])?;
     ensure!(
         told.get("version").is_some_and(|version| *version == json!(second)),
