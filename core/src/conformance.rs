@@ -35,6 +35,11 @@ pub trait Site: Send + Sync {
     /// Writes a secret past the broker, as those do whom the store belongs to.
     async fn write(&self, path: &SecretPath, data: &SecretData) -> Result<(), Fault>;
 
+    /// Whether the store has such names for secrets. Those that it has not are not found, without harm.
+    fn takes_name(&self, _name: &str) -> bool {
+        true
+    }
+
     /// Whether a value may be other than UTF-8.
     fn takes_bytes(&self) -> bool;
 

@@ -19,6 +19,7 @@ use crate::process::Process;
 pub struct Broker {
     process: Process,
     directory: TempDir,
+    environment: Vec<(String, String)>,
     data: PathBuf,
     grpc: SocketAddr,
     http: SocketAddr,
@@ -33,7 +34,17 @@ impl Broker {
     pub fn start(sections: &str) -> Result<Self> {
         let directory = directory()?;
         let data = directory.path().join("data");
-        Self::start_in(directory, data, sections)
+        Self::start_in(directory, data, sections, &[])
+    }
+
+    /// As [`start`](Self::start), with these variables in its environment, which is empty otherwise.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_with(sections: &str, environment: &[(&str, &str)]) -> Result<Self> {
+        let directory = directory()?;
+        let data = directory.path().join("data");
+        Self::start_in(directory, data, sections, environment)
     }
 
     /// As [`start`](Self::start), with its data in `data` instead of a directory of its own.
@@ -41,10 +52,17 @@ impl Broker {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn start_on(data: &Path, sections: &str) -> Result<Self> {
-        Self::start_in(directory()?, data.to_owned(), sections)
+        Self::start_in(directory()?, data.to_owned(), sections, &[])
     }
 
-    fn start_in(directory: TempDir, data: PathBuf, sections: &str) -> Result<Self> {
+    fn start_in(
+        directory: TempDir,
+        data: PathBuf,
+        sections: &str,
+        environment: &[(&str, &str)],
+    ) -> Result<Self> {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let environment: Vec<_> = environment.iter().map(owned).collect();
         let (grpc, http) = (free_port()?, free_port()?);
         let config = format!(
             "trust_domain = 'example.org'\ndata_dir = '{data}'\n\
@@ -54,15 +72,16 @@ impl Broker {
             seal = directory.path().join("seal.key").display(),
         );
         fs::write(directory.path().join(CONFIG), config)?;
-        let made =
-            command(directory.path(), "init")?.output().context("`bursar-broker init` cannot be run")?;
+        let made = command(directory.path(), &environment, "init")?
+            .output()
+            .context("`bursar-broker init` cannot be run")?;
         ensure!(
             made.status.success(),
             "`bursar-broker init` failed: {}",
             String::from_utf8_lossy(&made.stderr)
         );
-        let process = serve(directory.path())?;
-        let mut broker = Self { process, directory, data, grpc, http };
+        let process = serve(directory.path(), &environment)?;
+        let mut broker = Self { process, directory, environment, data, grpc, http };
         broker.wait_ready()?;
         Ok(broker)
     }
@@ -105,7 +124,8 @@ impl Broker {
     /// # Errors
     /// It was not built, or cannot be run.
     pub fn command(&self, arguments: &[&str]) -> Result<std::process::Output> {
-        let mut command = command(self.directory.path(), arguments.first().copied().unwrap_or("serve"))?;
+        let mut command =
+            command(self.directory.path(), &self.environment, arguments.first().copied().unwrap_or("serve"))?;
         command.args(arguments.get(1..).unwrap_or_default());
         command.output().context("`bursar-broker` cannot be run")
     }
@@ -133,7 +153,7 @@ impl Broker {
     /// # Errors
     /// As [`Broker::start`].
     pub fn start_again(&mut self) -> Result<()> {
-        self.process = serve(self.directory.path())?;
+        self.process = serve(self.directory.path(), &self.environment)?;
         self.wait_ready()
     }
 
@@ -142,7 +162,7 @@ impl Broker {
     /// # Errors
     /// It does not end by itself.
     pub fn refuse_to_start(&self) -> Result<(Option<i32>, String)> {
-        let mut process = serve(self.directory.path())?;
+        let mut process = serve(self.directory.path(), &self.environment)?;
         let status = process.wait(START)?;
         Ok((status.code(), process.stderr()?))
     }
@@ -165,14 +185,15 @@ fn directory() -> Result<TempDir> {
     Ok(tempfile::Builder::new().prefix("bursar-broker-").tempdir()?)
 }
 
-fn serve(directory: &Path) -> Result<Process> {
-    Process::start("broker", command(directory, "serve")?, directory)
+fn serve(directory: &Path, environment: &[(String, String)]) -> Result<Process> {
+    Process::start("broker", command(directory, environment, "serve")?, directory)
 }
 
-fn command(directory: &Path, verb: &str) -> Result<Command> {
+fn command(directory: &Path, environment: &[(String, String)], verb: &str) -> Result<Command> {
     let mut command = Command::new(binary("bursar-broker")?);
     command
         .env_clear()
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .env("TMPDIR", directory)
         .current_dir(directory)
         .arg("--config")

@@ -31,6 +31,11 @@ pub(crate) fn postgres(program: &str) -> Result<PathBuf> {
     Ok(told("BURSAR_TEST_PG_BIN")?.join(program))
 }
 
+/// A program of the Python environment.
+pub(crate) fn venv(program: &str) -> Result<PathBuf> {
+    Ok(told("BURSAR_TEST_VENV")?.join("bin").join(program))
+}
+
 fn told(variable: &str) -> Result<PathBuf> {
     let path = std::env::var_os(variable).map(PathBuf::from);
     let path = path.with_context(|| format!("`{variable}` is not set: {ADVICE}"))?;

@@ -177,6 +177,7 @@ fn wire_version(info: VersionInfo) -> SecretVersion {
         version: number(&info.version),
         created_at: info.created_at.map(timestamp_to_wire),
         deleted: info.deleted,
+        name: info.version.as_str().to_owned(),
     }
 }
 

@@ -1,3 +1,5 @@
+use std::fmt;
+
 use bursar_proto::convert::WireError;
 use bursar_proto::v1;
 use jiff::Timestamp;
@@ -32,7 +34,7 @@ impl Row for NameView {
 /// One version of a secret, without its value.
 #[derive(Debug, Serialize)]
 pub(crate) struct VersionView {
-    version: u64,
+    version: VersionName,
     created_at: Option<Timestamp>,
     deleted: bool,
 }
@@ -42,10 +44,33 @@ impl TryFrom<v1::SecretVersion> for VersionView {
 
     fn try_from(version: v1::SecretVersion) -> Result<Self, WireError> {
         Ok(Self {
-            version: version.version,
+            version: VersionName::of(version.version, version.name),
             created_at: time("created_at", version.created_at)?,
             deleted: version.deleted,
         })
+    }
+}
+
+/// A number at a store that counts its versions.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum VersionName {
+    Number(u64),
+    Other(String),
+}
+
+impl VersionName {
+    fn of(number: u64, name: String) -> Self {
+        if number == 0 { Self::Other(name) } else { Self::Number(number) }
+    }
+}
+
+impl fmt::Display for VersionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Other(name) => name.fmt(f),
+        }
     }
 }
 

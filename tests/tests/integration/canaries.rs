@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bursar_tests::{
-    Agent, Broker, Canary, Cli, Finding, OddStore, OpenBao, Postgres, Process, Said, Signal, scan,
-    scan_bytes, wait_until,
+    Agent, Broker, Canary, Cli, EVERYTHING, Finding, Moto, OddStore, OpenBao, Postgres, Process, Said,
+    Signal, scan, scan_bytes, wait_until,
 };
 use rustix::process::{Resource, Rlimit, setrlimit};
 use serde_json::json;
@@ -93,11 +93,13 @@ struct Values {
     replaced: Canary,
     kv: Canary,
     odd: Canary,
+    aws: Canary,
+    aws_key: Canary,
 }
 
 impl Values {
     fn all(&self) -> Vec<&Canary> {
-        vec![&self.local, &self.replaced, &self.kv, &self.odd]
+        vec![&self.local, &self.replaced, &self.kv, &self.odd, &self.aws, &self.aws_key]
     }
 }
 
@@ -108,6 +110,7 @@ struct Site {
     admin: Cli,
     workload: Cli,
     bao: OpenBao,
+    moto: Moto,
     _postgres: Postgres,
     values: Rc<Values>,
     /// What commands wrote to standard error, and to standard output where that is no secret.
@@ -129,8 +132,12 @@ impl Site {
         let token = tempfile::NamedTempFile::new()?;
         fs::write(token.path(), odd.value())?;
         let vault = bao.backend("vault", BAO_POLICY, "{ secret = 'kv-v2', database = 'leased' }")?;
+        let (moto, aws) = (Moto::start()?, canary("AWS value"));
+        let key = moto.user("broker", EVERYTHING)?;
+        moto.put_secret("app", &json!({ "p": aws.value() }).to_string())?;
+        let account = moto.backend("aws", &key, "")?;
         let broker = Broker::start(&format!(
-            "[backends.local]\nkind = 'local'\n{vault}[backends.odd]\nkind = 'vault'\naddress = '{}'\n\
+            "[backends.local]\nkind = 'local'\n{vault}{account}[backends.odd]\nkind = 'vault'\naddress = '{}'\n\
              allow_plaintext = true\ntimeout = '1s'\nauth = {{ method = 'token', token = {{ file = '{}' }} }}\n\
              mounts = {{ kv = 'kv-v2' }}\n",
             store.url(),
@@ -144,9 +151,21 @@ impl Site {
         let join = admin.done(&["node", "token", "web-1"])?;
         let agent = Agent::start(&broker, "web-1", join.trim())?;
         let workload = Cli::through(&agent.socket())?;
-        let values = Rc::new(Values { local, replaced, kv, odd });
+        let values = Rc::new(Values { local, replaced, kv, odd, aws, aws_key: key.secret });
         let (said, _odd, _token) = (RefCell::default(), store, token);
-        Ok(Self { broker, agent, admin, workload, bao, _postgres: postgres, values, said, _odd, _token })
+        Ok(Self {
+            broker,
+            agent,
+            admin,
+            workload,
+            bao,
+            moto,
+            _postgres: postgres,
+            values,
+            said,
+            _odd,
+            _token,
+        })
     }
 
     /// Every way that a secret can take, and every way in which it can fail to.
@@ -157,8 +176,15 @@ impl Site {
             let said = self.admin.run_with(&put, &value)?;
             self.told(said, Some(0))?;
         }
-        let secrets =
-            ["local/a#p", "local/a#p@1", "local/a", "vault/secret/api#key", "vault/database/creds/app"];
+        let secrets = [
+            "local/a#p",
+            "local/a#p@1",
+            "local/a",
+            "vault/secret/api#key",
+            "vault/database/creds/app",
+            "aws/app#p",
+            "aws/sts/app",
+        ];
         for reference in secrets {
             for cli in [&self.admin, &self.workload] {
                 // Twice: the second answer of the agent is out of its cache.
@@ -203,11 +229,31 @@ impl Site {
             ensure!(said.code != Some(0), "`bursar {}` was not refused", arguments.join(" "));
             self.told(said, None)?;
         }
+        self.refused_by_aws()?;
         self.delete_and_revoke()?;
         self.bao.seal()?;
         let said = self.admin.run(&["get", "vault/secret/api#key", "--max-age", "0s"])?;
         self.told(said, Some(1))?;
         self.bao.unseal()
+    }
+
+    /// AWS denies what the broker's user may not do.
+    fn refused_by_aws(&self) -> Result<()> {
+        self.moto.allow("broker", NO_SECRETS)?;
+        self.moto.enforce(true)?;
+        let refusals: [&[&str]; 4] = [
+            &["get", "aws/app#p", "--max-age", "0s"],
+            &["get", "aws/app#p@AWSPREVIOUS"],
+            &["get", "aws/sts/app", "--new-lease"],
+            &["secret", "list", "aws"],
+        ];
+        for arguments in refusals {
+            let said = self.admin.run(arguments)?;
+            ensure!(said.code != Some(0), "`bursar {}` was not refused", arguments.join(" "));
+            self.told(said, None)?;
+        }
+        self.moto.enforce(false)?;
+        self.moto.allow("broker", EVERYTHING)
     }
 
     fn delete_and_revoke(&self) -> Result<()> {
@@ -244,7 +290,13 @@ impl Site {
         let backup = self.broker.directory().join("backup");
         let taken = self.broker.command(&["backup", "--to", &backup.to_string_lossy()])?;
         ensure!(taken.status.success(), "{}", String::from_utf8_lossy(&taken.stderr));
-        Ok(vec![Canary::known("leased password", &read)?, Canary::known("kept password", &admins)?])
+        let mut leased =
+            vec![Canary::known("leased password", &read)?, Canary::known("kept password", &admins)?];
+        for field in ["secret_access_key", "session_token"] {
+            let value = self.admin.done(&["get", &format!("aws/sts/app#{field}")])?;
+            leased.push(Canary::known(field, &value)?);
+        }
+        Ok(leased)
     }
 
     /// A program that was started with secrets, the broker, and the agent, as other processes see them.
@@ -351,6 +403,10 @@ permit (principal == Bursar::Principal::"spiffe://example.org/workload/app",
 permit (principal, action == Bursar::Action::"watch", resource);
 "#;
 
+/// Of an IAM user who may read nothing.
+const NO_SECRETS: &str =
+    r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:GetObject","Resource":"*"}]}"#;
+
 const REGISTRATIONS: &str = r#"
 [[registration]]
 principal = "spiffe://example.org/workload/app"
@@ -362,6 +418,7 @@ const ENVIRONMENTS: &str = r#"
 [environment."app".vars]
 LEVEL = "info"
 KEY = { from = "vault/secret/api#key" }
+AWS = { from = "aws/app#p" }
 LOCAL = { from = "local/a#p" }
 URL = { compose = "postgres://${vault/database/creds/app#username}:${vault/database/creds/app#password}@db/app" }
 [environment."broken".vars]

@@ -2,6 +2,7 @@
 //! Run it by `cargo xtask test`, which finds the servers.
 
 mod audit_log;
+mod aws;
 mod backup;
 mod bad_input;
 mod bad_start;

@@ -1,0 +1,196 @@
+//! AWS behind a real broker, and what moto alone can show of the backend: that its requests are signed as AWS checks it.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bursar_tests::{AwsKey, Broker, Canary, Cli, EVERYTHING, Moto, REGION, scan, wait_for};
+use serde_json::{Value, json};
+
+#[test]
+fn a_field_is_read_and_a_rotation_is_another_version() -> Result<()> {
+    let site = Site::start()?;
+    let (old, new) = (Canary::random("old"), Canary::random("new"));
+    let first = site.put("app/db", &old)?;
+    ensure!(site.admin.done(&["get", "aws/app/db#password"])? == old.value(), "another value was read");
+    ensure!(site.references()? == [format!("aws/app/db@{first}")], "the lease is of another version");
+
+    let second = site.put("app/db", &new)?;
+    let fresh = ["get", "aws/app/db#password", "--max-age", "0s"];
+    ensure!(site.admin.done(&fresh)? == new.value(), "the rotation was not seen");
+    for version in [first.as_str(), "AWSPREVIOUS"] {
+        let reference = format!("aws/app/db#password@{version}");
+        ensure!(site.admin.done(&["get", &reference])? == old.value(), "`{version}` is another value");
+    }
+    let history = site.admin.json(&["secret", "history", "aws/app/db"])?;
+    let names = history.as_array().into_iter().flatten().filter_map(|one| one.get("version")?.as_str());
+    ensure!(names.eq([second.as_str(), first.as_str()]), "{history}");
+    let told = site.admin.json(&["get", "aws/app/db#user"])?;
+    ensure!(
+        told.get("version").is_some_and(|version| *version == json!(second)),
+        "{:?}",
+        told.get("version")
+    );
+    let found = scan(site.broker.directory(), &[&old, &new, &site.key.secret])?;
+    ensure!(found.is_empty(), "{found:?}");
+    Ok(())
+}
+
+#[test]
+fn what_is_scheduled_for_deletion_is_not_found_and_bytes_are_one_value() -> Result<()> {
+    let site = Site::start()?;
+    site.put("app/gone", &Canary::random("gone"))?;
+    site.moto.secrets_manager("DeleteSecret", &json!({ "SecretId": "prod/app/gone" }))?;
+    site.admin.run(&["get", "aws/app/gone#password"])?.refused(1, &["aws/app/gone", "hint: "])?;
+    let bytes = json!({ "Name": "prod/app/bytes", "SecretBinary": "AAEC/f7/" });
+    site.moto.secrets_manager("CreateSecret", &bytes)?;
+    let said = site.admin.run(&["get", "aws/app/bytes"])?;
+    ensure!(said.stdout == [0, 1, 2, 0xfd, 0xfe, 0xff], "other bytes were read: {}", said.stderr);
+    Ok(())
+}
+
+#[test]
+fn secrets_are_listed_below_the_prefix_with_the_folder_of_the_roles() -> Result<()> {
+    let site = Site::start()?;
+    for name in ["app/db", "app/api", "top"] {
+        site.put(name, &Canary::random("value"))?;
+    }
+    site.moto.put_secret("other/hidden", "value")?;
+    for (folder, entries) in [
+        ("aws", ["app/", "sts/", "top"].as_slice()),
+        ("aws/app", &["api", "db"]),
+        ("aws/sts", &["app"]),
+        ("aws/none", &[]),
+    ] {
+        let listed = site.admin.json(&["secret", "list", folder])?;
+        let names = listed.as_array().into_iter().flatten().filter_map(|one| one.get("name")?.as_str());
+        ensure!(names.eq(entries.iter().copied()), "{folder}: {listed}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_session_of_a_role_is_leased_and_is_revoking_until_it_ends() -> Result<()> {
+    let site = Site::start()?;
+    let session = site.admin.json(&["get", "aws/sts/app#access_key_id"])?;
+    let key = session.get("value").and_then(Value::as_str).context("no key")?;
+    let leases = site.leases("aws/sts/app")?;
+    let [lease] = leases.as_slice() else { anyhow::bail!("{} leases", leases.len()) };
+    let id = lease.get("id").and_then(Value::as_str).context("a lease without an id")?;
+    let identity = site.moto.identity(key)?;
+    let name = format!(":assumed-role/app/bursar-{}", id.to_ascii_lowercase());
+    ensure!(identity.ends_with(&name), "the session is `{identity}`");
+    // Handed out again, and not made again.
+    let again = site.admin.json(&["get", "aws/sts/app#access_key_id"])?;
+    ensure!(again.get("value").and_then(Value::as_str) == Some(key), "another session was made");
+
+    site.admin.done(&["lease", "revoke", id, "--reason", "test"])?;
+    let revoking = wait_for(LIMIT, "the store to be asked", || {
+        let shown = site.admin.json(&["lease", "show", id])?;
+        Ok(shown
+            .get("attempts")
+            .and_then(Value::as_u64)
+            .is_some_and(|attempts| attempts > 0)
+            .then_some(shown))
+    })?;
+    ensure!(revoking.get("state").is_some_and(|state| state == "revoking"), "{revoking}");
+    ensure!(revoking.get("last_error_kind").is_none_or(Value::is_null), "it is no failure: {revoking}");
+    site.admin.run(&["lease", "renew", id])?.refused(1, &["hint: "])?;
+    let other = site.admin.json(&["get", "aws/sts/app#access_key_id"])?;
+    ensure!(other.get("value").and_then(Value::as_str) != Some(key), "a revoked session was handed out");
+    site.admin.run(&["get", "aws/sts/other"])?.refused(1, &["aws/sts/other", "hint: "])?;
+    Ok(())
+}
+
+#[test]
+fn requests_are_signed_as_aws_checks_and_a_wrong_key_is_denied() -> Result<()> {
+    let site = Site::start()?;
+    let value = Canary::random("value");
+    site.put("app/x+=.@-", &value)?;
+    site.moto.enforce(true)?;
+    ensure!(site.admin.done(&["get", "aws/app/x+=.%40-#password"])? == value.value(), "another value");
+    site.admin.done(&["get", "aws/sts/app#session_token"])?;
+
+    fs::write(site.moto.key_file(&site.key), "another-secret-key-than-aws-knows")?;
+    let mut broker = site.broker;
+    broker.process().stop()?;
+    broker.start_again()?;
+    let said = site.admin.run(&["get", "aws/app/x+=.%40-#password"])?;
+    said.refused(1, &["`aws`", "denied", "hint: "])?;
+    Ok(())
+}
+
+#[test]
+fn the_chain_finds_a_web_identity_in_the_environment() -> Result<()> {
+    let moto = Moto::start()?;
+    let (token, value) = (Canary::alphanumeric("web identity token"), Canary::random("value"));
+    moto.put_secret("app", &json!({ "password": value.value() }).to_string())?;
+    let file = tempfile::NamedTempFile::new()?;
+    fs::write(file.path(), token.value())?;
+    let url = moto.url();
+    let config = format!(
+        "[backends.aws]\nkind = 'aws'\nregion = '{REGION}'\nendpoint = '{url}'\nallow_plaintext = true\n"
+    );
+    let path = file.path().display().to_string();
+    let broker = Broker::start_with(
+        &config,
+        &[
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", path.as_str()),
+            ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/broker"),
+            ("AWS_ENDPOINT_URL_STS", url.as_str()),
+            // What the SDK must not heed.
+            ("LOG_SENSITIVE_BODIES", "true"),
+            ("AWS_ENDPOINT_URL", "http://127.0.0.1:1"),
+            ("HTTP_PROXY", "http://127.0.0.1:1"),
+        ],
+    )?;
+    let admin = Cli::administering(&broker)?;
+    admin.apply_policies(POLICIES, "")?;
+    ensure!(admin.done(&["get", "aws/app#password"])? == value.value(), "another value was read");
+    let found = scan(broker.directory(), &[&token, &value])?;
+    ensure!(found.is_empty(), "{found:?}");
+    Ok(())
+}
+
+/// A broker before an account of AWS, with a key of a user who may do everything.
+struct Site {
+    // Dropped first: it calls the server.
+    broker: Broker,
+    admin: Cli,
+    moto: Moto,
+    key: AwsKey,
+}
+
+impl Site {
+    fn start() -> Result<Self> {
+        let moto = Moto::start()?;
+        let key = moto.user("broker", EVERYTHING)?;
+        let broker = Broker::start(&moto.backend("aws", &key, "prefix = 'prod/'")?)?;
+        let admin = Cli::administering(&broker)?;
+        admin.apply_policies(POLICIES, "")?;
+        Ok(Self { broker, admin, moto, key })
+    }
+
+    /// Writes a secret with the field `password`; answers the version's id.
+    fn put(&self, name: &str, value: &Canary) -> Result<String> {
+        let text = json!({ "user": "ada", "password": value.value() }).to_string();
+        self.moto.put_secret(&format!("prod/{name}"), &text)
+    }
+
+    fn leases(&self, path: &str) -> Result<Vec<Value>> {
+        let listed = self.admin.json(&["lease", "list", "--path", path])?;
+        Ok(listed.as_array().cloned().unwrap_or_default())
+    }
+
+    fn references(&self) -> Result<Vec<String>> {
+        let reference = |lease: Value| lease.get("reference").and_then(Value::as_str).map(str::to_owned);
+        Ok(self.leases("aws")?.into_iter().filter_map(reference).collect())
+    }
+}
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+const POLICIES: &str = r#"
+@id("everything")
+permit (principal == Bursar::Principal::"spiffe://example.org/user/admin", action, resource);
+"#;
