@@ -1,5 +1,6 @@
 //! Opens the configured stores: the only place that knows which kinds there are.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use bursar_core::backend::Backend;
 use bursar_core::{BackendName, Clock};
 
 use crate::config::{BackendConfig, BackendKind};
+use crate::mounts::Mount;
 use crate::seal::Seal;
 use crate::start::StartError;
 
@@ -21,16 +23,33 @@ pub struct Opened {
 /// Work in the background that a store needs.
 pub type Upkeep = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Opens one store.
+/// What stores are opened with.
+#[derive(Debug)]
+pub struct Ground<'a> {
+    pub data_dir: &'a Path,
+    pub seal: &'a Seal,
+    pub clock: &'a Arc<dyn Clock>,
+    /// Tells this broker from every other.
+    pub origin: &'a str,
+}
+
+/// Those that keep a password of another's come first.
+pub fn in_order(backends: &[BackendConfig]) -> Vec<&BackendConfig> {
+    let mut ordered: Vec<_> = backends.iter().collect();
+    ordered.sort_by_key(|backend| !matches!(backend.kind, BackendKind::Local { .. } | BackendKind::Vault(_)));
+    ordered
+}
+
+/// Opens one store. `opened` are those before it.
 ///
 /// # Errors
 /// [`StartError::Backend`], which names it.
 pub fn open(
     config: &BackendConfig,
-    data_dir: &Path,
-    seal: &Seal,
-    clock: &Arc<dyn Clock>,
+    ground: &Ground<'_>,
+    opened: &BTreeMap<BackendName, Arc<Mount>>,
 ) -> Result<Opened, StartError> {
+    let Ground { data_dir, seal, clock, .. } = ground;
     match &config.kind {
         BackendKind::Local { max_versions } => {
             let key = seal.key_for(&format!("local store {}", config.name))?;
@@ -44,6 +63,8 @@ pub fn open(
             let backend = opened.map_err(|error| fault(&config.name, &error))?;
             Ok(Opened { backend: Arc::new(backend), upkeep: None })
         }
+        #[cfg(feature = "postgres")]
+        BackendKind::Postgres(settings) => postgres::open(&config.name, settings, ground, opened),
         #[cfg(feature = "vault")]
         BackendKind::Vault(settings) => vault::open(&config.name, settings, Arc::clone(clock)),
         #[cfg(not(feature = "vault"))]
@@ -53,6 +74,9 @@ pub fn open(
         }),
     }
 }
+
+#[cfg(feature = "postgres")]
+mod postgres;
 
 #[cfg(feature = "vault")]
 mod vault {

@@ -2,6 +2,8 @@
 
 mod audit;
 mod disk;
+#[cfg(feature = "postgres")]
+mod postgres;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,6 +18,8 @@ use bursar_core::{BackendName, SpiffeId};
 
 pub use audit::{AuditSettings, FileSink, OtlpSink, SinkConfig, SinkKind, SyslogPlace};
 pub use disk::{DiskLimits, Threshold};
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresSettings;
 
 use crate::ledger::Quota;
 use crate::telemetry::LogFormat;
@@ -137,6 +141,9 @@ pub enum OnOutage {
 pub enum BackendKind {
     /// The broker's own store.
     Local { max_versions: NonZeroU32 },
+    /// Roles of a PostgreSQL.
+    #[cfg(feature = "postgres")]
+    Postgres(Box<PostgresSettings>),
     /// HashiCorp Vault or OpenBao.
     Vault(Box<VaultSettings>),
 }
@@ -258,7 +265,13 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
     });
     let audit = root.section("audit", audit::audit);
     let disk = root.section("disk", disk::disk);
-    let backends = root.each("backends", backend);
+    let mut named = Vec::new();
+    let backends = root.each("backends", |name, section| {
+        named.push(name.to_owned());
+        backend(name, section)
+    });
+    #[cfg(feature = "postgres")]
+    postgres::check_passwords(root, &named, &backends);
     Some(Config {
         trust_domain: trust_domain?,
         name,
@@ -330,10 +343,18 @@ fn backend(name: &str, section: &mut Section<'_>) -> Option<BackendConfig> {
             let max_versions = versions.and_then(NonZeroU32::new).unwrap_or(DEFAULT_MAX_VERSIONS);
             Some(BackendKind::Local { max_versions })
         }
+        #[cfg(feature = "postgres")]
+        "postgres" => postgres::postgres(section).map(Box::new).map(BackendKind::Postgres),
+        #[cfg(not(feature = "postgres"))]
+        "postgres" => {
+            section.fault("kind", "this broker was built without the feature `postgres`".to_owned())
+        }
         "vault" => vault(section).map(Box::new).map(BackendKind::Vault),
         "" => None,
-        other => section
-            .fault("kind", format!("there is no kind of backend `{other}`; there are `local` and `vault`")),
+        other => section.fault(
+            "kind",
+            format!("there is no kind of backend `{other}`; there are `local`, `postgres` and `vault`"),
+        ),
     };
     Some(BackendConfig { name: name?, cache, revocation, quota, kind: kind? })
 }

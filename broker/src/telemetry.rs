@@ -270,7 +270,7 @@ struct BackendNameLabels {
     backend: String,
 }
 
-const LOUD_CRATES: [&str; 7] = [
+const LOUD_CRATES: [&str; 8] = [
     "rustify=warn",
     "vaultrs=warn",
     "reqwest=warn",
@@ -278,6 +278,7 @@ const LOUD_CRATES: [&str; 7] = [
     "hyper_util=warn",
     "h2=warn",
     "rustls=warn",
+    "tokio_postgres=warn",
 ];
 
 const REQUESTS: &str = "bursar_requests";
