@@ -102,7 +102,7 @@ impl Postgres {
     pub fn backend(&self, name: &str, user: &str, password: &str) -> String {
         format!(
             "[backends.{name}]\nkind = 'postgres'\nhost = '{}'\nport = {}\ndatabase = '{}'\nuser = '{user}'\n\
-             password = {password}\nca_file = '{}'\ntimeout = '3s'\n",
+             password = {password}\nca_file = '{}'\n",
             self.address.ip(),
             self.address.port(),
             Self::DATABASE,

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bursar_backend_postgres::{PostgresBackend, PostgresConfig, RootPassword};
-use bursar_core::backend::{BackendError, ErrorKind, Operation};
+use bursar_backend_postgres::{Keeper, Kept, PostgresBackend, PostgresConfig, RootPassword};
+use bursar_core::backend::{BackendError, ErrorKind, Fetched, Operation};
+use bursar_core::secret::SecretData;
 use bursar_core::settings::{KeptSecret, SecretSource};
 use bursar_core::{BackendName, Reference, Secret, Version};
 
@@ -28,7 +29,7 @@ pub(super) fn open(
                 name: name.clone(),
                 message: format!("its password is in `{}`, which is not open", reference.backend),
             })?;
-            Arc::new(Kept { backend: name.clone(), keeper: Arc::clone(keeper), reference: reference.clone() })
+            Arc::new(Inside { backend: name.clone(), mount: Arc::clone(keeper), place: reference.clone() })
         }
     };
     let config = PostgresConfig {
@@ -57,7 +58,7 @@ struct Outside {
 
 #[async_trait]
 impl RootPassword for Outside {
-    async fn before(&self, back: usize) -> Result<Option<Arc<Secret>>, BackendError> {
+    async fn before(&self, back: usize) -> Result<Option<Kept>, BackendError> {
         if back > 0 {
             return Ok(None);
         }
@@ -65,24 +66,24 @@ impl RootPassword for Outside {
         let read = tokio::task::spawn_blocking(move || source::fetch(&source)).await;
         let read =
             read.map_err(|_| BackendError::new(ErrorKind::Unavailable, &self.backend, Operation::Login))?;
-        let read = read.map_err(|error| {
+        let password = read.map_err(|error| {
             tracing::warn!(backend = %self.backend, %error, "the password cannot be read");
             BackendError::new(ErrorKind::Misconfigured, &self.backend, Operation::Login)
-        });
-        read.map(|password| Some(Arc::new(password)))
+        })?;
+        Ok(Some(Kept { password: Arc::new(password), version: None }))
     }
 }
 
 /// A password that another backend keeps.
-struct Kept {
+struct Inside {
     backend: BackendName,
-    keeper: Arc<Mount>,
-    reference: Reference,
+    mount: Arc<Mount>,
+    place: Reference,
 }
 
 #[async_trait]
-impl RootPassword for Kept {
-    async fn before(&self, back: usize) -> Result<Option<Arc<Secret>>, BackendError> {
+impl RootPassword for Inside {
+    async fn before(&self, back: usize) -> Result<Option<Kept>, BackendError> {
         let version = match back {
             0 => None,
             back => match self.version(back).await? {
@@ -90,36 +91,69 @@ impl RootPassword for Kept {
                 None => return Ok(None),
             },
         };
-        let read = self.keeper.backend.read(&self.reference.path, version.as_ref());
-        let fetched = self.keeper.call(Operation::Read, read).await.map_err(|error| self.unread(error))?;
-        let password = fetched.data.select(self.reference.field.as_ref()).map_err(|error| {
-            tracing::warn!(backend = %self.backend, reference = %self.reference, %error, "the password cannot be read");
-            BackendError::new(ErrorKind::Misconfigured, &self.backend, Operation::Login)
-        })?;
-        Ok(Some(password))
+        let Fetched { data, version } = self.read(version.as_ref()).await?;
+        let password = data.select(self.place.field.as_ref()).map_err(|error| self.unreadable(&error))?;
+        Ok(Some(Kept { password, version }))
+    }
+
+    fn keeper(&self) -> Option<&dyn Keeper> {
+        self.mount.backend.writing().map(|_| self as &dyn Keeper)
     }
 }
 
-impl Kept {
-    /// The version that was the newest `back` changes ago, of a backend that has versions.
-    async fn version(&self, back: usize) -> Result<Option<Version>, BackendError> {
-        if !self.keeper.backend.capabilities().versions {
-            return Ok(None);
-        }
-        let versions = self.keeper.backend.versions(&self.reference.path);
-        let versions =
-            self.keeper.call(Operation::Versions, versions).await.map_err(|error| self.unread(error))?;
-        let there = versions.into_iter().filter(|version| !version.deleted);
-        Ok(there.map(|version| version.version).nth(back))
+#[async_trait]
+impl Keeper for Inside {
+    fn place(&self) -> &Reference {
+        &self.place
     }
 
-    /// A failure of the keeper is one of the login here, and the keeper's own call has been counted as its.
-    fn unread(&self, error: BackendError) -> BackendError {
-        tracing::warn!(backend = %self.backend, reference = %self.reference, %error, "the password cannot be read");
-        let kind = match error.kind {
-            ErrorKind::NotFound | ErrorKind::Denied | ErrorKind::Malformed => ErrorKind::Misconfigured,
-            kind => kind,
+    /// What else is kept beside it stays.
+    async fn keep(&self, password: Arc<Secret>, over: &Version) -> Result<Version, BackendError> {
+        let data = match (&self.place.field, self.read(Some(over)).await?.data) {
+            (Some(field), SecretData::Fields(mut fields)) => {
+                fields.insert(field.clone(), password);
+                SecretData::Fields(fields)
+            }
+            _ => SecretData::Opaque(password),
         };
-        BackendError { kind, backend: self.backend.clone(), operation: Operation::Login, code: None, ..error }
+        let misconfigured = || BackendError::new(ErrorKind::Misconfigured, &self.backend, Operation::Put);
+        let writing = self.mount.backend.writing().ok_or_else(misconfigured)?;
+        let over = over.as_str().parse().map_err(|_| misconfigured())?;
+        let put = writing.put(&self.place.path, data, Some(over));
+        self.mount.call(Operation::Put, put).await.map_err(|error| self.unread(error))
+    }
+}
+
+impl Inside {
+    async fn read(&self, version: Option<&Version>) -> Result<Fetched, BackendError> {
+        let read = self.mount.backend.read(&self.place.path, version);
+        self.mount.call(Operation::Read, read).await.map_err(|error| self.unread(error))
+    }
+
+    /// The version that was the newest `back` changes ago, of a backend that has versions.
+    async fn version(&self, back: usize) -> Result<Option<Version>, BackendError> {
+        if !self.mount.backend.capabilities().versions {
+            return Ok(None);
+        }
+        let versions = self.mount.backend.versions(&self.place.path);
+        let versions = self.mount.call(Operation::Versions, versions).await;
+        let there = versions.map_err(|error| self.unread(error))?.into_iter().filter(|info| !info.deleted);
+        Ok(there.map(|info| info.version).nth(back))
+    }
+
+    /// A failure of the keeper is one of the login here; the keeper's own call has been counted as its.
+    fn unread(&self, error: BackendError) -> BackendError {
+        let unreadable = self.unreadable(&error);
+        match error.kind {
+            ErrorKind::NotFound | ErrorKind::Denied | ErrorKind::Malformed | ErrorKind::Misconfigured => {
+                unreadable
+            }
+            kind => BackendError { kind, retry_after: error.retry_after, ..unreadable },
+        }
+    }
+
+    fn unreadable(&self, error: &dyn std::fmt::Display) -> BackendError {
+        tracing::warn!(backend = %self.backend, place = %self.place, %error, "the password cannot be read or kept");
+        BackendError::new(ErrorKind::Misconfigured, &self.backend, Operation::Login)
     }
 }

@@ -58,8 +58,7 @@ fn what_an_interrupted_issuance_left_behind_is_found_by_its_name_and_dropped() -
     let mut get = site.admin.command()?;
     get.args(["get", "pg/creds/app"]);
     let mut get = Process::start("get", get, &site.admin.path(""))?;
-    let waits = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'bursar' AND wait_event_type = 'Lock'";
-    wait_until(LIMIT, "the broker to wait", || site.postgres.psql(waits).is_ok_and(|count| count == "1"))?;
+    site.wait_for_broker("CREATE ROLE")?;
     site.broker.process().kill()?;
     get.wait(LIMIT)?;
     // Now the server makes it, for nobody.
@@ -186,6 +185,76 @@ fn no_password_is_in_a_log_of_statements_or_anywhere_else() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_password_that_another_backend_keeps_is_changed_there_and_at_the_server() -> Result<()> {
+    let site = Site::start(&[])?;
+    site.admin.done(&["get", "inside/creds/app"])?;
+    let rotate = ["backend", "rotate-root", "inside", "--reason", "a test"];
+    let said = site.admin.json(&rotate)?;
+    ensure!(said.get("kept").and_then(Value::as_str) == Some("local/pg/root#password@2"), "{said}");
+    ensure!(
+        site.postgres.psql_as(USER, site.password.value(), "SELECT 1").is_err(),
+        "the old password is still good"
+    );
+    let new = site.admin.done(&["get", "local/pg/root#password"])?;
+    ensure!(site.postgres.psql_as(USER, &new, "SELECT current_user")? == USER);
+    site.cut_off()?;
+    site.admin.done(&["get", "--new-lease", "inside/creds/app"])?;
+    let records = site.admin.audit(&["--action", "rotate-root"])?;
+    let text =
+        |record: &Value, name: &str| record.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let told: Vec<_> = records
+        .iter()
+        .map(|record| [text(record, "outcome"), text(record, "version"), text(record, "reason")])
+        .collect();
+    ensure!(told == [["ok", "2", "a test"], ["asked", "", "a test"]], "{told:?}");
+
+    for (backend, part) in [("pg", "is not Bursar's to change"), ("local", "is not Bursar's to change")] {
+        let said = site.admin.run(&["backend", "rotate-root", backend])?;
+        said.refused(1, &[&format!("`{backend}`"), part, "hint: "])?;
+    }
+    let said = site.admin.run(&["backend", "rotate-root", "nowhere"])?;
+    said.refused(1, &["no backend is called `nowhere`"])?;
+
+    let every = [&site.password, &Canary::known("new password", &new)?];
+    let mut found = scan(site.broker.directory(), &every)?;
+    found.extend(scan(site.postgres.directory(), &every)?);
+    ensure!(found.is_empty(), "secrets leaked: {found:?}");
+    Ok(())
+}
+
+#[test]
+fn a_rotation_that_was_broken_off_leaves_a_login_that_works_and_is_finished_by_the_next() -> Result<()> {
+    let mut site = Site::start_within("50s", &[])?;
+    site.admin.done(&["get", "inside/creds/app"])?;
+    let mut lock = site.lock_roles()?;
+    let mut rotate = site.admin.command()?;
+    rotate.args(["backend", "rotate-root", "inside"]);
+    let mut rotate = Process::start("rotate", rotate, &site.admin.path(""))?;
+    site.wait_for_broker("ALTER ROLE CURRENT_USER")?;
+    // The new one is kept, and the server never has it.
+    site.broker.process().kill()?;
+    rotate.wait(LIMIT)?;
+    site.cut_off()?;
+    site.unlock(&mut lock)?;
+
+    site.broker.start_again()?;
+    site.admin = Cli::administering(&site.broker)?;
+    let kept = site.admin.done(&["get", "local/pg/root#password"])?;
+    ensure!(kept != site.password.value(), "nothing was kept, so nothing was shown");
+    ensure!(site.postgres.psql_as(USER, &kept, "SELECT 1").is_err(), "the server has it already");
+    site.admin.done(&["get", "--new-lease", "inside/creds/app"])?;
+
+    let said = site.admin.json(&["backend", "rotate-root", "inside"])?;
+    ensure!(said.get("kept").and_then(Value::as_str) == Some("local/pg/root#password@2"), "{said}");
+    ensure!(site.postgres.psql_as(USER, &kept, "SELECT current_user")? == USER, "it was not finished");
+    site.cut_off()?;
+    site.admin.done(&["get", "--new-lease", "inside/creds/app"])?;
+    let said = site.admin.json(&["backend", "rotate-root", "inside"])?;
+    ensure!(said.get("kept").and_then(Value::as_str) == Some("local/pg/root#password@3"), "{said}");
+    Ok(())
+}
+
 /// A PostgreSQL, a broker that may make roles there, and a store of its own beside it.
 struct Site {
     broker: Broker,
@@ -199,6 +268,11 @@ struct Site {
 impl Site {
     /// `settings` are the server's.
     fn start(settings: &[&str]) -> Result<Self> {
+        Self::start_within("3s", settings)
+    }
+
+    /// Each call to the server may take `timeout`.
+    fn start_within(timeout: &str, settings: &[&str]) -> Result<Self> {
         let postgres = Postgres::start_with(settings)?;
         let password = postgres.role_maker(USER)?;
         postgres.psql(DATABASE)?;
@@ -206,12 +280,19 @@ impl Site {
         let file = secrets.path().join("root");
         fs::write(&file, password.value())?;
         fs::set_permissions(&file, PermissionsExt::from_mode(0o600))?;
-        let source = format!("{{ file = '{}' }}", file.display());
-        let backend = postgres.backend("pg", USER, &source);
-        let broker = Broker::start(&format!("[backends.local]\nkind = 'local'\n{backend}{ROLES}"))?;
+        let backend = postgres.backend("pg", USER, &format!("{{ file = '{}' }}", file.display()));
+        let inside = postgres.backend("inside", USER, "{ from = 'local/pg/root#password' }");
+        let backends = [backend, inside].map(|backend| format!("{backend}timeout = '{timeout}'\n"));
+        let roles = [ROLES.to_owned(), ROLES.replace("backends.pg", "backends.inside")];
+        let broker = Broker::start(&format!(
+            "[backends.local]\nkind = 'local'\n{}{}{}{}",
+            backends[0], roles[0], backends[1], roles[1]
+        ))?;
         let admin = Cli::administering(&broker)?;
         admin.apply_policies(POLICIES, "")?;
         admin.done_with(&["secret", "put", "local/a"], b"value")?;
+        let put = ["secret", "put", "local/pg/root", "--field", "password"];
+        admin.done_with(&put, password.value().as_bytes())?;
         Ok(Self { broker, admin, postgres, password, _secrets: secrets })
     }
 
@@ -231,6 +312,36 @@ impl Site {
     /// How many roles there are that a broker made.
     fn roles(&self) -> Result<String> {
         self.postgres.psql("SELECT count(*) FROM pg_roles WHERE starts_with(rolname, 'bursar_')")
+    }
+
+    /// Until it is unlocked no role can be made or changed, and whoever tries waits.
+    fn lock_roles(&self) -> Result<Process> {
+        let held = "BEGIN; LOCK TABLE pg_catalog.pg_authid IN SHARE MODE; SELECT pg_sleep(600)";
+        let lock = self.session(Postgres::SUPERUSER, self.postgres.password().value(), held)?;
+        let sleeps = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+        wait_until(LIMIT, "the lock", || self.postgres.psql(sleeps).is_ok_and(|count| count == "1"))?;
+        Ok(lock)
+    }
+
+    fn unlock(&self, lock: &mut Process) -> Result<()> {
+        lock.kill()?;
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+        self.postgres.psql(end).map(drop)
+    }
+
+    /// Waits until the broker waits for the lock with a statement that has `part`.
+    fn wait_for_broker(&self, part: &str) -> Result<()> {
+        let waits = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'bursar' AND wait_event_type = 'Lock' \
+             AND query LIKE '%{part}%'"
+        );
+        wait_until(LIMIT, "the broker to wait", || self.postgres.psql(&waits).is_ok_and(|count| count == "1"))
+    }
+
+    /// Ends the broker's sessions, so that it has to log in again.
+    fn cut_off(&self) -> Result<()> {
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'bursar'";
+        self.postgres.psql(end).map(drop)
     }
 
     /// What the broker has logged.

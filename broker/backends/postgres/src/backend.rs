@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bursar_core::backend::{
-    Backend, BackendError, Capabilities, ErrorKind, Fetched, Leasing, Operation, VersionInfo,
+    Backend, BackendError, Capabilities, ErrorKind, Fetched, Leasing, Operation, Rotating, VersionInfo,
 };
 use bursar_core::{BackendName, Clock, SecretPath, Version};
+use ring::error::Unspecified;
 use ring::rand::SystemRandom;
+use tokio::sync::Mutex;
 
 use crate::batch::Batch;
 use crate::config::{ConfigError, PostgresConfig, Role, Transport};
@@ -26,6 +28,8 @@ pub struct PostgresBackend {
     pub(crate) roles: BTreeMap<RoleName, Role>,
     pub(crate) random: SystemRandom,
     pub(crate) clock: Arc<dyn Clock>,
+    /// One rotation at a time.
+    pub(crate) rotation: Mutex<()>,
 }
 
 impl PostgresBackend {
@@ -54,11 +58,24 @@ impl PostgresBackend {
             roles: config.roles,
             random: SystemRandom::new(),
             clock,
+            rotation: Mutex::default(),
         })
     }
 
     pub(crate) fn error(&self, kind: ErrorKind, operation: Operation) -> BackendError {
         self.pool.error(kind, operation)
+    }
+
+    /// Makes a password or verifier, where that holds up no other request.
+    pub(crate) async fn made<T: Send + 'static>(
+        &self,
+        operation: Operation,
+        make: impl FnOnce(&SystemRandom) -> Result<T, Unspecified> + Send + 'static,
+    ) -> Result<T, BackendError> {
+        let random = self.random.clone();
+        let made = tokio::task::spawn_blocking(move || make(&random)).await;
+        let unavailable = || self.error(ErrorKind::Unavailable, operation);
+        made.map_err(|_| unavailable())?.map_err(|_| unavailable())
     }
 
     /// Runs one batch of the broker's own.
@@ -136,6 +153,10 @@ impl Backend for PostgresBackend {
 
     fn leasing(&self) -> Option<&dyn Leasing> {
         Some(self)
+    }
+
+    fn rotating(&self) -> Option<&dyn Rotating> {
+        self.pool.keeper().map(|_| self as &dyn Rotating)
     }
 }
 

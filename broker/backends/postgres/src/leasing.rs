@@ -14,7 +14,7 @@ use crate::backend::{FOLDER, PostgresBackend};
 use crate::batch::Batch;
 use crate::config::Role;
 use crate::name::{Credential, RoleName};
-use crate::scram::{self, Verifier};
+use crate::scram;
 use crate::session::Stopped;
 use crate::sql;
 use crate::statement::{Purpose, Statements, Values};
@@ -33,7 +33,12 @@ impl Leasing for PostgresBackend {
         let name = role_name(path).ok_or_else(absent)?;
         let role = self.roles.get(&name).ok_or_else(absent)?;
         let ttl = ttl.min(role.ttl).min(role.max_ttl);
-        let (password, verifier) = self.password().await?;
+        let made = self.made(Operation::Issue, |random| {
+            let password = scram::password(random)?;
+            let verifier = scram::verifier(&password, random)?;
+            Ok((password, verifier))
+        });
+        let (password, verifier) = made.await?;
         let username = self.names.of(&name, lease);
         let expiration = self.end(ttl);
         let values = Values { name: &username, password: verifier.as_str(), expiration: &expiration };
@@ -153,18 +158,6 @@ impl PostgresBackend {
         let found =
             self.ask(operation, &format!("SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = {name}")).await?;
         Ok(!found.is_empty())
-    }
-
-    /// A new password and its verifier, made where it holds up no other request.
-    async fn password(&self) -> Result<(Secret, Verifier), BackendError> {
-        let random = self.random.clone();
-        let made = tokio::task::spawn_blocking(move || {
-            let password = scram::password(&random)?;
-            let verifier = scram::verifier(&password, &random)?;
-            Ok::<_, ring::error::Unspecified>((password, verifier))
-        });
-        let unavailable = || self.error(ErrorKind::Unavailable, Operation::Issue);
-        made.await.map_err(|_| unavailable())?.map_err(|_| unavailable())
     }
 
     /// When a credential ends that is given `ttl` now, as PostgreSQL reads it.

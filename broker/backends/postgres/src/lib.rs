@@ -15,6 +15,8 @@
 //! sent in one piece is one transaction, which the server takes back by itself when a statement fails. Nothing is
 //! repeated: what the broker asks for again, it asks for again itself.
 //!
+//! **The broker's own password** may be kept by another backend, and changed: [`rotation`].
+//!
 //! Why it is so: `docs/decisions/0028-postgresql-roles.md`.
 
 mod backend;
@@ -26,6 +28,7 @@ mod pacing;
 mod password;
 mod pool;
 mod refusal;
+mod rotation;
 mod scram;
 mod session;
 mod sql;
@@ -37,5 +40,5 @@ mod trust;
 pub use backend::PostgresBackend;
 pub use config::{ConfigError, PostgresConfig, Role, Transport};
 pub use name::{RoleName, RoleNameError};
-pub use password::RootPassword;
+pub use password::{Keeper, Kept, RootPassword};
 pub use statement::{Purpose, StatementFault, Statements};

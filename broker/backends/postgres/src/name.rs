@@ -175,7 +175,7 @@ mod tests {
             "",
             "postgres",
             "bursar_",
-            &good[1..],
+            good.trim_start_matches('b'),
             &good.to_uppercase(),
             &format!("{good}0"),
             &good.replace('7', "l"),

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 
 use crate::batch::Batch;
 use crate::pacing::Pacing;
-use crate::password::RootPassword;
+use crate::password::{Keeper, Kept, RootPassword};
 use crate::refusal::Refusal;
 use crate::session::{Column, Server, Session, Stopped};
 
@@ -85,27 +85,49 @@ impl Pool {
             }
         }
         self.pacing.admit()?;
-        let opened = self.log_in().await;
-        self.pacing.ended(&opened);
-        opened
+        self.log_in().await.map(|(session, _)| session)
     }
 
-    async fn log_in(&self) -> Result<Session, BackendError> {
-        let mut refused = self.error(ErrorKind::Denied, Operation::Login);
+    /// The password that was the newest `back` changes ago.
+    pub(crate) async fn password(&self, back: usize) -> Result<Option<Kept>, BackendError> {
+        self.password.before(back).await
+    }
+
+    /// The power to keep another password, where there is one.
+    pub(crate) fn keeper(&self) -> Option<&dyn Keeper> {
+        self.password.keeper()
+    }
+
+    /// By which password a login works now: that of how many changes ago.
+    pub(crate) async fn good_password(&self) -> Result<usize, BackendError> {
+        let opened = tokio::time::timeout(self.timeout, self.log_in()).await;
+        let opened = opened.unwrap_or_else(|_| Err(self.error(ErrorKind::Timeout, Operation::Login)));
+        opened.map(|(_, back)| back)
+    }
+
+    /// A session, and by which password it was opened.
+    async fn log_in(&self) -> Result<(Session, usize), BackendError> {
+        let mut opened = Err(self.error(ErrorKind::Misconfigured, Operation::Login));
         for back in 0..PASSWORDS {
-            let Some(password) = self.password.before(back).await? else { break };
-            let Refusal { kind, sqlstate, cause, .. } = match self.server.log_in(&password).await {
-                Ok(session) => return Ok(session),
+            let Some(Kept { password, .. }) = self.password(back).await? else { break };
+            let refusal = match self.server.log_in(&password).await {
+                Ok(session) => {
+                    opened = Ok((session, back));
+                    break;
+                }
                 Err(refusal) => refusal,
             };
+            let Refusal { kind, sqlstate, cause, .. } = refusal;
             tracing::warn!(backend = %self.backend, %kind, sqlstate, cause, back, "login failed");
-            refused = self.error(kind, Operation::Login);
+            opened = Err(self.error(kind, Operation::Login));
             // Only where the password was refused another is worth trying.
             if kind != ErrorKind::Denied {
                 break;
             }
         }
-        Err(refused)
+        // Of what keeps the password the server knows nothing, so that does not make it wait.
+        self.pacing.ended(&opened);
+        opened
     }
 }
 

@@ -70,8 +70,9 @@ struct Fixed;
 
 #[async_trait]
 impl RootPassword for Fixed {
-    async fn before(&self, back: usize) -> Result<Option<Arc<Secret>>, BackendError> {
-        Ok((back == 0).then(|| Arc::new(Secret::from("root-canary-Vt5".to_owned()))))
+    async fn before(&self, back: usize) -> Result<Option<Kept>, BackendError> {
+        let password = || Arc::new(Secret::from("root-canary-Vt5".to_owned()));
+        Ok((back == 0).then(|| Kept { password: password(), version: None }))
     }
 }
 

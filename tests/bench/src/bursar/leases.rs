@@ -140,7 +140,10 @@ impl Caller for Issuer {
             ..SecretsReadRequest::default()
         };
         let answer = self.client.read(request).await.context("`Secrets.Read` failed")?.into_inner();
-        ensure!(answer.lease.as_ref().is_some_and(|lease| lease.dynamic), "`Secrets.Read` answered no new credential");
+        ensure!(
+            answer.lease.as_ref().is_some_and(|lease| lease.dynamic),
+            "`Secrets.Read` answered no new credential"
+        );
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 use async_trait::async_trait;
 use bursar_backend_postgres::{
-    PostgresBackend, PostgresConfig, Purpose, Role, RoleName, RootPassword, Statements, Transport,
+    Kept, PostgresBackend, PostgresConfig, Purpose, Role, RoleName, RootPassword, Statements, Transport,
 };
 use bursar_core::backend::{Backend, BackendError};
 use bursar_core::conformance::{Fault, Site, Trouble};
@@ -97,8 +97,9 @@ struct Fixed(String);
 
 #[async_trait]
 impl RootPassword for Fixed {
-    async fn before(&self, back: usize) -> Result<Option<Arc<Secret>>, BackendError> {
-        Ok((back == 0).then(|| Arc::new(Secret::from(self.0.clone()))))
+    async fn before(&self, back: usize) -> Result<Option<Kept>, BackendError> {
+        let password = || Arc::new(Secret::from(self.0.clone()));
+        Ok((back == 0).then(|| Kept { password: password(), version: None }))
     }
 }
 
