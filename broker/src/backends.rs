@@ -2,9 +2,12 @@
 
 #[cfg(feature = "aws")]
 mod aws;
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(feature = "vault")]
 mod vault;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -16,6 +19,7 @@ use bursar_core::settings::SecretSource;
 use bursar_core::{BackendName, Clock};
 
 use crate::config::{BackendConfig, BackendKind};
+use crate::mounts::Mount;
 use crate::seal::Seal;
 use crate::source;
 use crate::start::StartError;
@@ -30,16 +34,34 @@ pub struct Opened {
 /// Work in the background that a store needs.
 pub type Upkeep = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// Opens one store.
+/// What stores are opened with.
+#[derive(Debug)]
+pub struct Ground<'a> {
+    pub data_dir: &'a Path,
+    pub seal: &'a Seal,
+    pub clock: &'a Arc<dyn Clock>,
+    /// Tells this broker from every other.
+    pub origin: &'a str,
+}
+
+/// Those whose own password another may keep come last.
+pub fn in_order(backends: &[BackendConfig]) -> Vec<&BackendConfig> {
+    let mut ordered: Vec<_> = backends.iter().collect();
+    #[cfg(feature = "postgres")]
+    ordered.sort_by_key(|backend| matches!(backend.kind, BackendKind::Postgres(_)));
+    ordered
+}
+
+/// Opens one store. `opened` are those before it.
 ///
 /// # Errors
 /// [`StartError::Backend`], which names it.
 pub fn open(
     config: &BackendConfig,
-    data_dir: &Path,
-    seal: &Seal,
-    clock: &Arc<dyn Clock>,
+    ground: &Ground<'_>,
+    opened: &BTreeMap<BackendName, Arc<Mount>>,
 ) -> Result<Opened, StartError> {
+    let Ground { data_dir, seal, clock, .. } = ground;
     match &config.kind {
         BackendKind::Local { max_versions } => {
             let key = seal.key_for(&format!("local store {}", config.name))?;
@@ -57,6 +79,8 @@ pub fn open(
         BackendKind::Aws(settings) => aws::open(&config.name, settings, Arc::clone(clock)),
         #[cfg(not(feature = "aws"))]
         BackendKind::Aws(_) => Err(left_out(&config.name, "aws")),
+        #[cfg(feature = "postgres")]
+        BackendKind::Postgres(settings) => postgres::open(&config.name, settings, ground, opened),
         #[cfg(feature = "vault")]
         BackendKind::Vault(settings) => vault::open(&config.name, settings, Arc::clone(clock)),
         #[cfg(not(feature = "vault"))]

@@ -4,6 +4,8 @@ mod audit;
 mod aws;
 mod cache;
 mod disk;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod vault;
 
 use std::net::SocketAddr;
@@ -20,6 +22,8 @@ pub use audit::{AuditSettings, FileSink, OtlpSink, SinkConfig, SinkKind, SyslogP
 pub use aws::{AwsCredentials, AwsRole, AwsSettings};
 pub use cache::{CacheContract, CacheContracts, OnOutage};
 pub use disk::{DiskLimits, Threshold};
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresSettings;
 pub use vault::{VaultAuth, VaultCredential, VaultMount, VaultSettings};
 
 use crate::ledger::Quota;
@@ -128,6 +132,9 @@ pub enum BackendKind {
     Local { max_versions: NonZeroU32 },
     /// AWS Secrets Manager and STS.
     Aws(Box<AwsSettings>),
+    /// Roles of a PostgreSQL.
+    #[cfg(feature = "postgres")]
+    Postgres(Box<PostgresSettings>),
     /// HashiCorp Vault or OpenBao.
     Vault(Box<VaultSettings>),
 }
@@ -206,7 +213,13 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
     });
     let audit = root.section("audit", audit::audit);
     let disk = root.section("disk", disk::disk);
-    let backends = root.each("backends", backend);
+    let mut named = Vec::new();
+    let backends = root.each("backends", |name, section| {
+        named.push(name.to_owned());
+        backend(name, section)
+    });
+    #[cfg(feature = "postgres")]
+    postgres::check_passwords(root, &named, &backends);
     Some(Config {
         trust_domain: trust_domain?,
         name,
@@ -278,11 +291,19 @@ fn backend(name: &str, section: &mut Section<'_>) -> Option<BackendConfig> {
             Some(BackendKind::Local { max_versions })
         }
         "aws" => aws::aws(section).map(Box::new).map(BackendKind::Aws),
+        #[cfg(feature = "postgres")]
+        "postgres" => postgres::postgres(section).map(Box::new).map(BackendKind::Postgres),
+        #[cfg(not(feature = "postgres"))]
+        "postgres" => {
+            section.fault("kind", "this broker was built without the feature `postgres`".to_owned())
+        }
         "vault" => vault::read(section).map(Box::new).map(BackendKind::Vault),
         "" => None,
         other => section.fault(
             "kind",
-            format!("there is no kind of backend `{other}`; there are `aws`, `local` and `vault`"),
+            format!(
+                "there is no kind of backend `{other}`; there are `aws`, `local`, `postgres` and `vault`"
+            ),
         ),
     };
     Some(BackendConfig { name: name?, cache, calls_per_second, revocation, quota, kind: kind? })

@@ -37,6 +37,10 @@ pub enum Failure {
     Reference(#[from] ReferenceError),
     #[error("no backend is called `{0}`")]
     BackendUnknown(BackendName),
+    #[error(
+        "the password of backend `{0}` is not Bursar's to change; keep it in a backend that Bursar writes, by `password = {{ from = … }}`"
+    )]
+    NotRotatable(BackendName),
     #[error("`{0}` is not there")]
     SecretNotFound(Reference),
     #[error("`{reference}`: {fault}")]
@@ -102,6 +106,7 @@ impl Failure {
             Self::Unregistered(_) => "registration_missing",
             Self::Reference(_) => "reference_malformed",
             Self::BackendUnknown(_) => "backend_unknown",
+            Self::NotRotatable(_) => ErrorKind::Misconfigured.as_str(),
             Self::SecretNotFound(_) => ErrorKind::NotFound.as_str(),
             Self::Field { .. } => "field_not_found",
             Self::Backend(error) => error.kind.as_str(),

@@ -1,7 +1,7 @@
 //! The Bursar broker. `main.rs` parses arguments; everything else is here, so that tests can reach it.
 //!
 //! Floors, each knowing only those below: start -> api -> broker (with catalog, rulebook, membership, store, journal,
-//! oversight, check) -> lease -> mounts, identity -> backends, ledger, policy, environment, config.
+//! oversight, check, rotation) -> lease -> mounts, identity -> backends, ledger, policy, environment, config.
 
 pub mod api;
 pub mod backends;
@@ -29,6 +29,7 @@ pub mod membership;
 pub mod mounts;
 pub mod oversight;
 pub mod policy;
+pub mod rotation;
 pub mod rulebook;
 pub mod seal;
 pub mod server;

@@ -38,7 +38,7 @@ use failures::Failures;
 
 /// All stores.
 pub struct Mounts {
-    mounts: BTreeMap<BackendName, Mount>,
+    mounts: BTreeMap<BackendName, Arc<Mount>>,
     cache: Cache<Key, Arc<Cached>, ByBytes>,
     failures: Failures,
     keys: RandomState,
@@ -76,10 +76,14 @@ pub struct Cached {
 
 impl Mounts {
     /// Mounts `stores`; the cache holds at most `cache_bytes` of values.
-    pub fn new(stores: impl IntoIterator<Item = Mount>, cache_bytes: u64, metrics: Metrics) -> Self {
+    pub fn new(
+        stores: impl IntoIterator<Item: Into<Arc<Mount>>>,
+        cache_bytes: u64,
+        metrics: Metrics,
+    ) -> Self {
         let expected = usize::try_from(cache_bytes / EXPECTED_ENTRY).unwrap_or(usize::MAX);
         Self {
-            mounts: stores.into_iter().map(|mount| (mount.name.clone(), mount)).collect(),
+            mounts: stores.into_iter().map(Into::into).map(|mount| (mount.name.clone(), mount)).collect(),
             cache: Cache::with_weighter(expected, cache_bytes, ByBytes),
             failures: Failures::new(),
             keys: RandomState::new(),
@@ -89,12 +93,12 @@ impl Mounts {
 
     /// The store called `name`.
     pub fn mount(&self, name: &BackendName) -> Option<&Mount> {
-        self.mounts.get(name)
+        self.mounts.get(name).map(Arc::as_ref)
     }
 
     /// Every store by name.
     pub fn iter(&self) -> impl Iterator<Item = (&BackendName, &Mount)> {
-        self.mounts.iter()
+        self.mounts.iter().map(|(name, mount)| (name, mount.as_ref()))
     }
 
     /// Reads a static secret, from the cache where it is younger than the contract and `max_age` ask.

@@ -1,5 +1,6 @@
 //! From a configuration to a broker that serves, and back down again.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -70,14 +71,20 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
     let metrics = Metrics::register(&mut registry);
     let gauges = Gauges::register(&mut registry);
 
-    let stores = config.backends.iter().map(|backend| {
-        let opened = open(backend, &config, &seal, &clock, &tasks)?;
+    let mut stores = BTreeMap::new();
+    for backend in backends::in_order(&config.backends) {
+        let ground = backends::Ground {
+            data_dir: &config.data_dir,
+            seal: &seal,
+            clock: &clock,
+            origin: &origin(&config),
+        };
+        let opened = open(backend, &ground, &stores, &tasks)?;
         let (name, cache, revocation) = (backend.name.clone(), backend.cache.clone(), backend.revocation);
-        let mount = Mount::new(name, opened, cache, revocation, metrics.clone());
-        Ok::<_, StartError>(mount.at_most(backend.calls_per_second))
-    });
-    let stores = stores.collect::<Result<Vec<_>, _>>()?;
-    let mounts = Arc::new(Mounts::new(stores, CACHE_BYTES, metrics.clone()));
+        let mount = Mount::new(name.clone(), opened, cache, revocation, metrics.clone());
+        stores.insert(name, Arc::new(mount.at_most(backend.calls_per_second)));
+    }
+    let mounts = Arc::new(Mounts::new(stores.into_values(), CACHE_BYTES, metrics.clone()));
     let leases = Arc::new(Leases::new(
         ledger.clone(),
         Arc::clone(&mounts),
@@ -201,12 +208,11 @@ pub fn origin(config: &Config) -> String {
 
 fn open(
     backend: &crate::config::BackendConfig,
-    config: &Config,
-    seal: &Seal,
-    clock: &Arc<dyn Clock>,
+    ground: &backends::Ground<'_>,
+    before: &BTreeMap<BackendName, Arc<Mount>>,
     tasks: &Tasks,
 ) -> Result<Arc<dyn Backend>, StartError> {
-    let opened = backends::open(backend, &config.data_dir, seal, clock)?;
+    let opened = backends::open(backend, ground, before)?;
     if let Some(upkeep) = opened.upkeep {
         let stop = tasks.clone();
         tasks.run("store upkeep", async move {

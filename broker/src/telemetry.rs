@@ -312,7 +312,8 @@ struct RefusalLabels {
     because: &'static str,
 }
 
-const LOUD_CRATES: [&str; 7] = ["h2", "hyper", "hyper_rustls", "hyper_util", "reqwest", "rustls", "tower"];
+const LOUD_CRATES: [&str; 8] =
+    ["h2", "hyper", "hyper_rustls", "hyper_util", "reqwest", "rustls", "tokio_postgres", "tower"];
 
 const REQUESTS: &str = "bursar_requests";
 const REQUEST_SECONDS: &str = "bursar_request_seconds";

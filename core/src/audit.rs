@@ -97,13 +97,15 @@ pub enum Action {
     ListLeases,
     QueryAudit,
     ViewSystem,
+    /// The password of the broker's own login at a store was changed.
+    RotateRoot,
     Authenticate,
     Watch,
 }
 
 impl Action {
     /// Every action, for the policy schema and the surface tables.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 30] = [
         Self::Read,
         Self::LocalRead,
         Self::Resolve,
@@ -131,6 +133,7 @@ impl Action {
         Self::ListLeases,
         Self::QueryAudit,
         Self::ViewSystem,
+        Self::RotateRoot,
         Self::Authenticate,
         Self::Watch,
     ];
@@ -165,6 +168,7 @@ impl Action {
             Self::ListLeases => "list-leases",
             Self::QueryAudit => "query-audit",
             Self::ViewSystem => "view-system",
+            Self::RotateRoot => "rotate-root",
             Self::Authenticate => "authenticate",
             Self::Watch => "watch",
         }

@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::lease::LeaseId;
-use crate::reference::{BackendName, SecretPath, Version};
+use crate::reference::{BackendName, Reference, SecretPath, Version};
 use crate::retry::Transient;
 use crate::secret::{Secret, SecretData};
 
@@ -62,6 +62,11 @@ pub trait Backend: Send + Sync + 'static {
 
     /// The power to write, where Bursar has it.
     fn writing(&self) -> Option<&dyn Writing> {
+        None
+    }
+
+    /// The power to change the password of Bursar's own login there, where another backend keeps it that Bursar may write.
+    fn rotating(&self) -> Option<&dyn Rotating> {
         None
     }
 }
@@ -116,6 +121,21 @@ pub trait Writing: Send + Sync {
 
     /// Takes a deletion back.
     async fn undelete(&self, path: &SecretPath, versions: &[Version]) -> Result<(), BackendError>;
+}
+
+/// Stores whose login by Bursar has a password that Bursar may change.
+#[async_trait]
+pub trait Rotating: Send + Sync {
+    /// Makes a new password, has it kept, and then has the store take it. Wherever this is broken off, a login works
+    /// afterwards, and the next rotation finishes what was begun.
+    async fn rotate_root(&self) -> Result<Rotated, BackendError>;
+}
+
+/// A password that was changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rotated {
+    /// Where it is kept, in which version.
+    pub kept: Reference,
 }
 
 /// A static secret as it was read.
@@ -291,6 +311,7 @@ pub enum Operation {
     Put,
     Delete,
     Undelete,
+    RotateRoot,
 }
 
 impl Operation {
@@ -310,6 +331,7 @@ impl Operation {
             Self::Put => "put",
             Self::Delete => "delete",
             Self::Undelete => "undelete",
+            Self::RotateRoot => "rotate_root",
         }
     }
 }

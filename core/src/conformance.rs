@@ -32,6 +32,11 @@ pub trait Site: Send + Sync {
     /// Where secrets of the suite lie: `name` below a mount, or just `name`.
     fn path(&self, name: &str) -> String;
 
+    /// Whether secrets can be kept in it. A store that does not only creates credentials.
+    fn keeps_secrets(&self) -> bool {
+        true
+    }
+
     /// Writes a secret past the broker, as those do whom the store belongs to.
     async fn write(&self, path: &SecretPath, data: &SecretData) -> Result<(), Fault>;
 
@@ -90,8 +95,9 @@ pub enum Trouble {
 /// Runs every case that applies to the store, one after the other. Answers those that do not hold, with what the store
 /// did instead.
 pub async fn run(site: &dyn Site) -> Vec<String> {
+    let about_secrets = if site.keeps_secrets() { ABOUT_SECRETS } else { &[] };
     let mut failed = Vec::new();
-    for (name, case) in CASES {
+    for (name, case) in about_secrets.iter().chain(ABOUT_ALL) {
         if let Err(fault) = case(site).await {
             failed.push(format!("{name}: {fault}"));
         }
@@ -102,14 +108,15 @@ pub async fn run(site: &dyn Site) -> Vec<String> {
 type Case = for<'s> fn(&'s dyn Site) -> Pin<Box<dyn Future<Output = Result<(), Fault>> + Send + 's>>;
 
 macro_rules! cases {
-    ($($module:ident :: $case:ident,)*) => {
-        /// In the order in which a backend comes to do them.
-        const CASES: &[(&str, Case)] = &[$((stringify!($case), |site| Box::pin($module::$case(site))),)*];
+    ($(#[$about:meta])* $list:ident: $($module:ident :: $case:ident,)*) => {
+        $(#[$about])*
+        const $list: &[(&str, Case)] = &[$((stringify!($case), |site| Box::pin($module::$case(site))),)*];
     };
 }
 
 cases! {
-    reading::a_healthy_store_says_so,
+    /// In the order in which a backend comes to do them.
+    ABOUT_SECRETS:
     reading::a_secret_is_read_by_field_and_whole,
     reading::what_is_not_there_is_not_found,
     reading::odd_paths_are_apart,
@@ -121,6 +128,12 @@ cases! {
     writing::a_write_upon_another_version_is_refused,
     writing::a_deletion_can_be_taken_back,
     writing::a_value_beyond_the_limit_is_refused_and_harms_nothing,
+}
+
+cases! {
+    /// What holds whether the store keeps secrets or creates credentials.
+    ABOUT_ALL:
+    reading::a_healthy_store_says_so,
     leasing::a_credential_opens_until_it_is_revoked,
     leasing::a_credential_is_renewed_while_it_is_there,
     leasing::credentials_are_found_by_when_they_were_made,

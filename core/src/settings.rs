@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use toml::{Table, Value};
 
+use crate::reference::Reference;
+
 /// One thing wrong with a configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
@@ -135,17 +137,27 @@ impl<'faults> Section<'faults> {
     /// bare text is refused: it would be the secret.
     pub fn secret_source(&mut self, key: &'static str) -> Option<SecretSource> {
         const FORM: &str = "a source, one of { file = \"PATH\" }, { env = \"NAME\" }, { credential = \"NAME\" }; never the secret itself";
-        let Value::Table(mut table) = self.take(key)? else {
-            return self.fault(key, format!("must be {FORM}"));
+        let source = match self.take(key)? {
+            Value::Table(table) => source(table),
+            _ => None,
         };
-        let source =
-            match (table.len(), table.remove("file"), table.remove("env"), table.remove("credential")) {
-                (1, Some(Value::String(path)), None, None) => Some(SecretSource::File(path.into())),
-                (1, None, Some(Value::String(name)), None) => Some(SecretSource::Env(name)),
-                (1, None, None, Some(Value::String(name))) => Some(SecretSource::Credential(name)),
-                _ => None,
-            };
         source.or_else(|| self.fault(key, format!("must be {FORM}")))
+    }
+
+    /// The same, or `{ from = "BACKEND/PATH#FIELD" }`: a secret that a backend keeps.
+    pub fn kept_secret(&mut self, key: &'static str) -> Option<KeptSecret> {
+        const FORM: &str = "a source, one of { from = \"BACKEND/PATH#FIELD\" }, { file = \"PATH\" }, { env = \"NAME\" }, { credential = \"NAME\" }; never the secret itself";
+        let kept = match self.take(key)? {
+            Value::Table(table) => match (table.len(), table.get("from")) {
+                (1, Some(Value::String(text))) => match Reference::parse(text) {
+                    Ok(reference) => Some(KeptSecret::Backend(reference)),
+                    Err(error) => return self.fault(key, error.to_string()),
+                },
+                _ => source(table).map(KeptSecret::Outside),
+            },
+            _ => None,
+        };
+        kept.or_else(|| self.fault(key, format!("must be {FORM}")))
     }
 
     /// A table that may be left out, read as if it were there and empty.
@@ -261,6 +273,15 @@ pub enum SecretSource {
     Credential(String),
 }
 
+/// Where a secret of the configuration comes from that a backend may keep.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeptSecret {
+    /// As every other.
+    Outside(SecretSource),
+    /// A secret of a backend.
+    Backend(Reference),
+}
+
 impl fmt::Display for SecretSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -286,6 +307,15 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is no duration; write one like `90s`, `10m` or `1h 30m`")]
 pub struct DurationError(String);
+
+fn source(mut table: Table) -> Option<SecretSource> {
+    match (table.len(), table.remove("file"), table.remove("env"), table.remove("credential")) {
+        (1, Some(Value::String(path)), None, None) => Some(SecretSource::File(path.into())),
+        (1, None, Some(Value::String(name)), None) => Some(SecretSource::Env(name)),
+        (1, None, None, Some(Value::String(name))) => Some(SecretSource::Credential(name)),
+        _ => None,
+    }
+}
 
 /// The wrong value itself is not shown: it may be a secret in the wrong place.
 fn form(wanted: &str, found: &Value) -> String {
@@ -344,6 +374,28 @@ mod tests {
                 "wiat: is not a key here; the keys are `name`, `wait`, `inner`, `key`, `many`",
             ]
         );
+    }
+
+    #[test]
+    fn a_secret_that_a_backend_keeps_is_named_by_a_reference() {
+        let kept = |text: &str| {
+            read(text, |root| {
+                let kept = root.kept_secret("password");
+                root.required("password", kept)
+            })
+        };
+        let reference = Reference::parse("local/pg/root#password").expect("reference");
+        assert_eq!(
+            kept("password = { from = 'local/pg/root#password' }"),
+            Ok(KeptSecret::Backend(reference))
+        );
+        let outside = KeptSecret::Outside(SecretSource::Env("PG".to_owned()));
+        assert_eq!(kept("password = { env = 'PG' }"), Ok(outside));
+        for bad in ["'hunter2'", "{ from = 1 }", "{ from = 'a/b', env = 'X' }", "{ from = 'hunter2' }", "{}"]
+        {
+            let faults = kept(&format!("password = {bad}")).expect_err("a fault");
+            assert_eq!(faults.len(), 1, "{bad}: {faults:?}");
+        }
     }
 
     #[test]

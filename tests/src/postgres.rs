@@ -3,20 +3,22 @@
 //! Every login is by password (SCRAM), as in production: `trust` would let a test pass with a wrong one. PostgreSQL
 //! refuses to run as root; then it and its directory belong to an ordinary user of the system.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::Write;
 use std::net::SocketAddr;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use rustix::process::Signal;
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::canary::Canary;
+use crate::certificate::ServerFiles;
 use crate::place;
 use crate::port::free_port;
 use crate::process::Process;
@@ -24,10 +26,12 @@ use crate::process::Process;
 /// A running server. Stopped, and its data removed, on drop.
 #[derive(Debug)]
 pub struct Postgres {
-    // Held for its drop, which comes first: the server ends before its directory goes.
-    _process: Process,
+    // Dropped first: the server ends before its directory goes.
+    process: Process,
     directory: TempDir,
     address: SocketAddr,
+    files: ServerFiles,
+    settings: Vec<String>,
     password: Canary,
 }
 
@@ -42,6 +46,14 @@ impl Postgres {
     /// # Errors
     /// There is no PostgreSQL, or it does not come up; with the last lines it wrote.
     pub fn start() -> Result<Self> {
+        Self::start_with(&[])
+    }
+
+    /// The same, with more settings, each as `NAME=VALUE`.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_with(settings: &[&str]) -> Result<Self> {
         let owner = Owner::of_servers()?;
         let directory = tempfile::Builder::new().prefix("bursar-pg-").tempdir()?;
         if let Some(owner) = &owner {
@@ -51,22 +63,91 @@ impl Postgres {
         let here = directory.path();
         initdb(here, owner.as_ref(), &password)?;
         let address = free_port()?;
-        let mut server = command("postgres", here, owner.as_ref())?;
-        server.arg("-D").arg(here.join("data"));
-        server.arg("-c").arg(format!("port={}", address.port()));
-        server.arg("-c").arg(format!("unix_socket_directories={}", here.display()));
-        for setting in SETTINGS {
-            server.args(["-c", setting]);
+        let files = ServerFiles::make(here)?;
+        // The server refuses a key that others may read.
+        fs::set_permissions(&files.key, Permissions::from_mode(0o600))?;
+        if let Some(owner) = &owner {
+            [&files.certificate, &files.key].into_iter().try_for_each(|file| owner.take(file))?;
         }
-        // SIGINT ends its sessions; SIGTERM would wait for them.
-        let mut process = Process::start("postgres", server, here)?.stopped_by(Signal::INT);
-        process.wait_for_line(LIMIT, "ready to accept connections")?;
-        Ok(Self { _process: process, directory, address, password })
+        let settings = settings.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let process = launch(here, owner.as_ref(), address, &files, &settings)?;
+        Ok(Self { process, directory, address, files, settings, password })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// PEM file of the authority that vouches for its certificate, which is for 127.0.0.1.
+    pub fn authority(&self) -> &Path {
+        &self.files.authority
+    }
+
+    /// Makes a role that may log in and make roles, and nothing else, as a broker should have; answers its password.
+    ///
+    /// # Errors
+    /// What the server answered.
+    pub fn role_maker(&self, name: &str) -> Result<Canary> {
+        let password = Canary::alphanumeric("PostgreSQL password of the broker");
+        // A log of statements would have the password, and look as if the broker had put it there.
+        let quietly = "SET log_statement TO none; SET log_min_error_statement TO panic";
+        let create = format!("CREATE ROLE {name} LOGIN CREATEROLE PASSWORD '{}'", password.value());
+        self.psql(&format!("{quietly}; {create}"))?;
+        Ok(password)
+    }
+
+    /// What a broker's configuration says of this server: the table `[backends.NAME]`, without its roles. The broker
+    /// logs in as `user`, whose password is where `password`, a TOML value, says.
+    pub fn backend(&self, name: &str, user: &str, password: &str) -> String {
+        format!(
+            "[backends.{name}]\nkind = 'postgres'\nhost = '{}'\nport = {}\ndatabase = '{}'\nuser = '{user}'\n\
+             password = {password}\nca_file = '{}'\n",
+            self.address.ip(),
+            self.address.port(),
+            Self::DATABASE,
+            self.authority().display(),
+        )
+    }
+
+    /// Stops the server; its data stays.
+    ///
+    /// # Errors
+    /// It did not end by itself.
+    pub fn stop(&mut self) -> Result<()> {
+        self.process.stop().map(drop)
+    }
+
+    /// Starts it after [`stop`](Self::stop), at the same address.
+    ///
+    /// # Errors
+    /// It does not come up; with the last lines it wrote.
+    pub fn start_again(&mut self) -> Result<()> {
+        let owner = Owner::of_servers()?;
+        let here = self.directory.path();
+        self.process = launch(here, owner.as_ref(), self.address, &self.files, &self.settings)?;
+        Ok(())
+    }
+
+    /// Sends a signal to the server and to every process of its.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn signal_all(&mut self, signal: Signal) -> Result<()> {
+        let pid = self.process.pid();
+        // First, so that it makes no further ones meanwhile.
+        self.process.signal(signal)?;
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+        for child in
+            children.split_whitespace().filter_map(|child| child.parse().ok().and_then(Pid::from_raw))
+        {
+            match kill_process(child, signal) {
+                // It has ended.
+                Err(Errno::SRCH) => {}
+                sent => sent?,
+            }
+        }
+        Ok(())
     }
 
     /// The password of [`SUPERUSER`](Self::SUPERUSER).
@@ -104,7 +185,7 @@ impl Postgres {
         psql.args(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--set=ON_ERROR_STOP=1"]);
         psql.args(["--no-password", "--host", &self.address.ip().to_string()]);
         psql.args(["--port", &self.address.port().to_string(), "--username", user, Self::DATABASE]);
-        psql.env("PGPASSWORD", password).env("PGCONNECT_TIMEOUT", "10");
+        psql.env("PGSSLMODE", "disable").env("PGPASSWORD", password).env("PGCONNECT_TIMEOUT", "10");
         psql.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = psql.spawn().context("`psql` cannot be started")?;
         // Not as an argument: statements hold passwords, and arguments are there for every process to read.
@@ -116,6 +197,28 @@ impl Postgres {
         written.context("`psql` did not read the whole of its input")?;
         Ok(String::from_utf8(output.stdout)?.trim_end().to_owned())
     }
+}
+
+fn launch(
+    directory: &Path,
+    owner: Option<&Owner>,
+    address: SocketAddr,
+    files: &ServerFiles,
+    settings: &[String],
+) -> Result<Process> {
+    let mut server = command("postgres", directory, owner)?;
+    server.arg("-D").arg(directory.join("data"));
+    server.arg("-c").arg(format!("port={}", address.port()));
+    server.arg("-c").arg(format!("unix_socket_directories={}", directory.display()));
+    server.arg("-c").arg(format!("ssl_cert_file={}", files.certificate.display()));
+    server.arg("-c").arg(format!("ssl_key_file={}", files.key.display()));
+    for setting in SETTINGS.into_iter().chain(settings.iter().map(String::as_str)) {
+        server.args(["-c", setting]);
+    }
+    // SIGINT ends its sessions; SIGTERM would wait for them.
+    let mut process = Process::start("postgres", server, directory)?.stopped_by(Signal::INT);
+    process.wait_for_line(LIMIT, "ready to accept connections")?;
+    Ok(process)
 }
 
 /// Makes the data directory. The superuser's password passes by a file that is gone afterwards.
@@ -191,8 +294,9 @@ impl Owner {
 const LIMIT: Duration = Duration::from_secs(60);
 const USERS: &str = "/etc/passwd";
 const ORDINARY: [&str; 2] = ["postgres", "nobody"];
-const SETTINGS: [&str; 5] = [
+const SETTINGS: [&str; 6] = [
     "listen_addresses=127.0.0.1",
+    "ssl=on",
     // Its data ends with the test.
     "fsync=off",
     "full_page_writes=off",

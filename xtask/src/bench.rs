@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::venv::Venv;
 use crate::workspace::Workspace;
-use crate::{apt, command};
+use crate::{apt, command, postgres};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -42,7 +42,12 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     if counting && Command::new("valgrind").arg("--version").output().is_err() {
         apt::install("valgrind", "valgrind")?;
     }
+    let postgres = match groups.iter().any(|group| group == BACKENDS) {
+        true => Some(postgres::binaries()?),
+        false => None,
+    };
     let mut bench = Command::new(programs.join("bursar-bench"));
+    bench.envs(postgres.map(|postgres| ("BURSAR_TEST_PG_BIN", postgres)));
     bench.arg("measure").args(options.smoke.then_some("--smoke")).args(groups);
     bench.env("TMPDIR", directory.path()).env("BURSAR_TEST_BAO", bao).env("BURSAR_BENCH_RESULTS", &results);
     bench.env("BURSAR_BENCH_BROKER", programs.join("bursar-broker"));
@@ -52,6 +57,8 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     Ok(())
 }
 
-const GROUPS: [&str; 4] = [COUNT, "read", "ledger", "run"];
+const GROUPS: [&str; 5] = [COUNT, "read", "ledger", BACKENDS, "run"];
 /// The group that valgrind counts for.
 const COUNT: &str = "count";
+/// The group that needs a PostgreSQL.
+const BACKENDS: &str = "backends";

@@ -87,6 +87,7 @@ const TABLE: &[Route] = &[
     route("/bursar.v1.LocalStore/History", To::Broker),
     route("/bursar.v1.System/Status", To::Broker),
     route("/bursar.v1.System/Backends", To::Broker),
+    route("/bursar.v1.System/RotateRoot", To::Broker),
     route("/grpc.health.v1.Health/Check", To::Health),
     route("/grpc.health.v1.Health/List", To::Health),
     route("/grpc.health.v1.Health/Watch", To::Health),

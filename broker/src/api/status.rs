@@ -91,6 +91,7 @@ fn reason(failure: &Failure) -> Reason {
         Failure::Unregistered(_) => Reason::RegistrationMissing,
         Failure::Reference(_) => Reason::ReferenceMalformed,
         Failure::BackendUnknown(_) => Reason::BackendUnknown,
+        Failure::NotRotatable(_) => Reason::BackendMisconfigured,
         Failure::SecretNotFound(reference) if reference.version.is_some() => Reason::VersionNotFound,
         Failure::SecretNotFound(_) => Reason::SecretNotFound,
         Failure::Field { fault: SelectError::NotUtf8 { .. }, .. } => Reason::RequestInvalid,

@@ -69,6 +69,7 @@ pub const TABLE: &[Rpc] = &[
     known("/bursar.v1.LocalStore/History", Action::List),
     known("/bursar.v1.System/Status", Action::ViewSystem),
     known("/bursar.v1.System/Backends", Action::ViewSystem),
+    known("/bursar.v1.System/RotateRoot", Action::RotateRoot),
     open("/grpc.health.v1.Health/Check"),
     open("/grpc.health.v1.Health/List"),
     open("/grpc.health.v1.Health/Watch"),

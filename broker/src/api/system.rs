@@ -1,15 +1,20 @@
 //! `bursar.v1.System`.
 
+use bursar_core::BackendName;
 use bursar_core::audit::Action;
 use bursar_proto::convert::{duration_to_wire, timestamp_to_wire};
+use bursar_proto::limits;
 use bursar_proto::v1::system_server::System;
 use bursar_proto::v1::{
     BackendCapabilities, BackendStatus, HealthCheck, LeaseState, LeaseStateCount, SystemBackendsRequest,
-    SystemBackendsResponse, SystemStatusRequest, SystemStatusResponse,
+    SystemBackendsResponse, SystemRotateRootRequest, SystemRotateRootResponse, SystemStatusRequest,
+    SystemStatusResponse,
 };
 use tonic::{Request, Response, Status};
 
 use super::Api;
+use super::page::text;
+use crate::failure::Failure;
 use crate::policy::Resource;
 
 #[tonic::async_trait]
@@ -78,6 +83,24 @@ impl System for Api {
         })
         .await
     }
+
+    async fn rotate_root(
+        &self,
+        request: Request<SystemRotateRootRequest>,
+    ) -> Result<Response<SystemRotateRootResponse>, Status> {
+        self.answer(request, rotation, |call, (backend, reason)| async move {
+            let (shown, resource) = (backend.to_string(), Resource::Backend(&backend));
+            let draft = self.broker.permit(&call, Action::RotateRoot, resource, &shown, &reason).await?;
+            let kept = self.broker.rotate_root(&backend, draft).await?;
+            Ok(SystemRotateRootResponse { kept: kept.to_string() })
+        })
+        .await
+    }
+}
+
+fn rotation(message: SystemRotateRootRequest) -> Result<(BackendName, String), Failure> {
+    let backend = BackendName::parse(&message.backend)?;
+    Ok((backend, text("reason", message.reason, limits::REASON)?))
 }
 
 fn check(name: String, fault: Option<String>) -> HealthCheck {

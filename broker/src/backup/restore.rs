@@ -1,5 +1,6 @@
 //! Restoring a backup into a data directory that is not there.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -85,6 +86,7 @@ fn check_store(
         configured.name.as_str() == backend && matches!(configured.kind, BackendKind::Local { .. })
     });
     let configured = configured.ok_or_else(|| BackupError::UnknownStore(backend.to_owned()))?;
-    drop(backends::open(configured, folder, seal, clock)?);
+    let ground = backends::Ground { data_dir: folder, seal, clock, origin: &origin(config) };
+    drop(backends::open(configured, &ground, &BTreeMap::new())?);
     Ok(())
 }

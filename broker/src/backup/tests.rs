@@ -232,7 +232,13 @@ impl Site {
         let seal = Seal::from_key(&source::fetch(&self.config.seal_key).expect("key")).expect("seal");
         let clock: Arc<dyn bursar_core::Clock> = Arc::new(SystemClock);
         let backend = self.config.backends.first().expect("backend");
-        let store = crate::backends::open(backend, &self.config.data_dir, &seal, &clock).expect("store");
+        let ground = crate::backends::Ground {
+            data_dir: &self.config.data_dir,
+            seal: &seal,
+            clock: &clock,
+            origin: &origin(&self.config),
+        };
+        let store = crate::backends::open(backend, &ground, &Default::default()).expect("store");
         let writing = store.backend.writing().expect("writing");
         let path = bursar_core::SecretPath::from_store("a/b").expect("path");
         let value =

@@ -9,7 +9,7 @@ fn a_good_file_is_read_whole() {
     let config = Config::parse(include_str!("../testdata/good.toml")).expect("good");
     assert_eq!(config.name, "broker-1");
     assert_eq!(config.limits.streams, 128);
-    assert_eq!(config.backends.len(), 3);
+    assert_eq!(config.backends.len(), 4);
     let kinds: Vec<_> = config.audit.sinks.iter().map(|sink| sink.kind.as_str()).collect();
     assert_eq!(kinds, ["file", "otlp", "stdout", "syslog"]);
     assert!(matches!(config.seal_key, SecretSource::Credential(_)));
@@ -26,7 +26,7 @@ fn a_good_file_is_read_whole() {
     assert_eq!(config.leases.quota, quota(5000, 600));
     assert_eq!(
         config.backends.iter().map(|one| one.quota).collect::<Vec<_>>(),
-        [quota(0, 0), quota(0, 0), quota(800, 0)]
+        [quota(0, 0), quota(0, 0), quota(0, 0), quota(800, 0)]
     );
 }
 
@@ -85,6 +85,21 @@ fn a_broker_in_a_pod_logs_in_to_a_vault_by_its_service_account() {
 }
 
 #[test]
+#[cfg(feature = "postgres")]
+fn the_least_postgres_gets_tls_and_statements_that_lose_nothing() {
+    let backend = "[backends.pg]\nkind = 'postgres'\nhost = 'db'\ndatabase = 'app'\nuser = 'bursar'\n\
+                   password = { env = 'PG' }\n[backends.pg.roles.app]\n\
+                   creation = ['CREATE ROLE {{name}} LOGIN PASSWORD {{password}} VALID UNTIL {{expiration}}']\n";
+    let config = Config::parse(&format!("{LEAST}{backend}")).expect("good");
+    let kind = config.backends.into_iter().next().map(|backend| backend.kind);
+    let Some(BackendKind::Postgres(settings)) = kind else { panic!("{kind:?}") };
+    assert_eq!(settings.transport, bursar_backend_postgres::Transport::Tls { ca_file: None });
+    assert_eq!((settings.port, settings.connections), (5432, 8));
+    let told = format!("{:?}", settings.roles);
+    assert!(told.contains("REASSIGN OWNED BY ") && told.contains("VALID UNTIL "), "{told}");
+}
+
+#[test]
 fn the_least_file_gets_defaults_that_listen_on_loopback_only() {
     let config = Config::parse(LEAST).expect("good");
     assert!(config.listen.grpc.ip().is_loopback() && config.listen.http.ip().is_loopback());
@@ -99,7 +114,7 @@ fn every_fault_of_a_bad_file_is_reported_and_no_value_is_shown() {
         include_str!("../testdata/faulty.txt"),
         "update testdata/faulty.txt if this is intended"
     );
-    assert!(!text.contains("c2VjcmV0"));
+    assert!(!text.contains("c2VjcmV0") && !text.contains("hunter2"));
 }
 
 #[test]

@@ -25,7 +25,7 @@ use tonic::transport::Channel;
 
 use crate::load::Caller;
 
-pub(crate) use leases::{Grants, Renewer};
+pub(crate) use leases::{Grants, Issuer, Renewer, revoke};
 
 mod leases;
 
@@ -58,7 +58,15 @@ impl Bursar {
     /// # Errors
     /// It refuses, or does not get ready; with what it said.
     pub(crate) fn start(programs: &Programs) -> Result<Self> {
-        Self::launch(Command::new(&programs.broker), programs)
+        Self::start_with(programs, "")
+    }
+
+    /// The same, with more in its configuration.
+    ///
+    /// # Errors
+    /// As [`Bursar::start`].
+    pub(crate) fn start_with(programs: &Programs, sections: &str) -> Result<Self> {
+        Self::launch(Command::new(&programs.broker), programs, sections)
     }
 
     /// The same, run by a program that counts or observes.
@@ -69,16 +77,16 @@ impl Bursar {
         let (program, arguments) = observer.split_first().context("no program to observe with")?;
         let mut serve = Command::new(program);
         serve.args(arguments).arg(&programs.broker);
-        Self::launch(serve, programs)
+        Self::launch(serve, programs, "")
     }
 
-    fn launch(mut serve: Command, programs: &Programs) -> Result<Self> {
+    fn launch(mut serve: Command, programs: &Programs, sections: &str) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("bursar-").tempdir()?;
         let (grpc, http) = (free_port()?, free_port()?);
         let config = format!(
             "trust_domain = 'bench.test'\ndata_dir = 'data'\n[listen]\ngrpc = '{grpc}'\nhttp = '{http}'\n\
              [tls]\nclient_ca = ['{WORKLOADS_CA}']\n[leases.quota]\nlive = 0\n[seal]\nkey = {{ file = 'seal.key' }}\n\
-             [backends.local]\nkind = 'local'\n"
+             [backends.local]\nkind = 'local'\n{sections}"
         );
         fs::write(directory.path().join(CONFIG), config)?;
         let authority = ClientAuthority::new()?;
@@ -154,6 +162,15 @@ impl Bursar {
     /// The broker refuses.
     pub(crate) async fn admit_workloads(&self) -> Result<()> {
         apply(&self.connect().await?, &[("bench.cedar", POLICIES), ("workloads.cedar", WORKLOADS)]).await
+    }
+
+    /// Lets the administrator read what the backend of this name makes.
+    ///
+    /// # Errors
+    /// The broker refuses.
+    pub(crate) async fn admit_to(&self, backend: &str) -> Result<()> {
+        let more = POLICIES.replace("Backend::\"local\"", &format!("Backend::\"{backend}\""));
+        apply(&self.connect().await?, &[("bench.cedar", &more)]).await
     }
 
     /// A connection of its own, as the workload of this name.

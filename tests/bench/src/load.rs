@@ -3,6 +3,8 @@
 //! So the figures are those of a server that is never idle and never has more than the callers' number to do at once.
 //! A latency counts when its request ends within the measured time; requests of the warm-up do not count at all.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -43,6 +45,8 @@ pub(crate) struct Plan {
     pub(crate) held: usize,
     /// How many leases of OpenBao's are revoked at once.
     pub(crate) peer_revoked: usize,
+    /// How many database users are made, and then revoked together.
+    pub(crate) users: usize,
     /// How many leases OpenBao gets at most to hold, and how long it may take to make them.
     pub(crate) peer_held: (usize, Duration),
 }
@@ -60,6 +64,7 @@ impl Plan {
         revoked: 100_000,
         held: 1_000_000,
         peer_revoked: 2_000,
+        users: 2_000,
         peer_held: (100_000, Duration::from_secs(60)),
     };
     /// To see that it runs.
@@ -74,6 +79,7 @@ impl Plan {
         revoked: 2_000,
         held: 4_000,
         peer_revoked: 100,
+        users: 40,
         peer_held: (500, Duration::from_secs(5)),
     };
 }
@@ -109,6 +115,30 @@ pub(crate) async fn measure<C: Caller>(mut callers: Vec<C>, plan: &Plan, server:
         p50_ms: over_rounds(|round| round.p50_ms),
         p99_ms: over_rounds(|round| round.p99_ms),
     })
+}
+
+/// Has `callers` make `count` requests together. Answers how long they took.
+///
+/// # Errors
+/// The first error of a caller.
+pub(crate) async fn complete<C: Caller>(callers: Vec<C>, count: usize) -> Result<Duration> {
+    let left = Arc::new(AtomicUsize::new(count));
+    let start = Instant::now();
+    let mut loops = JoinSet::new();
+    for mut caller in callers {
+        let left = Arc::clone(&left);
+        loops.spawn(async move {
+            let one_less = |left: usize| left.checked_sub(1);
+            while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok() {
+                caller.call().await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(done) = loops.join_next().await {
+        done??;
+    }
+    Ok(start.elapsed())
 }
 
 /// The middle one of `values`, the upper of two; NaN of none.

@@ -15,6 +15,7 @@ use tokio::runtime::Runtime;
 use crate::bursar::Programs;
 use crate::load::Plan;
 
+mod backends;
 mod bursar;
 mod count;
 mod cpu;
@@ -54,6 +55,7 @@ fn measure(runtime: &Runtime, options: &Options) -> Result<()> {
     let mut figures = Vec::new();
     for group in asked(&options.groups) {
         let measured = match group {
+            Group::Backends => backends::measure(runtime, &options.programs, &plan),
             Group::Count => count::measure(runtime, &options.programs),
             Group::Ledger => ledger::measure(runtime, &options.programs, &plan),
             Group::Read => read::measure(runtime, &options.programs, &plan),
@@ -110,6 +112,7 @@ struct Options {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Group {
+    Backends,
     Count,
     Ledger,
     Read,
@@ -119,6 +122,7 @@ enum Group {
 impl Group {
     fn name(self) -> &'static str {
         match self {
+            Self::Backends => backends::GROUP,
             Self::Count => count::GROUP,
             Self::Ledger => ledger::GROUP,
             Self::Read => read::GROUP,

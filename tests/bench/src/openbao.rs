@@ -1,8 +1,11 @@
 //! OpenBao doing the same work: KV version 2, read by TLS with an application's token, each read in the audit file.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
-use bursar_tests::OpenBao;
+use bursar_tests::{OpenBao, wait_for};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 
@@ -12,9 +15,11 @@ use crate::load::{Caller, Figures};
 use crate::report::{Figure, shown};
 use connection::Connection;
 
+pub(crate) use database::Database;
 pub(crate) use tokens::Tokens;
 
 mod connection;
+mod database;
 mod tokens;
 
 /// How OpenBao is run.
@@ -62,6 +67,33 @@ fn start(setting: Setting) -> Result<(OpenBao, u32)> {
     let bao = OpenBao::start_with(setting.environment())?;
     let pid = cpu::process_in(bao.directory())?;
     Ok((bao, pid))
+}
+
+/// Revokes all leases under `prefix` by one order. Answers how long it took until none was left.
+fn revoke_all(bao: &OpenBao, prefix: &str) -> Result<Duration> {
+    let start = Instant::now();
+    // Without `sync` it answers once all are queued, and is done in half the time.
+    bao.api("POST", &format!("sys/leases/revoke-prefix/{prefix}"), &json!({ "sync": false }))?;
+    wait_for(
+        REVOKED,
+        "OpenBao to have revoked all leases",
+        || Ok((list(bao, prefix)?.0 == 0).then_some(())),
+    )?;
+    Ok(start.elapsed())
+}
+
+/// Lists the leases under `prefix`. Answers how many there are, and how long the answer took.
+fn list(bao: &OpenBao, prefix: &str) -> Result<(usize, Duration)> {
+    let start = Instant::now();
+    // A list of nothing is an error there.
+    let answer = bao.api("LIST", &format!("sys/leases/lookup/{prefix}"), &Value::Null);
+    let taken = start.elapsed();
+    let count = match answer {
+        Ok(answer) => answer.pointer("/data/keys").and_then(Value::as_array).map(Vec::len),
+        Err(error) if error.to_string().contains(" 404 ") => Some(0),
+        Err(error) => return Err(error),
+    };
+    Ok((count.context("OpenBao's list of leases has no keys")?, taken))
 }
 
 /// A connection that is kept.
@@ -143,3 +175,4 @@ fn path(number: usize) -> String {
 const MOUNT: &str = "kv";
 /// Its HTTP/1.1 has no streams, and it answers no faster with more.
 pub(crate) const CONNECTIONS: usize = 32;
+const REVOKED: Duration = Duration::from_secs(300);

@@ -19,6 +19,8 @@ use serde_json::{Map, Value, json};
 
 use super::vault_backend::{self, POLICY};
 
+mod postgres;
+
 #[test]
 fn the_local_store_does_what_a_backend_has_to_do() -> Result<()> {
     let folder = tempfile::tempdir()?;

@@ -21,6 +21,7 @@ mod killed;
 mod local_site;
 mod main_job;
 mod ordinary_user;
+mod postgres_backend;
 mod quotas;
 mod raw;
 mod repeated;

@@ -6,10 +6,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bursar_proto::v1::leases_client::LeasesClient;
-use bursar_proto::v1::{LeasesRenewRequest, SecretsBatchReadRequest, SecretsReadRequest};
+use bursar_proto::v1::leases_revoke_many_request::Selector;
+use bursar_proto::v1::secrets_client::SecretsClient;
+use bursar_proto::v1::{
+    LeasesRenewRequest, LeasesRevocationsRequest, LeasesRevokeManyRequest, SecretsBatchReadRequest,
+    SecretsReadRequest,
+};
 use bursar_sdk::Client;
 use prost_types::Duration as WireDuration;
 use tokio::task::JoinSet;
+use tokio::time::{Instant, interval};
 use tonic::transport::Channel;
 
 use super::reference;
@@ -83,6 +89,65 @@ async fn grant(client: &Client, instance: usize, secrets: usize) -> Result<Vec<S
     Ok(ids)
 }
 
+/// Revokes everything under `prefix`, which is `count` leases at least, by one order. Answers how long it took until the
+/// last was gone.
+///
+/// # Errors
+/// The broker refuses.
+pub(crate) async fn revoke(clients: &[Client], prefix: &str, count: usize) -> Result<Duration> {
+    let mut leases = clients.first().context("there is no connection")?.leases();
+    let selector = Selector::PathPrefix(prefix.to_owned());
+    let request =
+        LeasesRevokeManyRequest { selector: Some(selector), reason: "benchmark".to_owned(), dry_run: false };
+    let start = Instant::now();
+    let ordered = leases.revoke_many(request).await.context("`Leases.RevokeMany` failed")?.into_inner();
+    let mut revocation = ordered.revocation.context("`Leases.RevokeMany` answered no revocation")?;
+    let mut tick = interval(POLL);
+    while revocation.marked_at.is_none() || revocation.waiting > 0 {
+        tick.tick().await;
+        ensure!(start.elapsed() < REVOKED, "the leases were not revoked within {REVOKED:?}");
+        let request = LeasesRevocationsRequest { id: revocation.id, limit: 1 };
+        let found = leases.revocations(request).await.context("`Leases.Revocations` failed")?.into_inner();
+        revocation = found.revocations.into_iter().next().context("the revocation is not known any more")?;
+    }
+    let taken = start.elapsed();
+    let least = u64::try_from(count)?;
+    ensure!(revocation.marked >= least, "{} leases of {least} were revoked", revocation.marked);
+    Ok(taken)
+}
+
+/// Reads one path that creates a credential, as another instance each time, so that each is a new one.
+pub(crate) struct Issuer {
+    client: SecretsClient<Channel>,
+    path: String,
+    number: usize,
+    issued: usize,
+}
+
+impl Issuer {
+    /// `number` tells it from others that do the same.
+    pub(crate) fn new(client: &Client, path: &str, number: usize) -> Self {
+        Self { client: client.secrets(), path: path.to_owned(), number, issued: 0 }
+    }
+}
+
+impl Caller for Issuer {
+    async fn call(&mut self) -> Result<()> {
+        self.issued += 1;
+        let request = SecretsReadRequest {
+            reference: format!("{}#password", self.path),
+            instance: format!("issuer-{}-{}", self.number, self.issued),
+            ..SecretsReadRequest::default()
+        };
+        let answer = self.client.read(request).await.context("`Secrets.Read` failed")?.into_inner();
+        ensure!(
+            answer.lease.as_ref().is_some_and(|lease| lease.dynamic),
+            "`Secrets.Read` answered no new credential"
+        );
+        Ok(())
+    }
+}
+
 /// Renews its leases in turn by `Leases.Renew`, each time to a later end.
 pub(crate) struct Renewer {
     client: LeasesClient<Channel>,
@@ -113,3 +178,5 @@ impl Caller for Renewer {
 /// Calls under way of one client.
 const PER_CLIENT: usize = 2;
 const TTL: Duration = Duration::from_secs(2 * 3600);
+const POLL: Duration = Duration::from_millis(10);
+const REVOKED: Duration = Duration::from_secs(300);

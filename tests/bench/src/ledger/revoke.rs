@@ -4,16 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use bursar_proto::v1::leases_revoke_many_request::Selector;
-use bursar_proto::v1::{LeasesRevocationsRequest, LeasesRevokeManyRequest};
+use anyhow::Result;
 use bursar_sdk::Client;
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, interval};
+use tokio::time::Instant;
 
 use super::{SECRETS, connect, figure};
-use crate::bursar::{Bursar, FOLDER, Grants, Reader};
+use crate::bursar::{Bursar, FOLDER, Grants, Reader, revoke};
 use crate::cpu;
 use crate::histogram::Histogram;
 use crate::load::{Caller, Plan, median};
@@ -33,7 +31,7 @@ pub(super) async fn of_bursar(bursar: &Bursar, plan: &Plan) -> Result<Revoked> {
     for round in 0..plan.repeats {
         let count = grant(&clients, plan, round).await?;
         let before = cpu::time(bursar.pid())?;
-        let taken = revoke(&clients, count).await?;
+        let taken = revoke(&clients, FOLDER, count).await?;
         seconds.push(taken.as_secs_f64());
         cpu_seconds.push(cpu::time(bursar.pid())?.saturating_sub(before).as_secs_f64());
     }
@@ -43,7 +41,7 @@ pub(super) async fn of_bursar(bursar: &Bursar, plan: &Plan) -> Result<Revoked> {
     for (number, client) in clients.iter().enumerate() {
         readers.spawn(read_until(Reader::new(client, number, SECRETS), Arc::clone(&done)));
     }
-    let revoked = revoke(&clients, count).await;
+    let revoked = revoke(&clients, FOLDER, count).await;
     done.store(true, Ordering::Relaxed);
     let mut latencies = Histogram::new();
     while let Some(read) = readers.join_next().await {
@@ -83,29 +81,6 @@ async fn grant(clients: &[Client], plan: &Plan, round: usize) -> Result<usize> {
     Ok(grants.leases())
 }
 
-/// Revokes everything, which is `count` leases at least.
-async fn revoke(clients: &[Client], count: usize) -> Result<Duration> {
-    let mut leases = clients.first().context("there is no connection")?.leases();
-    let selector = Selector::PathPrefix(FOLDER.to_owned());
-    let request =
-        LeasesRevokeManyRequest { selector: Some(selector), reason: "benchmark".to_owned(), dry_run: false };
-    let start = Instant::now();
-    let ordered = leases.revoke_many(request).await.context("`Leases.RevokeMany` failed")?.into_inner();
-    let mut revocation = ordered.revocation.context("`Leases.RevokeMany` answered no revocation")?;
-    let mut tick = interval(POLL);
-    while revocation.marked_at.is_none() || revocation.waiting > 0 {
-        tick.tick().await;
-        ensure!(start.elapsed() < LIMIT, "the leases were not revoked within {LIMIT:?}");
-        let request = LeasesRevocationsRequest { id: revocation.id, limit: 1 };
-        let found = leases.revocations(request).await.context("`Leases.Revocations` failed")?.into_inner();
-        revocation = found.revocations.into_iter().next().context("the revocation is not known any more")?;
-    }
-    let taken = start.elapsed();
-    let least = u64::try_from(count)?;
-    ensure!(revocation.marked >= least, "{} leases of {least} were revoked", revocation.marked);
-    Ok(taken)
-}
-
 async fn read_until(mut reader: Reader, done: Arc<AtomicBool>) -> Result<Histogram> {
     let mut latencies = Histogram::new();
     while !done.load(Ordering::Relaxed) {
@@ -115,6 +90,3 @@ async fn read_until(mut reader: Reader, done: Arc<AtomicBool>) -> Result<Histogr
     }
     Ok(latencies)
 }
-
-const POLL: Duration = Duration::from_millis(10);
-const LIMIT: Duration = Duration::from_secs(300);

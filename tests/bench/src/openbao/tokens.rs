@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bursar_tests::{OpenBao, wait_for};
-use serde_json::{Value, json};
+use bursar_tests::OpenBao;
+use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -84,11 +84,7 @@ impl Tokens {
     /// # Errors
     /// OpenBao refuses.
     pub(crate) fn revoke_all(&self) -> Result<Duration> {
-        let start = Instant::now();
-        // Without `sync` it answers once all are queued, and is done in half the time.
-        self.bao.api("POST", &format!("sys/leases/revoke-prefix/{PREFIX}"), &json!({ "sync": false }))?;
-        wait_for(REVOKED, "OpenBao to have revoked all leases", || Ok((self.list()?.0 == 0).then_some(())))?;
-        Ok(start.elapsed())
+        super::revoke_all(&self.bao, PREFIX)
     }
 
     /// Lists all leases. Answers how many there are, and how long the answer took.
@@ -96,16 +92,7 @@ impl Tokens {
     /// # Errors
     /// OpenBao does not answer.
     pub(crate) fn list(&self) -> Result<(usize, Duration)> {
-        let start = Instant::now();
-        // A list of nothing is an error there.
-        let answer = self.bao.api("LIST", &format!("sys/leases/lookup/{PREFIX}"), &Value::Null);
-        let taken = start.elapsed();
-        let count = match answer {
-            Ok(answer) => answer.pointer("/data/keys").and_then(Value::as_array).map(Vec::len),
-            Err(error) if error.to_string().contains(" 404 ") => Some(0),
-            Err(error) => return Err(error),
-        };
-        Ok((count.context("OpenBao's list of leases has no keys")?, taken))
+        super::list(&self.bao, PREFIX)
     }
 
     /// Restarts it. Answers how long the start took until it served, and the processor time until it had restored all of
@@ -166,5 +153,4 @@ async fn make_some(
 const PREFIX: &str = "auth/token/create";
 const NEW: &str = r#"{"policies":["default"],"ttl":"24h","no_parent":true}"#;
 const RENEWAL: &str = r#"{"increment":"24h"}"#;
-const REVOKED: Duration = Duration::from_secs(300);
 const RESTORED: Duration = Duration::from_secs(120);

@@ -1,0 +1,97 @@
+//! What the broker's configuration says about one PostgreSQL.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bursar_core::BackendName;
+
+use crate::name::RoleName;
+use crate::password::RootPassword;
+use crate::statement::Statements;
+
+/// One PostgreSQL, as configured.
+pub struct PostgresConfig {
+    /// The name it is mounted under in Bursar.
+    pub name: BackendName,
+    /// Tells this broker from every other that may use the same server; part of the names of what it makes.
+    pub owner: String,
+    /// A name or address.
+    pub host: String,
+    pub port: u16,
+    /// Statements are run in this database.
+    pub database: String,
+    /// The broker's own role there.
+    pub user: String,
+    pub password: Arc<dyn RootPassword>,
+    pub transport: Transport,
+    /// Sessions at a time, at least one.
+    pub connections: usize,
+    /// The longest that one call may take, a login included.
+    pub timeout: Duration,
+    pub roles: BTreeMap<RoleName, Role>,
+}
+
+/// How sessions cross the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transport {
+    /// By TLS, with a certificate for the host by an authority in the file (PEM), or one that the system trusts.
+    Tls { ca_file: Option<PathBuf> },
+    /// In the clear.
+    Plaintext,
+}
+
+/// A kind of credential: what its path makes.
+#[derive(Debug, Clone)]
+pub struct Role {
+    pub creation: Statements,
+    pub renewal: Statements,
+    pub revocation: Statements,
+    /// Granted at most at a time.
+    pub ttl: Duration,
+    /// No renewal goes past this, counted from when the lease was asked for.
+    pub max_ttl: Duration,
+}
+
+impl PostgresConfig {
+    /// Where PostgreSQL listens.
+    pub const DEFAULT_PORT: u16 = 5432;
+    /// What there is when the configuration does not say.
+    pub const DEFAULT_CONNECTIONS: usize = 8;
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+    pub const DEFAULT_TTL: Duration = Duration::from_secs(3600);
+    pub const DEFAULT_MAX_TTL: Duration = Duration::from_secs(24 * 3600);
+}
+
+impl fmt::Debug for PostgresConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresConfig")
+            .field("name", &self.name)
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("database", &self.database)
+            .field("user", &self.user)
+            .field("roles", &self.roles)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A configuration that no backend can be made of.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("`host` is no name or address that a certificate can be for")]
+    Host,
+    #[error("the CA file `{}` cannot be read", path.display())]
+    CaFile {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the CA file `{}` holds no PEM certificate that can be read", path.display())]
+    NoCertificate { path: PathBuf },
+    #[error("TLS cannot be set up")]
+    Tls(#[source] rustls::Error),
+}

@@ -1,0 +1,148 @@
+//! `[backends.NAME]` with `kind = "postgres"`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bursar_backend_postgres::{PostgresConfig, Purpose, Role, RoleName, Statements, Transport};
+use bursar_core::settings::{KeptSecret, Section};
+
+use super::{BackendConfig, BackendKind, size};
+
+/// How a PostgreSQL is reached, and which roles are made there.
+#[derive(Debug)]
+pub struct PostgresSettings {
+    pub host: String,
+    pub port: u16,
+    pub database: String,
+    pub user: String,
+    pub password: KeptSecret,
+    pub transport: Transport,
+    pub connections: usize,
+    pub timeout: Duration,
+    pub roles: BTreeMap<RoleName, Role>,
+}
+
+pub(super) fn postgres(section: &mut Section<'_>) -> Option<PostgresSettings> {
+    let host = section.parsed("host", word);
+    let host = section.required("host", host);
+    let port = section.number("port", 1..=65535).and_then(|port| u16::try_from(port).ok());
+    let database = section.parsed("database", word);
+    let database = section.required("database", database);
+    let user = section.parsed("user", word);
+    let user = section.required("user", user);
+    let password = section.kept_secret("password");
+    let password = section.required("password", password);
+    let transport = transport(section);
+    let connections = size(section.number("connections", 1..=64), PostgresConfig::DEFAULT_CONNECTIONS);
+    let timeout = section.duration("timeout").unwrap_or(PostgresConfig::DEFAULT_TIMEOUT);
+    if !(Duration::from_millis(100)..=Duration::from_secs(60)).contains(&timeout) {
+        section.fault::<()>("timeout", "is 100ms to 1m".to_owned());
+    }
+    let roles = section.each("roles", role).into_iter().collect();
+    Some(PostgresSettings {
+        host: host?,
+        port: port.unwrap_or(PostgresConfig::DEFAULT_PORT),
+        database: database?,
+        user: user?,
+        password: password?,
+        transport,
+        connections,
+        timeout,
+        roles,
+    })
+}
+
+/// A broker that reads one backend's password from another must have that, and be able to read it. `named` are also
+/// those that have faults of their own.
+pub(super) fn check_passwords(root: &mut Section<'_>, named: &[String], backends: &[BackendConfig]) {
+    for backend in backends {
+        let BackendKind::Postgres(settings) = &backend.kind else { continue };
+        let KeptSecret::Backend(reference) = &settings.password else { continue };
+        let mut fault = |message: String| {
+            root.fault::<()>(&format!("backends.{}.password", backend.name), message);
+        };
+        if reference.version.is_some() {
+            fault("must not name a version; the newest is tried first, and then the one before".to_owned());
+        }
+        match backends.iter().find(|other| other.name == reference.backend).map(|other| &other.kind) {
+            None if named.iter().any(|name| name == reference.backend.as_str()) => {}
+            None => fault(format!("there is no backend `{}`", reference.backend)),
+            Some(BackendKind::Postgres(_)) => {
+                fault(format!(
+                    "`{}` makes credentials and keeps none; name another backend",
+                    reference.backend
+                ));
+            }
+            Some(BackendKind::Local { max_versions }) if max_versions.get() < 2 => fault(format!(
+                "`{}` keeps one version of a secret, and a rotation needs the one before; set its `max_versions` to 2 or \
+                 more",
+                reference.backend
+            )),
+            Some(_) => {}
+        }
+    }
+}
+
+fn transport(section: &mut Section<'_>) -> Transport {
+    let ca_file = section.path("ca_file");
+    match section.flag("allow_plaintext").unwrap_or(false) {
+        false => Transport::Tls { ca_file },
+        true => {
+            if ca_file.is_some() {
+                let message = "means nothing with `allow_plaintext`; leave one of them out".to_owned();
+                section.fault::<()>("ca_file", message);
+            }
+            Transport::Plaintext
+        }
+    }
+}
+
+fn role(name: &str, section: &mut Section<'_>) -> Option<(RoleName, Role)> {
+    let name = match RoleName::parse(name) {
+        Ok(name) => Some(name),
+        Err(error) => section.fault("", error.to_string()),
+    };
+    let creation = statements(section, "creation", Purpose::Creation);
+    let creation = section.required("creation", creation);
+    let renewal = statements(section, "renewal", Purpose::Renewal);
+    let revocation = statements(section, "revocation", Purpose::Revocation);
+    let max_ttl = section.duration("max_ttl");
+    let ttl = section.duration("ttl");
+    let most = max_ttl.unwrap_or(PostgresConfig::DEFAULT_MAX_TTL);
+    let ttl = ttl.unwrap_or(PostgresConfig::DEFAULT_TTL.min(most));
+    if ttl < Duration::from_secs(1) {
+        section.fault::<()>("ttl", "must be `1s` or longer".to_owned());
+    }
+    if ttl > most {
+        section.fault::<()>("ttl", "must not be longer than `max_ttl`".to_owned());
+    }
+    Some((
+        name?,
+        Role { creation: creation?, renewal: renewal?, revocation: revocation?, ttl, max_ttl: most },
+    ))
+}
+
+/// What is written, or what there is by default.
+fn statements(section: &mut Section<'_>, key: &'static str, purpose: Purpose) -> Option<Statements> {
+    let texts = section.texts(key);
+    if texts.is_empty() {
+        return Statements::default_for(purpose);
+    }
+    match Statements::parse(&texts, purpose) {
+        Ok(statements) => Some(statements),
+        Err(faults) => {
+            for fault in faults {
+                section.fault::<()>(key, fault.to_string());
+            }
+            None
+        }
+    }
+}
+
+/// A name of the server's world: not empty, and nothing that its protocol ends a text with.
+fn word(text: &str) -> Result<String, String> {
+    match text.is_empty() || text.contains('\0') {
+        true => Err("must not be empty".to_owned()),
+        false => Ok(text.to_owned()),
+    }
+}

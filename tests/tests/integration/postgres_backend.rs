@@ -1,0 +1,423 @@
+//! Roles of a real PostgreSQL through a real broker: used, cut and dropped, found after a crash, told of where they
+//! cannot be made, and their passwords nowhere.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use bursar_tests::{Broker, Canary, Cli, Postgres, Process, Signal, scan, wait_until};
+use serde_json::Value;
+use tempfile::TempDir;
+
+#[test]
+fn a_credential_opens_until_it_is_revoked_and_what_it_opened_is_cut() -> Result<()> {
+    let site = Site::start(&[])?;
+    let credential = site.credential("app")?;
+    ensure!(credential.says(&site, "SELECT current_user")? == credential.user);
+    ensure!(credential.says(&site, "SELECT name FROM payments")? == "first");
+    // A name that says which lease it is of, and an end of its own.
+    let lease = site.admin.json(&["lease", "list"])?;
+    let lease = lease.pointer("/0/id").and_then(Value::as_str).context("no lease")?.to_lowercase();
+    ensure!(
+        credential.user.starts_with("bursar_app_") && credential.user.ends_with(&lease),
+        "{}",
+        credential.user
+    );
+    let ends = format!(
+        "SELECT rolvaliduntil BETWEEN now() AND now() + '10 min' FROM pg_roles WHERE rolname = '{}'",
+        credential.user
+    );
+    ensure!(site.postgres.psql(&ends)? == "t", "it does not end by itself in time");
+    credential.says(&site, "CREATE TABLE kept (x int)")?;
+
+    let mut open = credential.session(&site)?;
+    site.revoke("pg/creds/app")?;
+    let status = open.wait(LIMIT)?;
+    ensure!(!status.success(), "a session outlived its credential");
+    ensure!(credential.says(&site, "SELECT 1").is_err(), "it logs in after the revocation");
+    ensure!(site.roles()? == "0", "the role is still there");
+    // What it made is not lost.
+    let owner = site.postgres.psql("SELECT tableowner FROM pg_tables WHERE tablename = 'kept'")?;
+    ensure!(owner == USER, "the table is owned by `{owner}`");
+    Ok(())
+}
+
+#[test]
+fn what_an_interrupted_issuance_left_behind_is_found_by_its_name_and_dropped() -> Result<()> {
+    let mut site = Site::start(&[])?;
+    site.credential("app")?;
+    site.revoke("pg/creds/app")?;
+    // While this is held no role can be made, and the broker waits.
+    let held = "BEGIN; LOCK TABLE pg_catalog.pg_authid IN SHARE MODE; SELECT pg_sleep(600)";
+    let mut lock = site.session(Postgres::SUPERUSER, site.postgres.password().value(), held)?;
+    let sleeps =
+        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)' AND wait_event = 'PgSleep'";
+    wait_until(LIMIT, "the lock", || site.postgres.psql(sleeps).is_ok_and(|count| count == "1"))?;
+    let mut get = site.admin.command()?;
+    get.args(["get", "pg/creds/app"]);
+    let mut get = Process::start("get", get, &site.admin.path(""))?;
+    site.wait_for_broker("CREATE ROLE")?;
+    site.broker.process().kill()?;
+    get.wait(LIMIT)?;
+    // Now the server makes it, for nobody.
+    lock.kill()?;
+    site.postgres
+        .psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'")?;
+    wait_until(LIMIT, "the role of nobody", || site.roles().is_ok_and(|count| count == "1"))?;
+
+    site.broker.start_again()?;
+    wait_until(LIMIT, "the role to be gone", || site.roles().is_ok_and(|count| count == "0"))?;
+    // Another's is none of its business.
+    site.postgres.psql("CREATE ROLE bursar_app_aaaaaaaa_01arz3ndektsv4rrffq69g5fav")?;
+    site.admin = Cli::administering(&site.broker)?;
+    site.credential("app")?;
+    site.revoke("pg/creds/app")?;
+    ensure!(site.roles()? == "1", "a role of another broker was dropped");
+    Ok(())
+}
+
+#[test]
+fn roles_that_share_a_table_are_made_and_dropped_side_by_side() -> Result<()> {
+    let site = Site::start(&[])?;
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| site.admin.done(&["get", "--new-lease", "pg/creds/granted#username"])))
+            .collect();
+        readers.into_iter().try_for_each(|reader| reader.join().expect("a thread").map(drop))
+    })?;
+    ensure!(site.roles()? == "8", "{} roles", site.roles()?);
+    site.revoke("pg/creds/granted")?;
+    ensure!(site.roles()? == "0", "roles are left");
+    Ok(())
+}
+
+#[test]
+fn a_statement_that_is_refused_leaves_nothing_and_is_found_in_the_log() -> Result<()> {
+    let site = Site::start(&[])?;
+    let said = site.admin.run(&["get", "pg/creds/faulty"])?;
+    said.refused(1, &["`pg`", "hint: "])?;
+    ensure!(site.roles()? == "0", "a role was left");
+    let log = site.log()?;
+    let line = log.lines().find(|line| line.contains("statement not done")).context("not in the log")?;
+    for part in ["42704", "faulty", "\"statement\":2", "\"operation\":\"issue\""] {
+        ensure!(line.contains(part), "`{part}` is not in {line}");
+    }
+    let said = site.admin.run(&["get", "pg/creds/unknown"])?;
+    said.refused(1, &["pg/creds/unknown"])?;
+    let folder = site.admin.done(&["secret", "list", "pg/creds"])?;
+    ensure!(["app", "faulty", "granted"].iter().all(|role| folder.contains(role)), "{folder}");
+    Ok(())
+}
+
+#[test]
+fn a_login_that_is_refused_harms_nobody_else_and_works_again_once_it_is_mended() -> Result<()> {
+    let site = Site::start(&[])?;
+    site.credential("app")?;
+    for (break_it, mend_it) in [
+        ("VALID UNTIL '2020-01-01'", "VALID UNTIL 'infinity'"),
+        ("NOLOGIN", "LOGIN"),
+        ("NOCREATEROLE", "CREATEROLE"),
+    ] {
+        site.postgres.psql(&format!("ALTER ROLE {USER} {break_it}"))?;
+        // Sessions that are open know nothing of it.
+        site.postgres.psql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'bursar'",
+        )?;
+        let said = site.admin.run(&["get", "--new-lease", "pg/creds/app"])?;
+        said.refused(1, &["`pg`", "denied", "hint: "]).context(break_it)?;
+        site.admin.done(&["get", "local/a"])?;
+        site.postgres.psql(&format!("ALTER ROLE {USER} {mend_it}"))?;
+        wait_until(LIMIT, "the login to work", || {
+            site.admin.done(&["get", "--new-lease", "pg/creds/app"]).is_ok()
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_server_that_hangs_keeps_nobody_waiting_for_another_store() -> Result<()> {
+    let mut site = Site::start(&[])?;
+    site.credential("app")?;
+    site.postgres.signal_all(Signal::STOP)?;
+    let said = site.admin.run(&["get", "--new-lease", "pg/creds/app"])?;
+    site.admin.done(&["get", "local/a", "--max-age", "0s"])?;
+    site.postgres.signal_all(Signal::CONT)?;
+    said.refused(69, &["`pg`", "in time", "hint: "])?;
+    // What the server did of it all the same is found, and gone.
+    wait_until(LIMIT, "the store to be used again", || {
+        site.admin.done(&["get", "--new-lease", "pg/creds/app"]).is_ok()
+    })
+}
+
+#[test]
+fn no_password_is_in_a_log_of_statements_or_anywhere_else() -> Result<()> {
+    let mut site =
+        Site::start(&["log_statement=all", "log_min_error_statement=error", "log_min_messages=debug1"])?;
+    let credential = site.credential("app")?;
+    let password = Canary::known("leased password", &credential.password)?;
+    credential.says(&site, "SELECT 1")?;
+    let lease = site.admin.json(&["lease", "list"])?;
+    let lease = lease.pointer("/0/id").and_then(Value::as_str).context("no lease")?.to_owned();
+    site.admin.done(&["lease", "renew", &lease])?;
+    let refused = site.admin.run(&["get", "pg/creds/faulty"])?;
+    site.postgres.signal_all(Signal::STOP)?;
+    let hung = site.admin.run(&["get", "--new-lease", "pg/creds/app"])?;
+    site.postgres.signal_all(Signal::CONT)?;
+    let backup = site.broker.directory().join("backup");
+    let taken = site.broker.command(&["backup", "--to", &backup.to_string_lossy()])?;
+    ensure!(taken.status.success(), "{}", String::from_utf8_lossy(&taken.stderr));
+
+    let every = [&password, &site.password];
+    let mut found = scan(site.broker.directory(), &every)?;
+    found.extend(scan(site.postgres.directory(), &every)?);
+    found.extend(bursar_tests::scan_bytes(
+        "what was said",
+        format!("{refused:?}{hung:?}").as_bytes(),
+        &every,
+    )?);
+    let metrics = site.broker.http("/metrics")?;
+    found.extend(bursar_tests::scan_bytes("metrics", &metrics.body, &every)?);
+    ensure!(found.is_empty(), "secrets leaked: {found:?}");
+    let log = fs::read_to_string(site.postgres.directory().join("postgres.stderr"))?;
+    ensure!(log.contains("CREATE ROLE \"bursar_app_"), "the server logs no statements, so nothing was shown");
+    Ok(())
+}
+
+#[test]
+fn a_password_that_another_backend_keeps_is_changed_there_and_at_the_server() -> Result<()> {
+    let site = Site::start(&[])?;
+    site.admin.done(&["get", "inside/creds/app"])?;
+    let rotate = ["backend", "rotate-root", "inside", "--reason", "a test"];
+    let said = site.admin.json(&rotate)?;
+    ensure!(said.get("kept").and_then(Value::as_str) == Some("local/pg/root#password@2"), "{said}");
+    ensure!(
+        site.postgres.psql_as(USER, site.password.value(), "SELECT 1").is_err(),
+        "the old password is still good"
+    );
+    let new = site.admin.done(&["get", "local/pg/root#password"])?;
+    ensure!(site.postgres.psql_as(USER, &new, "SELECT current_user")? == USER);
+    site.cut_off()?;
+    site.admin.done(&["get", "--new-lease", "inside/creds/app"])?;
+    let records = site.admin.audit(&["--action", "rotate-root"])?;
+    let text =
+        |record: &Value, name: &str| record.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let told: Vec<_> = records
+        .iter()
+        .map(|record| [text(record, "outcome"), text(record, "version"), text(record, "reason")])
+        .collect();
+    ensure!(told == [["ok", "2", "a test"], ["asked", "", "a test"]], "{told:?}");
+
+    for (backend, part) in [("pg", "is not Bursar's to change"), ("local", "is not Bursar's to change")] {
+        let said = site.admin.run(&["backend", "rotate-root", backend])?;
+        said.refused(1, &[&format!("`{backend}`"), part, "hint: "])?;
+    }
+    let said = site.admin.run(&["backend", "rotate-root", "nowhere"])?;
+    said.refused(1, &["no backend is called `nowhere`"])?;
+
+    let every = [&site.password, &Canary::known("new password", &new)?];
+    let mut found = scan(site.broker.directory(), &every)?;
+    found.extend(scan(site.postgres.directory(), &every)?);
+    ensure!(found.is_empty(), "secrets leaked: {found:?}");
+    Ok(())
+}
+
+#[test]
+fn a_rotation_that_was_broken_off_leaves_a_login_that_works_and_is_finished_by_the_next() -> Result<()> {
+    let mut site = Site::start_within("50s", &[])?;
+    site.admin.done(&["get", "inside/creds/app"])?;
+    let mut lock = site.lock_roles()?;
+    let mut rotate = site.admin.command()?;
+    rotate.args(["backend", "rotate-root", "inside"]);
+    let mut rotate = Process::start("rotate", rotate, &site.admin.path(""))?;
+    site.wait_for_broker("ALTER ROLE CURRENT_USER")?;
+    // The new one is kept, and the server never has it.
+    site.broker.process().kill()?;
+    rotate.wait(LIMIT)?;
+    site.cut_off()?;
+    site.unlock(&mut lock)?;
+
+    site.broker.start_again()?;
+    site.admin = Cli::administering(&site.broker)?;
+    let kept = site.admin.done(&["get", "local/pg/root#password"])?;
+    ensure!(kept != site.password.value(), "nothing was kept, so nothing was shown");
+    ensure!(site.postgres.psql_as(USER, &kept, "SELECT 1").is_err(), "the server has it already");
+    site.admin.done(&["get", "--new-lease", "inside/creds/app"])?;
+
+    let said = site.admin.json(&["backend", "rotate-root", "inside"])?;
+    ensure!(said.get("kept").and_then(Value::as_str) == Some("local/pg/root#password@2"), "{said}");
+    ensure!(site.postgres.psql_as(USER, &kept, "SELECT current_user")? == USER, "it was not finished");
+    site.cut_off()?;
+    site.admin.done(&["get", "--new-lease", "inside/creds/app"])?;
+    let said = site.admin.json(&["backend", "rotate-root", "inside"])?;
+    ensure!(said.get("kept").and_then(Value::as_str) == Some("local/pg/root#password@3"), "{said}");
+    Ok(())
+}
+
+/// A PostgreSQL, a broker that may make roles there, and a store of its own beside it.
+struct Site {
+    broker: Broker,
+    admin: Cli,
+    postgres: Postgres,
+    /// Of the broker's own login.
+    password: Canary,
+    _secrets: TempDir,
+}
+
+impl Site {
+    /// `settings` are the server's.
+    fn start(settings: &[&str]) -> Result<Self> {
+        Self::start_within("3s", settings)
+    }
+
+    /// Each call to the server may take `timeout`.
+    fn start_within(timeout: &str, settings: &[&str]) -> Result<Self> {
+        let postgres = Postgres::start_with(settings)?;
+        let password = postgres.role_maker(USER)?;
+        postgres.psql(DATABASE)?;
+        let secrets = tempfile::tempdir()?;
+        let file = secrets.path().join("root");
+        fs::write(&file, password.value())?;
+        fs::set_permissions(&file, PermissionsExt::from_mode(0o600))?;
+        let backend = postgres.backend("pg", USER, &format!("{{ file = '{}' }}", file.display()));
+        let inside = postgres.backend("inside", USER, "{ from = 'local/pg/root#password' }");
+        let backends = [backend, inside].map(|backend| format!("{backend}timeout = '{timeout}'\n"));
+        let roles = [ROLES.to_owned(), ROLES.replace("backends.pg", "backends.inside")];
+        let broker = Broker::start(&format!(
+            "[backends.local]\nkind = 'local'\n{}{}{}{}",
+            backends[0], roles[0], backends[1], roles[1]
+        ))?;
+        let admin = Cli::administering(&broker)?;
+        admin.apply_policies(POLICIES, "")?;
+        admin.done_with(&["secret", "put", "local/a"], b"value")?;
+        let put = ["secret", "put", "local/pg/root", "--field", "password"];
+        admin.done_with(&put, password.value().as_bytes())?;
+        Ok(Self { broker, admin, postgres, password, _secrets: secrets })
+    }
+
+    fn credential(&self, role: &str) -> Result<Credential> {
+        let read = self.admin.done(&["get", &format!("pg/creds/{role}")])?;
+        let read: Value = serde_json::from_str(&read)?;
+        let field =
+            |name: &str| read.get(name).and_then(Value::as_str).map(str::to_owned).context("no field");
+        Ok(Credential { user: field("username")?, password: field("password")? })
+    }
+
+    fn revoke(&self, path: &str) -> Result<()> {
+        let revoke = ["lease", "revoke-many", "--path", path, "--reason", "test", "--yes"];
+        self.admin.done(&revoke).map(drop)
+    }
+
+    /// How many roles there are that a broker made.
+    fn roles(&self) -> Result<String> {
+        self.postgres.psql("SELECT count(*) FROM pg_roles WHERE starts_with(rolname, 'bursar_')")
+    }
+
+    /// Until it is unlocked no role can be made or changed, and whoever tries waits.
+    fn lock_roles(&self) -> Result<Process> {
+        let held = "BEGIN; LOCK TABLE pg_catalog.pg_authid IN SHARE MODE; SELECT pg_sleep(600)";
+        let lock = self.session(Postgres::SUPERUSER, self.postgres.password().value(), held)?;
+        let sleeps = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+        wait_until(LIMIT, "the lock", || self.postgres.psql(sleeps).is_ok_and(|count| count == "1"))?;
+        Ok(lock)
+    }
+
+    fn unlock(&self, lock: &mut Process) -> Result<()> {
+        lock.kill()?;
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+        self.postgres.psql(end).map(drop)
+    }
+
+    /// Waits until the broker waits for the lock with a statement that has `part`.
+    fn wait_for_broker(&self, part: &str) -> Result<()> {
+        let waits = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'bursar' AND wait_event_type = 'Lock' \
+             AND query LIKE '%{part}%'"
+        );
+        wait_until(LIMIT, "the broker to wait", || self.postgres.psql(&waits).is_ok_and(|count| count == "1"))
+    }
+
+    /// Ends the broker's sessions, so that it has to log in again.
+    fn cut_off(&self) -> Result<()> {
+        let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'bursar'";
+        self.postgres.psql(end).map(drop)
+    }
+
+    /// What the broker has logged.
+    fn log(&self) -> Result<String> {
+        let mut log = String::new();
+        for entry in fs::read_dir(self.broker.directory())? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "stderr") {
+                log.push_str(&fs::read_to_string(path)?);
+            }
+        }
+        Ok(log)
+    }
+
+    /// A session that runs `sql`.
+    fn session(&self, user: &str, password: &str, sql: &str) -> Result<Process> {
+        let address = self.postgres.address();
+        let mut psql = Command::new(self.postgres.client()?);
+        psql.args([
+            "--no-psqlrc",
+            "--host",
+            &address.ip().to_string(),
+            "--port",
+            &address.port().to_string(),
+        ]);
+        psql.args(["--username", user, "--command", sql, Postgres::DATABASE]);
+        psql.env("PGPASSWORD", password).env("PGSSLMODE", "disable");
+        Process::start("psql", psql, &self.admin.path(""))
+    }
+}
+
+struct Credential {
+    user: String,
+    password: String,
+}
+
+impl Credential {
+    fn says(&self, site: &Site, sql: &str) -> Result<String> {
+        site.postgres.psql_as(&self.user, &self.password, sql)
+    }
+
+    /// A session that does not end by itself, and has begun.
+    fn session(&self, site: &Site) -> Result<Process> {
+        let session = site.session(&self.user, &self.password, "SELECT pg_sleep(600)")?;
+        let there = format!("SELECT count(*) FROM pg_stat_activity WHERE usename = '{}'", self.user);
+        wait_until(LIMIT, "the session", || site.postgres.psql(&there).is_ok_and(|count| count == "1"))?;
+        Ok(session)
+    }
+}
+
+const USER: &str = "bursar";
+const LIMIT: Duration = Duration::from_secs(60);
+
+const DATABASE: &str = "
+CREATE TABLE payments (name text); INSERT INTO payments VALUES ('first');
+CREATE ROLE readers NOLOGIN; GRANT SELECT ON payments TO readers; GRANT CREATE ON SCHEMA public TO readers;
+GRANT SELECT ON payments TO bursar WITH GRANT OPTION;
+";
+
+const ROLES: &str = "
+[backends.pg.roles.app]
+creation = ['CREATE ROLE {{name}} LOGIN PASSWORD {{password}} VALID UNTIL {{expiration}} IN ROLE readers']
+ttl = '10m'
+[backends.pg.roles.granted]
+creation = [
+    'CREATE ROLE {{name}} LOGIN PASSWORD {{password}} VALID UNTIL {{expiration}}',
+    'GRANT SELECT ON payments TO {{name}}',
+]
+[backends.pg.roles.faulty]
+creation = [
+    'CREATE ROLE {{name}} LOGIN PASSWORD {{password}} VALID UNTIL {{expiration}}',
+    'GRANT nobody TO {{name}}',
+]
+";
+
+const POLICIES: &str = r#"
+@id("everything")
+permit (principal == Bursar::Principal::"spiffe://example.org/user/admin", action, resource);
+"#;
