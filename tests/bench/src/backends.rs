@@ -1,4 +1,4 @@
-//! Group `backends`: what stores are made to do.
+//! Group `backends`: what stores are made to do, and spared.
 
 use anyhow::Result;
 use tokio::runtime::Runtime;
@@ -7,10 +7,15 @@ use crate::bursar::Programs;
 use crate::load::Plan;
 use crate::report::Figure;
 
+mod cached;
+mod storm;
 mod users;
 
 pub(crate) fn measure(runtime: &Runtime, programs: &Programs, plan: &Plan) -> Result<Vec<Figure>> {
-    users::measure(runtime, programs, plan)
+    let mut figures = storm::measure(runtime, programs, plan)?;
+    figures.push(cached::measure(runtime, plan)?);
+    figures.extend(users::measure(runtime, programs, plan)?);
+    Ok(figures)
 }
 
 /// A figure of this group.

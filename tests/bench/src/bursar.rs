@@ -173,6 +173,30 @@ impl Bursar {
         apply(&self.connect().await?, &[("bench.cedar", &more)]).await
     }
 
+    /// Lets everybody read what is in the backend of this name, and listen.
+    ///
+    /// # Errors
+    /// The broker refuses.
+    pub(crate) async fn admit_everybody_to(&self, backend: &str) -> Result<()> {
+        let more = WORKLOADS.replace("Backend::\"local\"", &format!("Backend::\"{backend}\""));
+        let files = [("bench.cedar", POLICIES), ("workloads.cedar", &more), ("watch.cedar", WATCH)];
+        apply(&self.connect().await?, &files).await
+    }
+
+    /// How often the broker has read from a store since it started.
+    ///
+    /// # Errors
+    /// It does not say.
+    pub(crate) fn reads_of(&self, backend: &str) -> Result<f64> {
+        let metrics = http::request(self.http, "GET", "/metrics", &[], &[])?;
+        let text = String::from_utf8(metrics.body)?;
+        let labels = [format!("backend=\"{backend}\""), "operation=\"read\"".to_owned()];
+        let reads = text.lines().filter(|line| line.starts_with("bursar_backend_calls_total{"));
+        let reads = reads.filter(|line| labels.iter().all(|label| line.contains(label.as_str())));
+        let counts = reads.map(|line| line.rsplit(' ').next().unwrap_or_default().parse::<f64>());
+        Ok(counts.sum::<Result<f64, _>>()?)
+    }
+
     /// A connection of its own, as the workload of this name.
     ///
     /// # Errors
@@ -300,6 +324,9 @@ const WORKLOADS: &str = r#"permit (
   action in Bursar::Action::"use",
   resource in Bursar::Backend::"local"
 );
+"#;
+
+const WATCH: &str = r#"permit (principal, action == Bursar::Action::"watch", resource == Bursar::System::"broker");
 "#;
 
 const ENVIRONMENT: &str = r#"[environment."bench".vars]

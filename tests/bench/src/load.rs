@@ -47,6 +47,12 @@ pub(crate) struct Plan {
     pub(crate) peer_revoked: usize,
     /// How many database users are made, and then revoked together.
     pub(crate) users: usize,
+    /// How many callers want one secret.
+    pub(crate) callers: usize,
+    /// How many agents come back after a restart.
+    pub(crate) agents: usize,
+    /// How often the cache is asked.
+    pub(crate) fetches: usize,
     /// How many leases OpenBao gets at most to hold, and how long it may take to make them.
     pub(crate) peer_held: (usize, Duration),
 }
@@ -65,6 +71,9 @@ impl Plan {
         held: 1_000_000,
         peer_revoked: 2_000,
         users: 2_000,
+        callers: 1_000,
+        agents: 10_000,
+        fetches: 1_000_000,
         peer_held: (100_000, Duration::from_secs(60)),
     };
     /// To see that it runs.
@@ -80,6 +89,9 @@ impl Plan {
         held: 4_000,
         peer_revoked: 100,
         users: 40,
+        callers: 50,
+        agents: 100,
+        fetches: 10_000,
         peer_held: (500, Duration::from_secs(5)),
     };
 }

@@ -31,7 +31,7 @@ const HOUSE: &[(&str, &[&str])] = &[
     ("bursar-agent", &["bursar-core", "bursar-proto", "bursar-sdk"]),
     ("bursar", &["bursar-core", "bursar-proto", "bursar-sdk"]),
     ("bursar-tests", &[]),
-    ("bursar-bench", &["bursar-core", "bursar-proto", "bursar-sdk", "bursar-tests"]),
+    ("bursar-bench", &["bursar-broker", "bursar-core", "bursar-proto", "bursar-sdk", "bursar-tests"]),
     ("bursar-torture", &["bursar-core", "bursar-proto", "bursar-sdk", "bursar-tests"]),
     ("xtask", &["bursar-tests"]),
 ];
