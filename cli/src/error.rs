@@ -39,6 +39,8 @@ pub(crate) enum Error {
     TooLarge { path: PathBuf, limit: usize },
     #[error("`{}` is not UTF-8", path.display())]
     NotText { path: PathBuf },
+    #[error("`{}` cannot be imported: {what}", path.display())]
+    Import { path: PathBuf, what: String },
     #[error("the command line is wrong: {0}")]
     Usage(String),
     #[error("a secret is not shown on a terminal")]

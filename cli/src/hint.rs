@@ -14,6 +14,7 @@ pub(crate) fn of(error: &Error) -> Option<&'static str> {
         Error::HalfAnIdentity => Some("give both: --cert FILE --key FILE, or BURSAR_CERT and BURSAR_KEY"),
         Error::OpenKey { .. } => Some("make it yours alone: `chmod 600 FILE`"),
         Error::SecretOnTerminal => Some("pipe it into a program or a file, or add --show"),
+        Error::Import { .. } => Some("correct the file; nothing was written"),
         Error::Stuck { .. } => Some(
             "`bursar lease list --state stuck` shows why; they are tried again until their stores remove them",
         ),

@@ -46,13 +46,21 @@ pub(crate) fn can_prompt() -> bool {
 /// # Errors
 /// [`Error::Unreadable`], [`Error::TooLarge`], [`Error::NotText`].
 pub(crate) fn document(path: &Path, limit: usize) -> Result<String, Error> {
+    private_document(path, limit).map(|text| text.as_str().to_owned())
+}
+
+/// The same of a document that holds secrets.
+///
+/// # Errors
+/// As [`document`].
+pub(crate) fn private_document(path: &Path, limit: usize) -> Result<Zeroizing<String>, Error> {
     let bytes = if path == Path::new("-") {
         bounded(io::stdin().lock(), Path::new(STDIN), limit)?
     } else {
         bounded(File::open(path).map_err(|source| unreadable(path, source))?, path, limit)?
     };
     let text = std::str::from_utf8(&bytes).map_err(|_| Error::NotText { path: path.to_owned() })?;
-    Ok(text.to_owned())
+    Ok(Zeroizing::new(text.to_owned()))
 }
 
 /// Reads everything into a buffer that never grows, so that no copy is left behind where it was before.

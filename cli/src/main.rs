@@ -13,6 +13,7 @@ mod dumps;
 mod error;
 mod export;
 mod hint;
+mod import;
 mod input;
 mod output;
 mod page;

@@ -2,6 +2,7 @@
 //!
 //! A value is never an argument: arguments stay in the shell's history and show in `ps`.
 
+mod import;
 mod put;
 
 use bursar_core::Reference;
@@ -21,6 +22,7 @@ use crate::view::{self, NameView, SecretView, VersionView};
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Put(put::Arguments),
+    Import(import::Arguments),
     /// Show what is known of a secret besides its value
     GetMetadata {
         /// The secret: `BACKEND/PATH`
@@ -71,6 +73,7 @@ impl Command {
     pub(super) async fn carry_out(self, session: &Session) -> Result<(), Error> {
         match self {
             Self::Put(put) => put.carry_out(session).await,
+            Self::Import(import) => import.carry_out(session).await,
             Self::GetMetadata { reference } => metadata(session, &reference).await,
             Self::List { folder, limit } => list(session, folder, limit).await,
             Self::Delete(versions) => delete(session, versions).await,

@@ -16,6 +16,7 @@ mod disk;
 mod disk_full;
 mod harness;
 mod house;
+mod import;
 mod joining;
 mod killed;
 mod local_site;
