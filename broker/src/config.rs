@@ -271,7 +271,7 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
         backend(name, section)
     });
     #[cfg(feature = "postgres")]
-    postgres::check_passwords(root, &named, &backends);
+    postgres::check(root, &named, &backends, leases.settle_after);
     Some(Config {
         trust_domain: trust_domain?,
         name,

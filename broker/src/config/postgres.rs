@@ -52,34 +52,67 @@ pub(super) fn postgres(section: &mut Section<'_>) -> Option<PostgresSettings> {
     })
 }
 
-/// A broker that reads one backend's password from another must have that, and be able to read it. `named` are also
-/// those that have faults of their own.
-pub(super) fn check_passwords(root: &mut Section<'_>, named: &[String], backends: &[BackendConfig]) {
+/// What a `postgres` needs of the rest of the file. `named` are also the backends that have faults of their own.
+pub(super) fn check(
+    root: &mut Section<'_>,
+    named: &[String],
+    backends: &[BackendConfig],
+    settle_after: Duration,
+) {
     for backend in backends {
         let BackendKind::Postgres(settings) = &backend.kind else { continue };
-        let KeptSecret::Backend(reference) = &settings.password else { continue };
-        let mut fault = |message: String| {
-            root.fault::<()>(&format!("backends.{}.password", backend.name), message);
-        };
-        if reference.version.is_some() {
-            fault("must not name a version; the newest is tried first, and then the one before".to_owned());
+        check_times(root, backend, settings, settle_after);
+        check_password(root, named, backends, backend, settings);
+    }
+}
+
+/// A server goes on with what it was sent, one `timeout` for each statement at most, whoever is gone meanwhile; and an
+/// interrupted issuance is looked for once more after `settle_after`, and then no more.
+fn check_times(
+    root: &mut Section<'_>,
+    backend: &BackendConfig,
+    settings: &PostgresSettings,
+    settle_after: Duration,
+) {
+    for (name, role) in &settings.roles {
+        let longest = settings.timeout.saturating_mul(role.creation.most_calls());
+        if longest > settle_after {
+            let message = format!(
+                "a creation may go on for {longest:?} after the broker is gone, longer than `leases.settle_after`; lower \
+                 `timeout` or raise that"
+            );
+            root.fault::<()>(&format!("backends.{}.roles.{name}.creation", backend.name), message);
         }
-        match backends.iter().find(|other| other.name == reference.backend).map(|other| &other.kind) {
-            None if named.iter().any(|name| name == reference.backend.as_str()) => {}
-            None => fault(format!("there is no backend `{}`", reference.backend)),
-            Some(BackendKind::Postgres(_)) => {
-                fault(format!(
-                    "`{}` makes credentials and keeps none; name another backend",
-                    reference.backend
-                ));
-            }
-            Some(BackendKind::Local { max_versions }) if max_versions.get() < 2 => fault(format!(
-                "`{}` keeps one version of a secret, and a rotation needs the one before; set its `max_versions` to 2 or \
-                 more",
-                reference.backend
-            )),
-            Some(_) => {}
+    }
+}
+
+/// A broker that reads one backend's password from another must have that, and be able to read it.
+fn check_password(
+    root: &mut Section<'_>,
+    named: &[String],
+    backends: &[BackendConfig],
+    backend: &BackendConfig,
+    settings: &PostgresSettings,
+) {
+    let KeptSecret::Backend(reference) = &settings.password else { return };
+    let mut fault = |message: String| {
+        root.fault::<()>(&format!("backends.{}.password", backend.name), message);
+    };
+    if reference.version.is_some() {
+        fault("must not name a version; the newest is tried first, and then the one before".to_owned());
+    }
+    match backends.iter().find(|other| other.name == reference.backend).map(|other| &other.kind) {
+        None if named.iter().any(|name| name == reference.backend.as_str()) => {}
+        None => fault(format!("there is no backend `{}`", reference.backend)),
+        Some(BackendKind::Postgres(_)) => {
+            fault(format!("`{}` makes credentials and keeps none; name another backend", reference.backend));
         }
+        Some(BackendKind::Local { max_versions }) if max_versions.get() < 2 => fault(format!(
+            "`{}` keeps one version of a secret, and a rotation needs the one before; set its `max_versions` to 2 or \
+             more",
+            reference.backend
+        )),
+        Some(_) => {}
     }
 }
 

@@ -225,7 +225,7 @@ fn a_password_that_another_backend_keeps_is_changed_there_and_at_the_server() ->
 
 #[test]
 fn a_rotation_that_was_broken_off_leaves_a_login_that_works_and_is_finished_by_the_next() -> Result<()> {
-    let mut site = Site::start_within("50s", &[])?;
+    let mut site = Site::start_within("25s", &[])?;
     site.admin.done(&["get", "inside/creds/app"])?;
     let mut lock = site.lock_roles()?;
     let mut rotate = site.admin.command()?;
