@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bursar_backend_local::{LocalBackend, LocalConfig};
 use bursar_core::backend::Backend;
-use bursar_core::{BackendName, Clock};
+use bursar_core::{BackendName, Clock, SpiffeId};
 
 use crate::config::{BackendConfig, BackendKind};
-use crate::mounts::Mount;
+use crate::ledger::Ledger;
+use crate::mounts::{Mount, Mounts};
 use crate::seal::Seal;
 use crate::start::StartError;
 
@@ -20,8 +22,18 @@ pub struct Opened {
     pub upkeep: Option<Upkeep>,
 }
 
-/// Work in the background that a store needs.
-pub type Upkeep = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Work in the background that a store needs, once all stores are mounted.
+pub type Upkeep = Box<dyn FnOnce(Surroundings) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+
+/// What that work has around it.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    pub mounts: Arc<Mounts>,
+    pub ledger: Ledger,
+    pub clock: Arc<dyn Clock>,
+    /// The broker's own name.
+    pub broker: SpiffeId,
+}
 
 /// What stores are opened with.
 #[derive(Debug)]
@@ -132,7 +144,7 @@ mod vault {
         };
         let backend = Arc::new(VaultBackend::new(config, clock).map_err(|error| fault(name, &error))?);
         let kept = Arc::clone(&backend);
-        Ok(Opened { backend, upkeep: Some(Box::pin(async move { kept.keep_alive().await })) })
+        Ok(Opened { backend, upkeep: Some(Box::new(|_| Box::pin(async move { kept.keep_alive().await }))) })
     }
 
     fn token_reader(source: SecretSource) -> SecretReader {

@@ -19,7 +19,7 @@ use bursar_core::{BackendName, SpiffeId};
 pub use audit::{AuditSettings, FileSink, OtlpSink, SinkConfig, SinkKind, SyslogPlace};
 pub use disk::{DiskLimits, Threshold};
 #[cfg(feature = "postgres")]
-pub use postgres::PostgresSettings;
+pub use postgres::{PostgresSettings, StandingSettings};
 
 use crate::ledger::Quota;
 use crate::telemetry::LogFormat;

@@ -297,7 +297,7 @@ pub enum Operation {
     Put,
     Delete,
     Undelete,
-    RotateRoot,
+    Rotate,
 }
 
 impl Operation {
@@ -316,7 +316,7 @@ impl Operation {
             Self::Put => "put",
             Self::Delete => "delete",
             Self::Undelete => "undelete",
-            Self::RotateRoot => "rotate_root",
+            Self::Rotate => "rotate",
         }
     }
 }
