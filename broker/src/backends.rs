@@ -43,6 +43,8 @@ pub struct Ground<'a> {
     pub clock: &'a Arc<dyn Clock>,
     /// Tells this broker from every other.
     pub origin: &'a str,
+    /// The stores that are open already, and may keep what this one needs.
+    pub opened: &'a BTreeMap<BackendName, Arc<Mount>>,
 }
 
 /// Those that keep a password of another's come first.
@@ -52,15 +54,11 @@ pub fn in_order(backends: &[BackendConfig]) -> Vec<&BackendConfig> {
     ordered
 }
 
-/// Opens one store. `opened` are those before it.
+/// Opens one store.
 ///
 /// # Errors
 /// [`StartError::Backend`], which names it.
-pub fn open(
-    config: &BackendConfig,
-    ground: &Ground<'_>,
-    opened: &BTreeMap<BackendName, Arc<Mount>>,
-) -> Result<Opened, StartError> {
+pub fn open(config: &BackendConfig, ground: &Ground<'_>) -> Result<Opened, StartError> {
     let Ground { data_dir, seal, clock, .. } = ground;
     match &config.kind {
         BackendKind::Local { max_versions } => {
@@ -76,7 +74,7 @@ pub fn open(
             Ok(Opened { backend: Arc::new(backend), upkeep: None })
         }
         #[cfg(feature = "postgres")]
-        BackendKind::Postgres(settings) => postgres::open(&config.name, settings, ground, opened),
+        BackendKind::Postgres(settings) => postgres::open(&config.name, settings, ground),
         #[cfg(feature = "vault")]
         BackendKind::Vault(settings) => vault::open(&config.name, settings, Arc::clone(clock)),
         #[cfg(not(feature = "vault"))]

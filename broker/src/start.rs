@@ -77,8 +77,9 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
             seal: &seal,
             clock: &clock,
             origin: &origin(&config),
+            opened: &stores,
         };
-        let opened = backends::open(backend, &ground, &stores)?;
+        let opened = backends::open(backend, &ground)?;
         let (name, cache, revocation) = (backend.name.clone(), backend.cache, backend.revocation);
         let mount = Mount::new(name.clone(), opened.backend, cache, revocation, metrics.clone());
         stores.insert(name, Arc::new(mount));

@@ -26,8 +26,8 @@ pub(super) fn open(
     name: &BackendName,
     settings: &PostgresSettings,
     ground: &Ground<'_>,
-    opened: &BTreeMap<BackendName, Arc<Mount>>,
 ) -> Result<Opened, StartError> {
+    let opened = ground.opened;
     let password: Arc<dyn RootPassword> = match &settings.password {
         KeptSecret::Outside(source) => Arc::new(Outside { backend: name.clone(), source: source.clone() }),
         KeptSecret::Backend(reference) => Arc::new(Inside::new(name, reference, opened)?),
