@@ -10,16 +10,18 @@ mod vault;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bursar_backend_local::{LocalBackend, LocalConfig};
 use bursar_core::backend::Backend;
 use bursar_core::secret::SecretReader;
 use bursar_core::settings::SecretSource;
-use bursar_core::{BackendName, Clock};
+use bursar_core::{BackendName, Clock, SpiffeId};
 
 use crate::config::{BackendConfig, BackendKind};
-use crate::mounts::Mount;
+use crate::ledger::Ledger;
+use crate::mounts::{Mount, Mounts};
 use crate::seal::Seal;
 use crate::source;
 use crate::start::StartError;
@@ -31,8 +33,18 @@ pub struct Opened {
     pub upkeep: Option<Upkeep>,
 }
 
-/// Work in the background that a store needs.
-pub type Upkeep = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Work in the background that a store needs, once all stores are mounted.
+pub type Upkeep = Box<dyn FnOnce(Surroundings) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+
+/// What that work has around it.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    pub mounts: Arc<Mounts>,
+    pub ledger: Ledger,
+    pub clock: Arc<dyn Clock>,
+    /// The broker's own name.
+    pub broker: SpiffeId,
+}
 
 /// What stores are opened with.
 #[derive(Debug)]
@@ -42,6 +54,8 @@ pub struct Ground<'a> {
     pub clock: &'a Arc<dyn Clock>,
     /// Tells this broker from every other.
     pub origin: &'a str,
+    /// The stores that are open already, and may keep what this one needs.
+    pub opened: &'a BTreeMap<BackendName, Arc<Mount>>,
 }
 
 /// Those whose own password another may keep come last.
@@ -52,15 +66,11 @@ pub fn in_order(backends: &[BackendConfig]) -> Vec<&BackendConfig> {
     ordered
 }
 
-/// Opens one store. `opened` are those before it.
+/// Opens one store.
 ///
 /// # Errors
 /// [`StartError::Backend`], which names it.
-pub fn open(
-    config: &BackendConfig,
-    ground: &Ground<'_>,
-    opened: &BTreeMap<BackendName, Arc<Mount>>,
-) -> Result<Opened, StartError> {
+pub fn open(config: &BackendConfig, ground: &Ground<'_>) -> Result<Opened, StartError> {
     let Ground { data_dir, seal, clock, .. } = ground;
     match &config.kind {
         BackendKind::Local { max_versions } => {
@@ -80,7 +90,7 @@ pub fn open(
         #[cfg(not(feature = "aws"))]
         BackendKind::Aws(_) => Err(left_out(&config.name, "aws")),
         #[cfg(feature = "postgres")]
-        BackendKind::Postgres(settings) => postgres::open(&config.name, settings, ground, opened),
+        BackendKind::Postgres(settings) => postgres::open(&config.name, settings, ground),
         #[cfg(feature = "vault")]
         BackendKind::Vault(settings) => vault::open(&config.name, settings, Arc::clone(clock)),
         #[cfg(not(feature = "vault"))]

@@ -23,7 +23,7 @@ pub use aws::{AwsCredentials, AwsRole, AwsSettings};
 pub use cache::{CacheContract, CacheContracts, OnOutage};
 pub use disk::{DiskLimits, Threshold};
 #[cfg(feature = "postgres")]
-pub use postgres::PostgresSettings;
+pub use postgres::{PostgresSettings, StandingSettings};
 pub use vault::{VaultAuth, VaultCredential, VaultMount, VaultSettings};
 
 use crate::ledger::Quota;
@@ -219,7 +219,7 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
         backend(name, section)
     });
     #[cfg(feature = "postgres")]
-    postgres::check_passwords(root, &named, &backends);
+    postgres::check(root, &named, &backends, leases.settle_after);
     Some(Config {
         trust_domain: trust_domain?,
         name,

@@ -253,7 +253,8 @@ impl Mount {
         self.breaker.came_back()
     }
 
-    fn count<T>(&self, operation: Operation, result: &Result<T, BackendError>) {
+    /// Counts a call: those that go through here, and what a store does in the background.
+    pub fn count<T>(&self, operation: Operation, result: &Result<T, BackendError>) {
         let outcome = result.as_ref().map_or_else(|error| error.kind.as_str(), |_| "ok");
         self.metrics.backend_call(self.name.as_str(), operation.as_str(), outcome);
     }

@@ -21,7 +21,7 @@ impl Broker {
             let rotating = mount.backend.rotating().ok_or_else(|| Failure::NotRotatable(backend.clone()))?;
             let records = vec![draft.clone().asked()];
             self.ledger.commit(Entry { changes: Vec::new(), records }).await?;
-            let rotated = mount.call(Operation::RotateRoot, rotating.rotate_root()).await?;
+            let rotated = mount.call(Operation::Rotate, rotating.rotate_root()).await?;
             self.mounts.forget(&rotated.kept.backend, &rotated.kept.path);
             Ok(rotated.kept)
         };

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bursar_core::backend::Backend;
 use bursar_core::clock::SteadyClock;
 use bursar_core::tasks::{Stop, Tasks};
 use bursar_core::{BackendName, Clock, SpiffeId};
@@ -71,18 +70,20 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
     let metrics = Metrics::register(&mut registry);
     let gauges = Gauges::register(&mut registry);
 
-    let mut stores = BTreeMap::new();
+    let (mut stores, mut upkeep) = (BTreeMap::new(), Vec::new());
     for backend in backends::in_order(&config.backends) {
         let ground = backends::Ground {
             data_dir: &config.data_dir,
             seal: &seal,
             clock: &clock,
             origin: &origin(&config),
+            opened: &stores,
         };
-        let opened = open(backend, &ground, &stores, &tasks)?;
+        let opened = backends::open(backend, &ground)?;
         let (name, cache, revocation) = (backend.name.clone(), backend.cache.clone(), backend.revocation);
-        let mount = Mount::new(name.clone(), opened, cache, revocation, metrics.clone());
+        let mount = Mount::new(name.clone(), opened.backend, cache, revocation, metrics.clone());
         stores.insert(name, Arc::new(mount.at_most(backend.calls_per_second)));
+        upkeep.extend(opened.upkeep);
     }
     let mounts = Arc::new(Mounts::new(stores.into_values(), CACHE_BYTES, metrics.clone()));
     let leases = Arc::new(Leases::new(
@@ -132,6 +133,13 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
         "serving"
     );
 
+    let around = backends::Surroundings {
+        mounts: Arc::clone(&broker.mounts),
+        ledger: ledger.clone(),
+        clock: Arc::clone(&clock),
+        broker: config.identity(),
+    };
+    upkeep.into_iter().for_each(|upkeep| keep_up(upkeep, around.clone(), &tasks));
     tasks.run("clock", watch_clock(steady, metrics.clone(), tasks.clone()));
     tasks.run("reaper", Arc::clone(&leases).reap());
     tasks.run("forgetting", Arc::clone(&leases).forget());
@@ -206,23 +214,15 @@ pub fn origin(config: &Config) -> String {
     format!("bursar.dev/{}/{}", config.trust_domain, config.name)
 }
 
-fn open(
-    backend: &crate::config::BackendConfig,
-    ground: &backends::Ground<'_>,
-    before: &BTreeMap<BackendName, Arc<Mount>>,
-    tasks: &Tasks,
-) -> Result<Arc<dyn Backend>, StartError> {
-    let opened = backends::open(backend, ground, before)?;
-    if let Some(upkeep) = opened.upkeep {
-        let stop = tasks.clone();
-        tasks.run("store upkeep", async move {
-            tokio::select! {
-                () = upkeep => {}
-                _ = stop.stopping() => {}
-            }
-        });
-    }
-    Ok(opened.backend)
+/// Work that stores need, until the broker stops.
+fn keep_up(upkeep: backends::Upkeep, around: backends::Surroundings, tasks: &Tasks) {
+    let stop = tasks.clone();
+    tasks.run("store upkeep", async move {
+        tokio::select! {
+            () = upkeep(around) => {}
+            _ = stop.stopping() => {}
+        }
+    });
 }
 
 fn server_certificate(config: &Config, authority: &Authority) -> Result<ServerCertificate, StartError> {

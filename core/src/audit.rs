@@ -99,13 +99,15 @@ pub enum Action {
     ViewSystem,
     /// The password of the broker's own login at a store was changed.
     RotateRoot,
+    /// The broker gave a standing role of a store its next password.
+    Rotate,
     Authenticate,
     Watch,
 }
 
 impl Action {
     /// Every action, for the policy schema and the surface tables.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::Read,
         Self::LocalRead,
         Self::Resolve,
@@ -134,6 +136,7 @@ impl Action {
         Self::QueryAudit,
         Self::ViewSystem,
         Self::RotateRoot,
+        Self::Rotate,
         Self::Authenticate,
         Self::Watch,
     ];
@@ -169,6 +172,7 @@ impl Action {
             Self::QueryAudit => "query-audit",
             Self::ViewSystem => "view-system",
             Self::RotateRoot => "rotate-root",
+            Self::Rotate => "rotate",
             Self::Authenticate => "authenticate",
             Self::Watch => "watch",
         }

@@ -311,7 +311,7 @@ pub enum Operation {
     Put,
     Delete,
     Undelete,
-    RotateRoot,
+    Rotate,
 }
 
 impl Operation {
@@ -331,7 +331,7 @@ impl Operation {
             Self::Put => "put",
             Self::Delete => "delete",
             Self::Undelete => "undelete",
-            Self::RotateRoot => "rotate_root",
+            Self::Rotate => "rotate",
         }
     }
 }

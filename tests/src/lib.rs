@@ -33,7 +33,7 @@ pub use crate::openbao::{AppRole, OpenBao};
 pub use crate::place::binary;
 pub use crate::port::free_port;
 pub use crate::postgres::Postgres;
-pub use crate::process::Process;
+pub use crate::process::{Process, wait_stopped};
 pub use crate::token_issuer::TokenIssuer;
 pub use crate::token_review::TokenReviews;
 pub use crate::wait::{wait_for, wait_until};

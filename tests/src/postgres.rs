@@ -21,7 +21,7 @@ use crate::canary::Canary;
 use crate::certificate::ServerFiles;
 use crate::place;
 use crate::port::free_port;
-use crate::process::Process;
+use crate::process::{Process, wait_stopped};
 
 /// A running server. Stopped, and its data removed, on drop.
 #[derive(Debug)]
@@ -143,9 +143,15 @@ impl Postgres {
         {
             match kill_process(child, signal) {
                 // It has ended.
-                Err(Errno::SRCH) => {}
+                Err(Errno::SRCH) => continue,
                 sent => sent?,
             }
+            if signal == Signal::STOP {
+                wait_stopped(u32::try_from(child.as_raw_nonzero().get())?)?;
+            }
+        }
+        if signal == Signal::STOP {
+            wait_stopped(pid)?;
         }
         Ok(())
     }

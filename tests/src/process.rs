@@ -9,6 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::wait::wait_for;
@@ -162,6 +163,34 @@ impl Drop for Process {
             drop(self.kill());
         }
     }
+}
+
+/// Waits until every thread of a process that was sent SIGSTOP has stopped: until then it may still answer.
+///
+/// # Errors
+/// The process has ended, or it goes on.
+pub fn wait_stopped(pid: u32) -> Result<()> {
+    wait_for(STOP_LIMIT, &format!("process {pid} to stop"), || {
+        for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
+            let status = match fs::read_to_string(thread?.path().join("stat")) {
+                // It has ended meanwhile.
+                Err(error) if is_gone(&error) => continue,
+                status => status?,
+            };
+            // After the name, which is in brackets and may have any character: proc(5).
+            let state = status.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+            // Stopped, or a zombie, which answers nothing either.
+            if !matches!(state, Some('T' | 'Z' | 'X')) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(()))
+    })
+}
+
+/// Whether a process or thread ended while its files in `/proc` were read.
+fn is_gone(error: &std::io::Error) -> bool {
+    error.kind() == ErrorKind::NotFound || error.raw_os_error() == Some(Errno::SRCH.raw_os_error())
 }
 
 /// Makes the first of `NAME.KIND`, `NAME-2.KIND`, … that is not there yet.

@@ -4,14 +4,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bursar_backend_postgres::{Keeper, Kept, PostgresBackend, PostgresConfig, RootPassword};
-use bursar_core::backend::{BackendError, ErrorKind, Fetched, Operation};
+use bursar_backend_postgres::{Keeper, Kept, PostgresBackend, PostgresConfig, RootPassword, Standing};
+use bursar_core::audit::{Action, Actor, AuditRecord};
+use bursar_core::backend::{BackendError, ErrorKind, Fetched, Operation, VersionInfo};
 use bursar_core::secret::SecretData;
 use bursar_core::settings::{KeptSecret, SecretSource};
-use bursar_core::{BackendName, Reference, Secret, Version};
+use bursar_core::{BackendName, Reference, Secret, SecretPath, Version};
 
-use super::{Ground, Opened, fault};
-use crate::config::PostgresSettings;
+use jiff::Timestamp;
+
+use super::{Ground, Opened, Surroundings, Upkeep, fault};
+use crate::call::own_record;
+use crate::config::{PostgresSettings, StandingSettings};
+use crate::identity::Method;
+use crate::ledger::Entry;
 use crate::mounts::Mount;
 use crate::source;
 use crate::start::StartError;
@@ -20,18 +26,16 @@ pub(super) fn open(
     name: &BackendName,
     settings: &PostgresSettings,
     ground: &Ground<'_>,
-    opened: &BTreeMap<BackendName, Arc<Mount>>,
 ) -> Result<Opened, StartError> {
+    let opened = ground.opened;
     let password: Arc<dyn RootPassword> = match &settings.password {
         KeptSecret::Outside(source) => Arc::new(Outside { backend: name.clone(), source: source.clone() }),
-        KeptSecret::Backend(reference) => {
-            let keeper = opened.get(&reference.backend).ok_or_else(|| StartError::Backend {
-                name: name.clone(),
-                message: format!("its password is in `{}`, which is not open", reference.backend),
-            })?;
-            Arc::new(Inside { backend: name.clone(), mount: Arc::clone(keeper), place: reference.clone() })
-        }
+        KeptSecret::Backend(reference) => Arc::new(Inside::new(name, reference, opened)?),
     };
+    let standing = settings
+        .standing
+        .iter()
+        .map(|(role, settings)| Ok::<_, StartError>((role.clone(), standing(name, settings, opened)?)));
     let config = PostgresConfig {
         name: name.clone(),
         owner: ground.origin.to_owned(),
@@ -44,10 +48,66 @@ pub(super) fn open(
         connections: settings.connections,
         timeout: settings.timeout,
         roles: settings.roles.clone(),
+        standing: standing.collect::<Result<_, _>>()?,
     };
     let backend =
         PostgresBackend::new(config, Arc::clone(ground.clock)).map_err(|error| fault(name, &error))?;
-    Ok(Opened { backend: Arc::new(backend), upkeep: None })
+    let backend = Arc::new(backend);
+    if settings.standing.is_empty() {
+        return Ok(Opened { backend, upkeep: None });
+    }
+    let (kept, name) = (Arc::clone(&backend), name.clone());
+    let upkeep: Upkeep = Box::new(move |around| {
+        Box::pin(async move {
+            let around = &around;
+            let name = &name;
+            kept.keep_rotating(|path, result| async move { rotated(around, name, path, result).await }).await;
+        })
+    });
+    Ok(Opened { backend, upkeep: Some(upkeep) })
+}
+
+fn standing(
+    backend: &BackendName,
+    settings: &StandingSettings,
+    opened: &BTreeMap<BackendName, Arc<Mount>>,
+) -> Result<Standing, StartError> {
+    let keeper = |place: &Reference| Ok::<_, StartError>(Arc::new(Inside::new(backend, place, opened)?));
+    Ok(Standing {
+        user: settings.user.clone(),
+        rotation: settings.rotation,
+        current: keeper(&settings.current)?,
+        next: keeper(&settings.next)?,
+    })
+}
+
+/// A standing role has another password: what is cached is good for nothing, and the log says when that was. Or it has
+/// none.
+async fn rotated(
+    around: &Surroundings,
+    backend: &BackendName,
+    path: SecretPath,
+    result: Result<Version, BackendError>,
+) {
+    if let Some(mount) = around.mounts.mount(backend) {
+        mount.count(Operation::Rotate, &result);
+    }
+    let Ok(version) = result else { return };
+    around.mounts.forget(backend, &path);
+    let actor = Actor {
+        principal: around.broker.to_string(),
+        method: Method::Broker.as_str().to_owned(),
+        credential: None,
+        node: None,
+        selectors: Vec::new(),
+        peer: None,
+    };
+    let resource = Reference { backend: backend.clone(), path, field: None, version: None }.to_string();
+    let record = own_record(actor, around.clock.now(), "rotation".to_owned(), Action::Rotate, resource);
+    let record = AuditRecord { version: Some(version.to_string()), ..record };
+    if let Err(error) = around.ledger.commit(Entry { changes: Vec::new(), records: vec![record] }).await {
+        tracing::error!(%backend, %error, "a rotation is not in the audit log");
+    }
 }
 
 /// A password that somebody else puts where it is.
@@ -91,9 +151,8 @@ impl RootPassword for Inside {
                 None => return Ok(None),
             },
         };
-        let Fetched { data, version } = self.read(version.as_ref()).await?;
-        let password = data.select(self.place.field.as_ref()).map_err(|error| self.unreadable(&error))?;
-        Ok(Some(Kept { password, version }))
+        let fetched = self.fetch(version.as_ref()).await.map_err(|error| self.unread(error))?;
+        self.kept(fetched).map(Some)
     }
 
     fn keeper(&self) -> Option<&dyn Keeper> {
@@ -107,27 +166,70 @@ impl Keeper for Inside {
         &self.place
     }
 
+    async fn newest(&self) -> Result<Option<Kept>, BackendError> {
+        match self.fetch(None).await {
+            Ok(fetched) => self.kept(fetched).map(Some),
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.unread(error)),
+        }
+    }
+
+    async fn kept_at(&self) -> Result<Option<Timestamp>, BackendError> {
+        Ok(self.versions().await?.into_iter().next().and_then(|info| info.created_at))
+    }
+
     /// What else is kept beside it stays.
-    async fn keep(&self, password: Arc<Secret>, over: &Version) -> Result<Version, BackendError> {
-        let data = match (&self.place.field, self.read(Some(over)).await?.data) {
-            (Some(field), SecretData::Fields(mut fields)) => {
-                fields.insert(field.clone(), password);
-                SecretData::Fields(fields)
+    async fn keep(&self, password: Arc<Secret>, over: Option<&Version>) -> Result<Version, BackendError> {
+        let beside = match over {
+            Some(over) => match self.fetch(Some(over)).await.map_err(|error| self.unread(error))?.data {
+                SecretData::Fields(fields) => fields,
+                SecretData::Opaque(_) => BTreeMap::new(),
+            },
+            None => BTreeMap::new(),
+        };
+        let data = match &self.place.field {
+            Some(field) => {
+                SecretData::Fields(beside.into_iter().chain([(field.clone(), password)]).collect())
             }
-            _ => SecretData::Opaque(password),
+            None => SecretData::Opaque(password),
         };
         let misconfigured = || BackendError::new(ErrorKind::Misconfigured, &self.backend, Operation::Put);
         let writing = self.mount.backend.writing().ok_or_else(misconfigured)?;
-        let over = over.as_str().parse().map_err(|_| misconfigured())?;
+        let over = over.map_or(Ok(0), |over| over.as_str().parse()).map_err(|_| misconfigured())?;
         let put = writing.put(&self.place.path, data, Some(over));
         self.mount.call(Operation::Put, put).await.map_err(|error| self.unread(error))
     }
 }
 
 impl Inside {
-    async fn read(&self, version: Option<&Version>) -> Result<Fetched, BackendError> {
+    fn new(
+        backend: &BackendName,
+        place: &Reference,
+        opened: &BTreeMap<BackendName, Arc<Mount>>,
+    ) -> Result<Self, StartError> {
+        let mount = opened.get(&place.backend).ok_or_else(|| StartError::Backend {
+            name: backend.clone(),
+            message: format!("a password is kept in `{}`, which is not open", place.backend),
+        })?;
+        Ok(Self { backend: backend.clone(), mount: Arc::clone(mount), place: place.clone() })
+    }
+
+    async fn fetch(&self, version: Option<&Version>) -> Result<Fetched, BackendError> {
         let read = self.mount.backend.read(&self.place.path, version);
-        self.mount.call(Operation::Read, read).await.map_err(|error| self.unread(error))
+        self.mount.call(Operation::Read, read).await
+    }
+
+    fn kept(&self, Fetched { data, version }: Fetched) -> Result<Kept, BackendError> {
+        let password = data.select(self.place.field.as_ref()).map_err(|error| self.unreadable(&error))?;
+        Ok(Kept { password, version })
+    }
+
+    /// Those that are not deleted, newest first.
+    async fn versions(&self) -> Result<Vec<VersionInfo>, BackendError> {
+        let versions = self.mount.backend.versions(&self.place.path);
+        let versions = self.mount.call(Operation::Versions, versions).await;
+        let versions = versions.map_err(|error| self.unread(error))?;
+        Ok(versions.into_iter().filter(|info| !info.deleted).collect())
     }
 
     /// The version that was the newest `back` changes ago, of a backend that has versions.
@@ -135,10 +237,7 @@ impl Inside {
         if !self.mount.backend.capabilities().versions {
             return Ok(None);
         }
-        let versions = self.mount.backend.versions(&self.place.path);
-        let versions = self.mount.call(Operation::Versions, versions).await;
-        let there = versions.map_err(|error| self.unread(error))?.into_iter().filter(|info| !info.deleted);
-        Ok(there.map(|info| info.version).nth(back))
+        Ok(self.versions().await?.into_iter().map(|info| info.version).nth(back))
     }
 
     /// A failure of the keeper is one of the login here; the keeper's own call has been counted as its.

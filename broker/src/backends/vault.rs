@@ -48,7 +48,7 @@ pub(super) fn open(
     };
     let backend = Arc::new(VaultBackend::new(config, clock).map_err(|error| fault(name, &error))?);
     let kept = Arc::clone(&backend);
-    Ok(Opened { backend, upkeep: Some(Box::pin(async move { kept.keep_alive().await })) })
+    Ok(Opened { backend, upkeep: Some(Box::new(|_| Box::pin(async move { kept.keep_alive().await }))) })
 }
 
 fn credential(given: &VaultCredential) -> Credential {

@@ -86,7 +86,8 @@ fn check_store(
         configured.name.as_str() == backend && matches!(configured.kind, BackendKind::Local { .. })
     });
     let configured = configured.ok_or_else(|| BackupError::UnknownStore(backend.to_owned()))?;
-    let ground = backends::Ground { data_dir: folder, seal, clock, origin: &origin(config) };
-    drop(backends::open(configured, &ground, &BTreeMap::new())?);
+    let ground =
+        backends::Ground { data_dir: folder, seal, clock, origin: &origin(config), opened: &BTreeMap::new() };
+    drop(backends::open(configured, &ground)?);
     Ok(())
 }

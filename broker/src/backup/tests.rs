@@ -237,8 +237,9 @@ impl Site {
             seal: &seal,
             clock: &clock,
             origin: &origin(&self.config),
+            opened: &Default::default(),
         };
-        let store = crate::backends::open(backend, &ground, &Default::default()).expect("store");
+        let store = crate::backends::open(backend, &ground).expect("store");
         let writing = store.backend.writing().expect("writing");
         let path = bursar_core::SecretPath::from_store("a/b").expect("path");
         let value =

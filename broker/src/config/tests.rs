@@ -100,6 +100,20 @@ fn the_least_postgres_gets_tls_and_statements_that_lose_nothing() {
 }
 
 #[test]
+#[cfg(feature = "postgres")]
+fn a_creation_that_could_come_into_effect_after_the_last_search_for_it_is_refused() {
+    let backend = "[backends.pg]\nkind = 'postgres'\nhost = 'db'\ndatabase = 'app'\nuser = 'bursar'\n\
+                   password = { env = 'PG' }\ntimeout = '50s'\n[backends.pg.roles.app]\n\
+                   creation = ['CREATE ROLE {{name}} LOGIN PASSWORD {{password}} VALID UNTIL {{expiration}}']\n";
+    let faults = Config::parse(&format!("{LEAST}{backend}")).expect_err("a fault");
+    let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+    let told = "backends.pg.roles.app.creation: a creation may go on for 100s after the broker is gone";
+    assert!(faults.len() == 1 && faults.iter().all(|fault| fault.starts_with(told)), "{faults:?}");
+    let longer = backend.replace("[backends.pg]", "[leases]\nsettle_after = '2m'\n[backends.pg]");
+    assert!(Config::parse(&format!("{LEAST}{longer}")).is_ok());
+}
+
+#[test]
 fn the_least_file_gets_defaults_that_listen_on_loopback_only() {
     let config = Config::parse(LEAST).expect("good");
     assert!(config.listen.grpc.ip().is_loopback() && config.listen.http.ip().is_loopback());

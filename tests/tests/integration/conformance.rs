@@ -13,7 +13,7 @@ use bursar_core::backend::Backend;
 use bursar_core::conformance::{self, Fault, Site, Trouble};
 use bursar_core::secret::{MAX_SIZE, SecretData};
 use bursar_core::{BackendName, Secret, SecretPath, SystemClock};
-use bursar_tests::{OpenBao, Postgres};
+use bursar_tests::{OpenBao, Postgres, wait_stopped};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Map, Value, json};
 
@@ -153,7 +153,10 @@ impl Vault {
         let quota = json!({ "path": format!("{}/", self.mount), "rate": 1, "interval": "1h" });
         match trouble {
             Trouble::Down => self.bao().stop(),
-            Trouble::Hung => self.signal(Signal::STOP),
+            Trouble::Hung => {
+                self.signal(Signal::STOP)?;
+                wait_stopped(self.bao().pid())
+            }
             Trouble::Sealed => self.bao().seal(),
             Trouble::Denied => self.policy(""),
             Trouble::Throttled => {

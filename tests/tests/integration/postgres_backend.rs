@@ -225,7 +225,7 @@ fn a_password_that_another_backend_keeps_is_changed_there_and_at_the_server() ->
 
 #[test]
 fn a_rotation_that_was_broken_off_leaves_a_login_that_works_and_is_finished_by_the_next() -> Result<()> {
-    let mut site = Site::start_within("50s", &[])?;
+    let mut site = Site::start_within("25s", &[])?;
     site.admin.done(&["get", "inside/creds/app"])?;
     let mut lock = site.lock_roles()?;
     let mut rotate = site.admin.command()?;
@@ -252,6 +252,73 @@ fn a_rotation_that_was_broken_off_leaves_a_login_that_works_and_is_finished_by_t
     site.admin.done(&["get", "--new-lease", "inside/creds/app"])?;
     let said = site.admin.json(&["backend", "rotate-root", "inside"])?;
     ensure!(said.get("kept").and_then(Value::as_str) == Some("local/pg/root#password@3"), "{said}");
+    Ok(())
+}
+
+#[test]
+fn a_standing_role_gets_another_password_on_schedule_and_what_was_broken_off_is_finished() -> Result<()> {
+    let mut site = Site::start(&["log_statement=all"])?;
+    site.postgres.psql("CREATE ROLE legacy LOGIN")?;
+    let standing =
+        |rotation: &str| format!("[backends.pg.static.legacy]\nuser = 'legacy'\nrotation = '{rotation}'\n");
+    let config = fs::read_to_string(site.broker.config())?;
+    let config = config.replace("kind = 'postgres'", "kind = 'postgres'\nkeep_in = 'local/standing'");
+    let with = |rotation: &str| format!("{config}{}", standing(rotation));
+    let restart = |site: &mut Site, config: String| {
+        site.broker.process().stop()?;
+        fs::write(site.broker.config(), config)?;
+        site.broker.start_again()?;
+        site.admin = Cli::administering(&site.broker)?;
+        anyhow::Ok(())
+    };
+
+    // The first as soon as it is configured.
+    restart(&mut site, with("1h"))?;
+    wait_until(LIMIT, "the first password", || site.admin.done(&["get", "pg/static/legacy"]).is_ok())?;
+    let read: Value = serde_json::from_str(&site.admin.done(&["get", "pg/static/legacy"])?)?;
+    let password = |read: &Value| read.get("password").and_then(Value::as_str).map(str::to_owned);
+    let first = password(&read).context("no password")?;
+    ensure!(read.get("username").and_then(Value::as_str) == Some("legacy"), "another user");
+    ensure!(site.postgres.psql_as("legacy", &first, "SELECT current_user")? == "legacy");
+    ensure!(site.admin.done(&["secret", "list", "pg/static"])?.contains("legacy"));
+    let said = site.admin.run(&["get", "pg/static/legacy@7"])?;
+    said.refused(1, &["hint: "])?;
+
+    // One that was kept as what is to come, and did not get to the server.
+    site.broker.process().stop()?;
+    site.broker.start_again()?;
+    site.admin = Cli::administering(&site.broker)?;
+    let next = Canary::alphanumeric("password to come");
+    let put = ["secret", "put", "local/standing/legacy/next", "--field", "password"];
+    site.admin.done_with(&put, next.value().as_bytes())?;
+    restart(&mut site, with("1h"))?;
+    wait_until(LIMIT, "the rotation to be finished", || {
+        site.admin
+            .done(&["get", "pg/static/legacy#password", "--max-age", "0s"])
+            .is_ok_and(|now| now == next.value())
+    })?;
+    ensure!(site.postgres.psql_as("legacy", next.value(), "SELECT current_user")? == "legacy");
+
+    // And when it is due. What is cached is not served any more.
+    restart(&mut site, with("2s"))?;
+    wait_until(LIMIT, "another password", || {
+        site.admin.done(&["get", "pg/static/legacy#password"]).is_ok_and(|now| now != next.value())
+    })?;
+    let records = site.admin.audit(&["--action", "rotate"])?;
+    ensure!(records.len() >= 3, "{records:?}");
+    let oldest = records.last().context("no record")?;
+    let text = |name: &str| oldest.pointer(name).and_then(Value::as_str).unwrap_or_default();
+    ensure!(text("/resource") == "pg/static/legacy" && text("/version") == "1", "{oldest}");
+    ensure!(text("/actor/principal").contains("/broker/"), "{oldest}");
+
+    let metrics = String::from_utf8_lossy(&site.broker.http("/metrics")?.body).into_owned();
+    let counted = "bursar_backend_calls_total{backend=\"pg\",operation=\"rotate\",outcome=\"ok\"}";
+    ensure!(metrics.contains(counted), "rotations are not counted");
+
+    let every = [&Canary::known("first password", &first)?, &next];
+    let mut found = scan(site.broker.directory(), &every)?;
+    found.extend(scan(site.postgres.directory(), &every)?);
+    ensure!(found.is_empty(), "secrets leaked: {found:?}");
     Ok(())
 }
 

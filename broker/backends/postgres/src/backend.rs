@@ -14,10 +14,11 @@ use ring::rand::SystemRandom;
 use tokio::sync::Mutex;
 
 use crate::batch::Batch;
-use crate::config::{ConfigError, PostgresConfig, Role, Transport};
+use crate::config::{ConfigError, PostgresConfig, Role, Standing, Transport};
 use crate::name::{Names, RoleName};
 use crate::pool::Pool;
 use crate::session::{Column, Server, Stopped};
+use crate::standing;
 use crate::trust::Trust;
 
 /// One PostgreSQL.
@@ -26,6 +27,7 @@ pub struct PostgresBackend {
     pub(crate) pool: Pool,
     pub(crate) names: Names,
     pub(crate) roles: BTreeMap<RoleName, Role>,
+    pub(crate) standing: BTreeMap<RoleName, Standing>,
     pub(crate) random: SystemRandom,
     pub(crate) clock: Arc<dyn Clock>,
     /// One rotation at a time.
@@ -56,6 +58,7 @@ impl PostgresBackend {
             names: Names::new(config.owner, name.clone()),
             name,
             roles: config.roles,
+            standing: config.standing,
             random: SystemRandom::new(),
             clock,
             rotation: Mutex::default(),
@@ -112,14 +115,21 @@ impl PostgresBackend {
 #[async_trait]
 impl Backend for PostgresBackend {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { kind: "postgres", versions: false, list: true, leasing: true, writing: false }
+        Capabilities {
+            kind: "postgres",
+            versions: !self.standing.is_empty(),
+            list: true,
+            leasing: true,
+            writing: false,
+        }
     }
 
-    async fn read(&self, _: &SecretPath, _: Option<&Version>) -> Result<Fetched, BackendError> {
-        Err(self.error(ErrorKind::NotFound, Operation::Read))
+    #[tracing::instrument(skip_all, fields(backend = %self.name))]
+    async fn read(&self, path: &SecretPath, version: Option<&Version>) -> Result<Fetched, BackendError> {
+        self.read_standing(path, version).await
     }
 
-    /// The roles of the configuration, under `creds`. Asks nobody.
+    /// The roles of the configuration, under `creds` and `static`. Asks nobody.
     async fn list(
         &self,
         folder: Option<&SecretPath>,
@@ -127,7 +137,9 @@ impl Backend for PostgresBackend {
         limit: usize,
     ) -> Result<Vec<String>, BackendError> {
         let entries: Vec<String> = match folder.map(SecretPath::as_str) {
-            None => vec![format!("{FOLDER}/")],
+            None if self.standing.is_empty() => vec![format!("{FOLDER}/")],
+            None => vec![format!("{FOLDER}/"), format!("{}/", standing::FOLDER)],
+            Some(standing::FOLDER) => self.standing.keys().map(ToString::to_string).collect(),
             Some(FOLDER) => self.roles.keys().map(ToString::to_string).collect(),
             Some(_) => Vec::new(),
         };
@@ -135,8 +147,9 @@ impl Backend for PostgresBackend {
         Ok(later.take(limit).collect())
     }
 
-    async fn versions(&self, _: &SecretPath) -> Result<Vec<VersionInfo>, BackendError> {
-        Err(self.error(ErrorKind::Misconfigured, Operation::Versions))
+    #[tracing::instrument(skip_all, fields(backend = %self.name))]
+    async fn versions(&self, path: &SecretPath) -> Result<Vec<VersionInfo>, BackendError> {
+        self.standing_versions(path).await
     }
 
     /// Whether a role could be made now, as far as that can be told without making one.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bursar_core::BackendName;
 
 use crate::name::RoleName;
-use crate::password::RootPassword;
+use crate::password::{Keeper, RootPassword};
 use crate::statement::Statements;
 
 /// One PostgreSQL, as configured.
@@ -33,6 +33,7 @@ pub struct PostgresConfig {
     /// The longest that one call may take, a login included.
     pub timeout: Duration,
     pub roles: BTreeMap<RoleName, Role>,
+    pub standing: BTreeMap<RoleName, Standing>,
 }
 
 /// How sessions cross the network.
@@ -56,6 +57,18 @@ pub struct Role {
     pub max_ttl: Duration,
 }
 
+/// A role that is there whether or not somebody holds a lease, whose password is changed now and then.
+pub struct Standing {
+    /// Its name at the server.
+    pub user: String,
+    /// Its password lives so long.
+    pub rotation: Duration,
+    /// Keeps the password that is in force.
+    pub current: Arc<dyn Keeper>,
+    /// Keeps the one that is to come, from before the server has it.
+    pub next: Arc<dyn Keeper>,
+}
+
 impl PostgresConfig {
     /// Where PostgreSQL listens.
     pub const DEFAULT_PORT: u16 = 5432;
@@ -76,6 +89,17 @@ impl fmt::Debug for PostgresConfig {
             .field("user", &self.user)
             .field("roles", &self.roles)
             .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Standing")
+            .field("user", &self.user)
+            .field("rotation", &self.rotation)
+            .field("current", self.current.place())
+            .field("next", self.next.place())
+            .finish()
     }
 }
 

@@ -1,7 +1,7 @@
 //! PostgreSQL roles that are made for a lease and dropped with it, as a Bursar backend.
 //!
 //! **Paths.** `creds/ROLE` makes a role by the statements that the configuration has under `roles.ROLE`, and answers
-//! its `username` and `password`. Nothing else is served.
+//! its `username` and `password`. `static/NAME` reads those of a role that is there anyway. Nothing else is served.
 //!
 //! **Names.** A credential's name is made of the lease's id, so that what an interrupted issuance left behind is found
 //! by its name alone, whatever the server's clock says: [`name`].
@@ -15,7 +15,8 @@
 //! sent in one piece is one transaction, which the server takes back by itself when a statement fails. Nothing is
 //! repeated: what the broker asks for again, it asks for again itself.
 //!
-//! **The broker's own password** may be kept by another backend, and changed: [`rotation`].
+//! **The broker's own password** may be kept by another backend, and changed: [`rotation`]. So are those of standing
+//! roles, on schedule: [`standing`].
 //!
 //! Why it is so: `docs/decisions/0028-postgresql-roles.md`.
 
@@ -32,13 +33,14 @@ mod rotation;
 mod scram;
 mod session;
 mod sql;
+mod standing;
 mod statement;
 #[cfg(test)]
 mod tests;
 mod trust;
 
 pub use backend::PostgresBackend;
-pub use config::{ConfigError, PostgresConfig, Role, Transport};
+pub use config::{ConfigError, PostgresConfig, Role, Standing, Transport};
 pub use name::{RoleName, RoleNameError};
 pub use password::{Keeper, Kept, RootPassword};
 pub use statement::{Purpose, StatementFault, Statements};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bursar_core::backend::BackendError;
 use bursar_core::{Reference, Secret, Version};
+use jiff::Timestamp;
 
 /// Gives the password of the broker's own login. Asked anew for each login; what it gives is not kept.
 #[async_trait]
@@ -22,17 +23,30 @@ pub trait RootPassword: Send + Sync + 'static {
     }
 }
 
-/// Keeps passwords in versions.
+/// Keeps one password in versions.
 #[async_trait]
-pub trait Keeper: Send + Sync {
+pub trait Keeper: Send + Sync + 'static {
     /// Where.
     fn place(&self) -> &Reference;
 
-    /// Keeps a new password, durably, over the version that has to be the newest; answers the new one.
+    /// The newest; none before there is one.
+    ///
+    /// # Errors
+    /// Those of what keeps it.
+    async fn newest(&self) -> Result<Option<Kept>, BackendError>;
+
+    /// When the newest was kept.
+    ///
+    /// # Errors
+    /// Those of what keeps it.
+    async fn kept_at(&self) -> Result<Option<Timestamp>, BackendError>;
+
+    /// Keeps a new password, durably, over the version that has to be the newest, none where there is none; answers the
+    /// new one.
     ///
     /// # Errors
     /// Those of what keeps it; a conflict where `over` is not the newest.
-    async fn keep(&self, password: Arc<Secret>, over: &Version) -> Result<Version, BackendError>;
+    async fn keep(&self, password: Arc<Secret>, over: Option<&Version>) -> Result<Version, BackendError>;
 }
 
 /// A password as it is kept.

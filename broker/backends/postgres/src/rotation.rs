@@ -19,7 +19,7 @@ use crate::{scram, sql};
 impl Rotating for PostgresBackend {
     #[tracing::instrument(skip_all, fields(backend = %self.name))]
     async fn rotate_root(&self) -> Result<Rotated, BackendError> {
-        let misconfigured = || self.error(ErrorKind::Misconfigured, Operation::RotateRoot);
+        let misconfigured = || self.error(ErrorKind::Misconfigured, Operation::Rotate);
         let keeper = self.pool.keeper().ok_or_else(misconfigured)?;
         let _turn = self.rotation.lock().await;
         let good = self.pool.good_password().await?;
@@ -27,8 +27,8 @@ impl Rotating for PostgresBackend {
         let version = newest.version.ok_or_else(misconfigured)?;
         let (password, version) = match good {
             0 => {
-                let password = Arc::new(self.made(Operation::RotateRoot, scram::password).await?);
-                let version = keeper.keep(Arc::clone(&password), &version).await?;
+                let password = Arc::new(self.made(Operation::Rotate, scram::password).await?);
+                let version = keeper.keep(Arc::clone(&password), Some(&version)).await?;
                 (password, version)
             }
             _ => {
@@ -37,9 +37,9 @@ impl Rotating for PostgresBackend {
             }
         };
         let verifier = move |random: &SystemRandom| scram::verifier(&password, random);
-        let verifier = self.made(Operation::RotateRoot, verifier).await?;
+        let verifier = self.made(Operation::Rotate, verifier).await?;
         let alter = format!("ALTER ROLE CURRENT_USER PASSWORD {}", sql::literal(verifier.as_str()));
-        self.ask(Operation::RotateRoot, &alter).await?;
+        self.ask(Operation::Rotate, &alter).await?;
         match self.pool.good_password().await? {
             0 => Ok(Rotated { kept: Reference { version: Some(version), ..keeper.place().clone() } }),
             // Somebody else changes it too.

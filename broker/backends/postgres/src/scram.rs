@@ -36,6 +36,11 @@ pub(crate) fn password(random: &SystemRandom) -> Result<Secret, Unspecified> {
     })
 }
 
+/// Whether two passwords are one, in a time that does not depend on where they differ.
+pub(crate) fn are_one(one: &Secret, other: &Secret) -> bool {
+    one.ct_eq(other.expose())
+}
+
 /// The verifier of a password, with a salt of its own. Takes about a millisecond of processor time.
 ///
 /// # Errors

@@ -98,6 +98,11 @@ impl Statements {
         Self::parse(&texts.iter().map(ToString::to_string).collect::<Vec<_>>(), purpose).ok()
     }
 
+    /// How many statements the server is sent for them at most, those of the broker's own included.
+    pub fn most_calls(&self) -> u32 {
+        u32::try_from(self.0.len()).unwrap_or(u32::MAX).saturating_add(1)
+    }
+
     /// The statements with their values.
     pub(crate) fn written<'a>(&'a self, values: Values<'a>) -> impl Iterator<Item = String> + 'a {
         self.0.iter().map(move |statement| statement.parts.iter().map(|part| part.written(values)).collect())

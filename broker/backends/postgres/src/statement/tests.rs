@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 
 fn parse(text: &str, purpose: Purpose) -> Result<Statements, Vec<StatementFault>> {
@@ -127,5 +129,18 @@ fn only_statements_about_one_role_are_made_side_by_side() {
 fn what_there_is_by_default_is_as_good_as_what_is_written() {
     for purpose in [Purpose::Renewal, Purpose::Revocation] {
         assert!(Statements::default_for(purpose).is_some(), "{purpose:?}");
+    }
+}
+
+proptest! {
+    /// Whatever an operator writes is read or refused, and what is read has its values as whole tokens.
+    #[test]
+    fn any_text_is_read_or_refused(text in "([ -~ä\n]|\\{\\{name\\}\\}|[$'\"]|E'|DROP ROLE |;|--|/\\*){0,40}") {
+        if let Ok(statements) = parse(&text, Purpose::Revocation) {
+            let values = Values { name: "n\"; DROP TABLE t; --", password: "", expiration: "" };
+            let written: Vec<_> = statements.written(values).collect();
+            prop_assert_eq!(written.len(), 1);
+            prop_assert!(written.iter().all(|written| written.contains("\"n\"\"; DROP TABLE t; --\"")));
+        }
     }
 }
