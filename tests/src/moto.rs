@@ -161,6 +161,25 @@ impl Moto {
         Ok(())
     }
 
+    /// Writes down every call from now on.
+    ///
+    /// # Errors
+    /// It refuses.
+    pub fn record(&self) -> Result<()> {
+        let reply = http::request(self.address, "POST", "/moto-api/recorder/start-recording", &[], b"")?;
+        ensure!(reply.status == 200, "moto answered {} to `start-recording`", reply.status);
+        Ok(())
+    }
+
+    /// How many calls of an action of Secrets Manager were written down.
+    ///
+    /// # Errors
+    /// Nothing was written down.
+    pub fn recorded(&self, action: &str) -> Result<usize> {
+        let calls = fs::read_to_string(self.directory.path().join("moto_recording"))?;
+        Ok(calls.matches(&format!("\"secretsmanager.{action}\"")).count())
+    }
+
     /// As whom AWS knows the holder of a key.
     ///
     /// # Errors

@@ -70,6 +70,25 @@ fn secrets_are_listed_below_the_prefix_with_the_folder_of_the_roles() -> Result<
 }
 
 #[test]
+fn the_secrets_of_an_environment_are_read_by_one_call() -> Result<()> {
+    let site = Site::start()?;
+    let values: Vec<_> = ["one", "two", "three"].map(Canary::alphanumeric).into();
+    for value in &values {
+        site.put(value.name(), value)?;
+    }
+    let vars = ["one", "two", "three"].map(|name| format!("{name} = {{ from = \"aws/{name}#password\" }}\n"));
+    site.admin.write("app.toml", format!("[environment.\"app\".vars]\n{}", vars.concat()))?;
+    site.admin.done(&["env", "apply", "app.toml"])?;
+    site.moto.record()?;
+    let program = "printf %s \"$one $two $three\"";
+    let got = site.admin.done(&["run", "--env", "app", "--", "sh", "-c", program])?;
+    ensure!(got.split(' ').eq(values.iter().map(Canary::value)), "other values came");
+    let calls = [site.moto.recorded("BatchGetSecretValue")?, site.moto.recorded("GetSecretValue")?];
+    ensure!(calls == [1, 0], "{calls:?} calls");
+    Ok(())
+}
+
+#[test]
 fn a_session_of_a_role_is_leased_and_is_revoking_until_it_ends() -> Result<()> {
     let site = Site::start()?;
     let session = site.admin.json(&["get", "aws/sts/app#access_key_id"])?;

@@ -29,6 +29,7 @@ mod session;
 mod status;
 #[cfg(test)]
 mod tests;
+mod together;
 mod value;
 mod version;
 

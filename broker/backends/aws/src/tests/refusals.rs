@@ -98,7 +98,7 @@ async fn what_is_not_the_expected_answer_is_malformed() {
 
 #[tokio::test]
 async fn an_answer_that_is_too_long_is_refused() {
-    let (error, _) = read(Reply::Text(200, " ".repeat(4 * 1024 * 1024 + 1))).await;
+    let (error, _) = read(Reply::Text(200, " ".repeat(8 * 1024 * 1024 + 1))).await;
     assert_eq!(error.kind, ErrorKind::Malformed);
 }
 
