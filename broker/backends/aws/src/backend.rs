@@ -57,7 +57,7 @@ impl AwsBackend {
         Ok(Self {
             secrets: secrets_manager(region, config.endpoint.as_deref(), http, Arc::clone(&session) as _),
             sts: sts.signed_by(Arc::clone(&session) as _),
-            caller: Caller { backend: config.name, session, timeout: config.timeout },
+            caller: Caller::new(config.name, session, config.timeout),
             together: Together::default(),
             names: Names { prefix: config.prefix },
             roles: config.roles,
@@ -148,9 +148,13 @@ impl Backend for AwsBackend {
         Ok(version::newest_first(entries))
     }
 
-    /// A broker that may not list is told so by AWS, which then has been reached and has taken its credentials.
+    /// A broker that may not list is told so by AWS, which then has been reached and has taken its credentials. Where the
+    /// last call was answered a moment ago nothing is asked: AWS bills each.
     #[tracing::instrument(skip_all, fields(backend = %self.caller.backend))]
     async fn health(&self) -> Result<(), BackendError> {
+        if self.caller.was_well() {
+            return Ok(());
+        }
         let call = || self.secrets.list_secrets().max_results(1).send();
         match self.caller.make(Operation::Health, call).await {
             Err(refusal) if !refusal.is_of_rights() => Err(refusal.error),

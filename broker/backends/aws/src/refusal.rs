@@ -33,6 +33,11 @@ impl Refusal {
         self.meaning.is_some_and(|meaning| meaning.kind == ErrorKind::Denied && !meaning.of_login)
     }
 
+    /// Whether it shows that the store is reached, knows the broker and answers.
+    pub(crate) fn is_of_a_healthy_store(&self) -> bool {
+        self.is_of_rights() || self.meaning.is_some_and(|meaning| meaning.kind == ErrorKind::NotFound)
+    }
+
     /// No answer in time.
     pub(crate) fn timeout(backend: &BackendName, operation: Operation) -> Self {
         Self { error: BackendError::new(ErrorKind::Timeout, backend, operation), meaning: None }
