@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bursar_tests::{AwsKey, Broker, Canary, Cli, EVERYTHING, Moto, REGION, scan, wait_for};
+use bursar_tests::{AwsKey, Broker, Canary, Cli, EVERYTHING, Gate, Moto, REGION, scan, wait_for};
 use serde_json::{Value, json};
 
 #[test]
@@ -66,6 +66,54 @@ fn secrets_are_listed_below_the_prefix_with_the_folder_of_the_roles() -> Result<
         let names = listed.as_array().into_iter().flatten().filter_map(|one| one.get("name")?.as_str());
         ensure!(names.eq(entries.iter().copied()), "{folder}: {listed}");
     }
+    Ok(())
+}
+
+#[test]
+fn what_aws_does_wrong_is_told_by_name_and_the_other_stores_go_on() -> Result<()> {
+    let moto = Moto::start()?;
+    let key = moto.user("broker", EVERYTHING)?;
+    let mut gate = Gate::before(moto.address())?;
+    let account = moto.backend("aws", &key, "timeout = '2s'")?.replace(&moto.url(), &gate.url());
+    let broker = Broker::start(&format!("[backends.local]\nkind = 'local'\n{account}"))?;
+    let admin = Cli::administering(&broker)?;
+    admin.apply_policies(POLICIES, "")?;
+    admin.done_with(&["secret", "put", "local/a"], b"value")?;
+    moto.put_secret("plain", "no JSON")?;
+    let said = Canary::alphanumeric("what AWS says");
+    let code = |code: &str| format!(r#"{{"__type":"{code}","Message":"{}"}}"#, said.value());
+    let page = format!("<html>log in, {}</html>", said.value());
+    let cases = [
+        (200, page.clone(), 1, "malformed"),
+        (403, page, 1, "denied"),
+        (400, code("AccessDeniedException"), 1, "denied"),
+        (400, code("UnrecognizedClientException"), 1, "denied"),
+        (400, code("DecryptionFailure"), 1, "denied"),
+        (400, code("ThrottlingException"), 69, "throttled"),
+        (500, code("InternalServiceError"), 69, "unavailable"),
+        (400, code(said.value()), 1, "misconfigured"),
+    ];
+    for (status, body, exit, kind) in cases {
+        gate.answer(status, &body);
+        let refused = admin.run(&["get", "aws/plain", "--max-age", "0s"])?;
+        let about = || format!("an answer of {status} that is {kind}: {}", refused.stderr);
+        refused.refused(exit, &["`aws`", "hint: "]).with_context(about)?;
+        let records = admin.audit(&["--request", refused.request_id().context("no request id")?])?;
+        let kept = records.first().and_then(|record| record.get("error_kind")?.as_str());
+        ensure!(kept == Some(kind), "{}, and kept as {kept:?}", about());
+        admin.done(&["get", "local/a"])?;
+    }
+    gate.stand_aside();
+    gate.close();
+    admin.run(&["get", "aws/plain", "--max-age", "0s"])?.refused(69, &["`aws`", "hint: "])?;
+    gate.open()?;
+    wait_for(LIMIT, "AWS to be noticed again", || {
+        let read = admin.run(&["get", "aws/plain", "--max-age", "0s"])?;
+        Ok((read.stdout == b"no JSON").then_some(()))
+    })?;
+    admin.run(&["get", "aws/plain#password"])?.refused(1, &["password", "hint: "])?;
+    let found = scan(broker.directory(), &[&said, &key.secret])?;
+    ensure!(found.is_empty(), "{found:?}");
     Ok(())
 }
 
