@@ -113,6 +113,14 @@ impl Moto {
     pub fn user(&self, user: &str, policy: &str) -> Result<AwsKey> {
         self.query("iam", &[("Action", "CreateUser"), ("UserName", user)])?;
         self.allow(user, policy)?;
+        self.another_key(user)
+    }
+
+    /// Makes a further key of a user.
+    ///
+    /// # Errors
+    /// It refuses.
+    pub fn another_key(&self, user: &str) -> Result<AwsKey> {
         let made = self.query("iam", &[("Action", "CreateAccessKey"), ("UserName", user)])?;
         let secret = Canary::known("AWS secret access key", element(&made, "SecretAccessKey")?)?;
         Ok(AwsKey { user: user.to_owned(), id: element(&made, "AccessKeyId")?.to_owned(), secret })
@@ -139,6 +147,15 @@ impl Moto {
     /// Where the broker reads the secret half of a key.
     pub fn key_file(&self, key: &AwsKey) -> PathBuf {
         self.directory.path().join(&key.id)
+    }
+
+    /// Takes a key away from its user.
+    ///
+    /// # Errors
+    /// It refuses.
+    pub fn remove_key(&self, key: &AwsKey) -> Result<()> {
+        let remove = [("Action", "DeleteAccessKey"), ("UserName", &key.user), ("AccessKeyId", &key.id)];
+        self.query("iam", &remove).map(drop)
     }
 
     /// Replaces what a user may do.

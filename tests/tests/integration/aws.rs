@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bursar_tests::{AwsKey, Broker, Canary, Cli, EVERYTHING, Gate, Moto, REGION, scan, wait_for};
+use bursar_tests::{AwsKey, Broker, Canary, Cli, EVERYTHING, Gate, Moto, scan, wait_for};
 use serde_json::{Value, json};
 
 #[test]
@@ -184,38 +184,6 @@ fn requests_are_signed_as_aws_checks_and_a_wrong_key_is_denied() -> Result<()> {
     broker.start_again()?;
     let said = site.admin.run(&["get", "aws/app/x+=.%40-#password"])?;
     said.refused(1, &["`aws`", "denied", "hint: "])?;
-    Ok(())
-}
-
-#[test]
-fn the_chain_finds_a_web_identity_in_the_environment() -> Result<()> {
-    let moto = Moto::start()?;
-    let (token, value) = (Canary::alphanumeric("web identity token"), Canary::random("value"));
-    moto.put_secret("app", &json!({ "password": value.value() }).to_string())?;
-    let file = tempfile::NamedTempFile::new()?;
-    fs::write(file.path(), token.value())?;
-    let url = moto.url();
-    let config = format!(
-        "[backends.aws]\nkind = 'aws'\nregion = '{REGION}'\nendpoint = '{url}'\nallow_plaintext = true\n"
-    );
-    let path = file.path().display().to_string();
-    let broker = Broker::start_with(
-        &config,
-        &[
-            ("AWS_WEB_IDENTITY_TOKEN_FILE", path.as_str()),
-            ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/broker"),
-            ("AWS_ENDPOINT_URL_STS", url.as_str()),
-            // What the SDK must not heed.
-            ("LOG_SENSITIVE_BODIES", "true"),
-            ("AWS_ENDPOINT_URL", "http://127.0.0.1:1"),
-            ("HTTP_PROXY", "http://127.0.0.1:1"),
-        ],
-    )?;
-    let admin = Cli::administering(&broker)?;
-    admin.apply_policies(POLICIES, "")?;
-    ensure!(admin.done(&["get", "aws/app#password"])? == value.value(), "another value was read");
-    let found = scan(broker.directory(), &[&token, &value])?;
-    ensure!(found.is_empty(), "{found:?}");
     Ok(())
 }
 

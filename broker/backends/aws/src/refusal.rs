@@ -23,9 +23,11 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// Whether the broker's credentials are no good any more.
+    /// Whether the broker's credentials are no good any more, or may not be: a refusal without a code that is known does
+    /// not say. Whoever is wrong about it has read the credentials once more.
     pub(crate) fn is_of_login(&self) -> bool {
-        self.meaning.is_some_and(|meaning| meaning.of_login)
+        let unsaid = || matches!(self.error.code, Some(401 | 403));
+        self.meaning.map_or_else(unsaid, |meaning| meaning.of_login)
     }
 
     /// Whether the credentials are good, and do not allow what was asked.
