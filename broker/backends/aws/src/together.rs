@@ -76,8 +76,8 @@ impl AwsBackend {
         let call = || self.secrets.batch_get_secret_value().set_secret_id_list(Some(names.clone())).send();
         let mut answer = match self.caller.ask(Operation::Read, call).await {
             Ok(answer) => answer,
-            Err(error) if matches!(error.kind, ErrorKind::Denied | ErrorKind::Malformed) => {
-                // It may be allowed to read each of them.
+            // A login that failed would fail for each of them.
+            Err(error) if error.operation == Operation::Read && is_of_asking_for_several(error.kind) => {
                 self.together.refused();
                 return None;
             }
@@ -107,6 +107,11 @@ impl AwsBackend {
         }
         about(name)
     }
+}
+
+/// Whether asking for each may be answered: it may be allowed, and is shorter.
+fn is_of_asking_for_several(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Denied | ErrorKind::Malformed | ErrorKind::Misconfigured)
 }
 
 impl Together {
