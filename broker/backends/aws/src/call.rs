@@ -91,8 +91,11 @@ impl Caller {
             Ok(answer) => answer.map_err(|error| Refusal::of(&self.backend, operation, &error)),
             Err(_) => Err(Refusal::timeout(&self.backend, operation)),
         };
-        let well = answer.as_ref().err().is_none_or(Refusal::is_of_a_healthy_store);
-        *self.well_at.lock().unwrap_or_else(PoisonError::into_inner) = well.then(Instant::now);
+        // Sessions are made elsewhere, by STS.
+        if operation != Operation::Issue {
+            let well = answer.as_ref().err().is_none_or(Refusal::is_of_a_healthy_store);
+            *self.well_at.lock().unwrap_or_else(PoisonError::into_inner) = well.then(Instant::now);
+        }
         answer
     }
 }

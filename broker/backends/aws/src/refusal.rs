@@ -54,7 +54,13 @@ impl Refusal {
             let retry_after = response.headers().get("retry-after").and_then(backend::retry_after);
             let code = response.status().as_u16();
             let known = meaning.map(|meaning| meaning.code);
-            tracing::warn!(%backend, %operation, %kind, status = code, code = known, "store refused");
+            // Who asks for what is not there is told so, and nobody else has to know.
+            match kind {
+                ErrorKind::NotFound => tracing::debug!(%backend, %operation, code = known, "store has none"),
+                _ => {
+                    tracing::warn!(%backend, %operation, %kind, status = code, code = known, "store refused")
+                }
+            }
             let error = BackendError::new(kind, backend, operation).with_code(code);
             Self { error: BackendError { retry_after, ..error }, meaning }
         };
