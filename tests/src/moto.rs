@@ -113,6 +113,14 @@ impl Moto {
     pub fn user(&self, user: &str, policy: &str) -> Result<AwsKey> {
         self.query("iam", &[("Action", "CreateUser"), ("UserName", user)])?;
         self.allow(user, policy)?;
+        self.another_key(user)
+    }
+
+    /// Makes a further key of a user.
+    ///
+    /// # Errors
+    /// It refuses.
+    pub fn another_key(&self, user: &str) -> Result<AwsKey> {
         let made = self.query("iam", &[("Action", "CreateAccessKey"), ("UserName", user)])?;
         let secret = Canary::known("AWS secret access key", element(&made, "SecretAccessKey")?)?;
         Ok(AwsKey { user: user.to_owned(), id: element(&made, "AccessKeyId")?.to_owned(), secret })
@@ -141,6 +149,15 @@ impl Moto {
         self.directory.path().join(&key.id)
     }
 
+    /// Takes a key away from its user.
+    ///
+    /// # Errors
+    /// It refuses.
+    pub fn remove_key(&self, key: &AwsKey) -> Result<()> {
+        let remove = [("Action", "DeleteAccessKey"), ("UserName", &key.user), ("AccessKeyId", &key.id)];
+        self.query("iam", &remove).map(drop)
+    }
+
     /// Replaces what a user may do.
     ///
     /// # Errors
@@ -159,6 +176,25 @@ impl Moto {
         let reply = http::request(self.address, "POST", "/moto-api/reset-auth", &[], after.as_bytes())?;
         ensure!(reply.status == 200, "moto answered {} to `reset-auth`", reply.status);
         Ok(())
+    }
+
+    /// Writes down every call from now on.
+    ///
+    /// # Errors
+    /// It refuses.
+    pub fn record(&self) -> Result<()> {
+        let reply = http::request(self.address, "POST", "/moto-api/recorder/start-recording", &[], b"")?;
+        ensure!(reply.status == 200, "moto answered {} to `start-recording`", reply.status);
+        Ok(())
+    }
+
+    /// How many calls of an action of Secrets Manager were written down.
+    ///
+    /// # Errors
+    /// Nothing was written down.
+    pub fn recorded(&self, action: &str) -> Result<usize> {
+        let calls = fs::read_to_string(self.directory.path().join("moto_recording"))?;
+        Ok(calls.matches(&format!("\"secretsmanager.{action}\"")).count())
     }
 
     /// As whom AWS knows the holder of a key.

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bursar_tests::{AwsKey, Broker, Canary, Cli, EVERYTHING, Moto, REGION, scan, wait_for};
+use bursar_tests::{AwsKey, Broker, Canary, Cli, EVERYTHING, Gate, Moto, scan, wait_for};
 use serde_json::{Value, json};
 
 #[test]
@@ -70,6 +70,73 @@ fn secrets_are_listed_below_the_prefix_with_the_folder_of_the_roles() -> Result<
 }
 
 #[test]
+fn what_aws_does_wrong_is_told_by_name_and_the_other_stores_go_on() -> Result<()> {
+    let moto = Moto::start()?;
+    let key = moto.user("broker", EVERYTHING)?;
+    let mut gate = Gate::before(moto.address())?;
+    let account = moto.backend("aws", &key, "timeout = '2s'")?.replace(&moto.url(), &gate.url());
+    let broker = Broker::start(&format!("[backends.local]\nkind = 'local'\n{account}"))?;
+    let admin = Cli::administering(&broker)?;
+    admin.apply_policies(POLICIES, "")?;
+    admin.done_with(&["secret", "put", "local/a"], b"value")?;
+    moto.put_secret("plain", "no JSON")?;
+    let said = Canary::alphanumeric("what AWS says");
+    let code = |code: &str| format!(r#"{{"__type":"{code}","Message":"{}"}}"#, said.value());
+    let page = format!("<html>log in, {}</html>", said.value());
+    let cases = [
+        (200, page.clone(), 1, "malformed"),
+        (403, page, 1, "denied"),
+        (400, code("AccessDeniedException"), 1, "denied"),
+        (400, code("UnrecognizedClientException"), 1, "denied"),
+        (400, code("DecryptionFailure"), 1, "denied"),
+        (400, code("ThrottlingException"), 69, "throttled"),
+        (500, code("InternalServiceError"), 69, "unavailable"),
+        (400, code(said.value()), 1, "misconfigured"),
+    ];
+    for (status, body, exit, kind) in cases {
+        gate.answer(status, &body);
+        let refused = admin.run(&["get", "aws/plain", "--max-age", "0s"])?;
+        let about = || format!("an answer of {status} that is {kind}: {}", refused.stderr);
+        refused.refused(exit, &["`aws`", "hint: "]).with_context(about)?;
+        let records = admin.audit(&["--request", refused.request_id().context("no request id")?])?;
+        let kept = records.first().and_then(|record| record.get("error_kind")?.as_str());
+        ensure!(kept == Some(kind), "{}, and kept as {kept:?}", about());
+        admin.done(&["get", "local/a"])?;
+    }
+    gate.stand_aside();
+    gate.close();
+    admin.run(&["get", "aws/plain", "--max-age", "0s"])?.refused(69, &["`aws`", "hint: "])?;
+    gate.open()?;
+    wait_for(LIMIT, "AWS to be noticed again", || {
+        let read = admin.run(&["get", "aws/plain", "--max-age", "0s"])?;
+        Ok((read.stdout == b"no JSON").then_some(()))
+    })?;
+    admin.run(&["get", "aws/plain#password"])?.refused(1, &["password", "hint: "])?;
+    let found = scan(broker.directory(), &[&said, &key.secret])?;
+    ensure!(found.is_empty(), "{found:?}");
+    Ok(())
+}
+
+#[test]
+fn the_secrets_of_an_environment_are_read_by_one_call() -> Result<()> {
+    let site = Site::start()?;
+    let values: Vec<_> = ["one", "two", "three"].map(Canary::alphanumeric).into();
+    for value in &values {
+        site.put(value.name(), value)?;
+    }
+    let vars = ["one", "two", "three"].map(|name| format!("{name} = {{ from = \"aws/{name}#password\" }}\n"));
+    site.admin.write("app.toml", format!("[environment.\"app\".vars]\n{}", vars.concat()))?;
+    site.admin.done(&["env", "apply", "app.toml"])?;
+    site.moto.record()?;
+    let program = "printf %s \"$one $two $three\"";
+    let got = site.admin.done(&["run", "--env", "app", "--", "sh", "-c", program])?;
+    ensure!(got.split(' ').eq(values.iter().map(Canary::value)), "other values came");
+    let calls = [site.moto.recorded("BatchGetSecretValue")?, site.moto.recorded("GetSecretValue")?];
+    ensure!(calls == [1, 0], "{calls:?} calls");
+    Ok(())
+}
+
+#[test]
 fn a_session_of_a_role_is_leased_and_is_revoking_until_it_ends() -> Result<()> {
     let site = Site::start()?;
     let session = site.admin.json(&["get", "aws/sts/app#access_key_id"])?;
@@ -117,38 +184,6 @@ fn requests_are_signed_as_aws_checks_and_a_wrong_key_is_denied() -> Result<()> {
     broker.start_again()?;
     let said = site.admin.run(&["get", "aws/app/x+=.%40-#password"])?;
     said.refused(1, &["`aws`", "denied", "hint: "])?;
-    Ok(())
-}
-
-#[test]
-fn the_chain_finds_a_web_identity_in_the_environment() -> Result<()> {
-    let moto = Moto::start()?;
-    let (token, value) = (Canary::alphanumeric("web identity token"), Canary::random("value"));
-    moto.put_secret("app", &json!({ "password": value.value() }).to_string())?;
-    let file = tempfile::NamedTempFile::new()?;
-    fs::write(file.path(), token.value())?;
-    let url = moto.url();
-    let config = format!(
-        "[backends.aws]\nkind = 'aws'\nregion = '{REGION}'\nendpoint = '{url}'\nallow_plaintext = true\n"
-    );
-    let path = file.path().display().to_string();
-    let broker = Broker::start_with(
-        &config,
-        &[
-            ("AWS_WEB_IDENTITY_TOKEN_FILE", path.as_str()),
-            ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/broker"),
-            ("AWS_ENDPOINT_URL_STS", url.as_str()),
-            // What the SDK must not heed.
-            ("LOG_SENSITIVE_BODIES", "true"),
-            ("AWS_ENDPOINT_URL", "http://127.0.0.1:1"),
-            ("HTTP_PROXY", "http://127.0.0.1:1"),
-        ],
-    )?;
-    let admin = Cli::administering(&broker)?;
-    admin.apply_policies(POLICIES, "")?;
-    ensure!(admin.done(&["get", "aws/app#password"])? == value.value(), "another value was read");
-    let found = scan(broker.directory(), &[&token, &value])?;
-    ensure!(found.is_empty(), "{found:?}");
     Ok(())
 }
 

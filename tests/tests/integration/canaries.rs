@@ -305,9 +305,16 @@ impl Site {
         command.args(["run", "--env", "app", "--", "sh", "-c", "echo up; exec tail -f /dev/null"]);
         let mut program = Process::start("program", command, &self.workload.path(""))?;
         program.wait_for_line(LIMIT, "up")?;
-        let environment = fs::read(format!("/proc/{}/environ", program.pid()))?;
-        let mine = scan_bytes("its environment", &environment, &[&self.values.kv])?;
-        ensure!(!mine.is_empty(), "the program did not get its secret, so nothing was looked at");
+        // While one program becomes another there is none to see.
+        wait_until(
+            LIMIT,
+            "the program to show its secret, without which nothing would be looked at",
+            || {
+                let environment = fs::read(format!("/proc/{}/environ", program.pid())).unwrap_or_default();
+                let mine = scan_bytes("its environment", &environment, &[&self.values.kv]);
+                mine.is_ok_and(|found| !found.is_empty())
+            },
+        )?;
         Ok([
             Seen::of(program.pid())?,
             Seen::undumpable(self.broker.process().pid())?,

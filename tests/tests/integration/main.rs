@@ -3,6 +3,7 @@
 
 mod audit_log;
 mod aws;
+mod aws_login;
 mod backup;
 mod bad_input;
 mod bad_start;

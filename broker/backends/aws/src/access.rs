@@ -119,15 +119,17 @@ fn received(
 
 /// A credential as the SDK wants it, which wipes it; without the line end and blanks that files carry around one.
 async fn text(backend: &BackendName, source: &SecretReader) -> Result<String, BackendError> {
-    let misconfigured = || BackendError::new(ErrorKind::Misconfigured, backend, Operation::Login);
-    let read = source.read_apart().await.map_err(|error| {
-        // The kind alone: what a source says about its content may quote it.
-        let (source, cause) = (source.source(), error.kind());
-        tracing::warn!(%backend, source, %cause, "login credential not readable");
-        misconfigured()
-    })?;
-    let text = str::from_utf8(read.expose()).map_err(|_| misconfigured())?.trim();
-    if text.is_empty() { Err(misconfigured()) } else { Ok(text.to_owned()) }
+    let unusable = |cause: &str| {
+        tracing::warn!(%backend, source = source.source(), cause, "login credential not readable");
+        BackendError::new(ErrorKind::Misconfigured, backend, Operation::Login)
+    };
+    // The kind alone: what a source says about its content may quote it.
+    let read = source.read_apart().await.map_err(|error| unusable(&error.kind().to_string()))?;
+    match str::from_utf8(read.expose()).map(str::trim) {
+        Ok("") => Err(unusable("it is empty")),
+        Ok(text) => Ok(text.to_owned()),
+        Err(_) => Err(unusable("it is no text")),
+    }
 }
 
 /// What the chain says, without what the services behind it wrote.

@@ -1,7 +1,7 @@
 //! Calls to AWS: who makes them, how long they may take, what happens when the broker's credentials are refused.
 
 use std::error::Error;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_credential_types::Credentials;
@@ -14,7 +14,7 @@ use aws_smithy_types::retry::RetryConfig;
 use aws_smithy_types::timeout::TimeoutConfig;
 use bursar_core::BackendName;
 use bursar_core::backend::{BackendError, Operation, repeat};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::http::Http;
 use crate::refusal::Refusal;
@@ -26,9 +26,21 @@ pub(crate) struct Caller {
     pub(crate) backend: BackendName,
     pub(crate) session: Arc<Session>,
     pub(crate) timeout: Duration,
+    well_at: Mutex<Option<Instant>>,
 }
 
 impl Caller {
+    pub(crate) fn new(backend: BackendName, session: Arc<Session>, timeout: Duration) -> Self {
+        Self { backend, session, timeout, well_at: Mutex::new(None) }
+    }
+
+    /// Whether the last call was answered, a moment ago: by somebody who knows the broker, be it that there is no such
+    /// secret.
+    pub(crate) fn was_well(&self) -> bool {
+        let well_at = *self.well_at.lock().unwrap_or_else(PoisonError::into_inner);
+        well_at.is_some_and(|at| at.elapsed() < MOMENT)
+    }
+
     /// Makes a call that changes nothing, again if need be.
     pub(crate) async fn ask<T, E, F>(
         &self,
@@ -75,10 +87,16 @@ impl Caller {
     where
         E: ProvideErrorMetadata + Error + Send + Sync + 'static,
     {
-        match timeout(self.timeout, call).await {
+        let answer = match timeout(self.timeout, call).await {
             Ok(answer) => answer.map_err(|error| Refusal::of(&self.backend, operation, &error)),
             Err(_) => Err(Refusal::timeout(&self.backend, operation)),
+        };
+        // Sessions are made elsewhere, by STS.
+        if operation != Operation::Issue {
+            let well = answer.as_ref().err().is_none_or(Refusal::is_of_a_healthy_store);
+            *self.well_at.lock().unwrap_or_else(PoisonError::into_inner) = well.then(Instant::now);
         }
+        answer
     }
 }
 
@@ -139,3 +157,6 @@ impl Sts {
         config
     }
 }
+
+/// AWS bills a health check like any other call, and they come every few seconds.
+const MOMENT: Duration = Duration::from_secs(60);

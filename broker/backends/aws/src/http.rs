@@ -164,5 +164,5 @@ pub(crate) struct TooLong;
 type Unfit = Box<dyn std::error::Error + Send + Sync>;
 
 const SESSION_TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
-/// The longest answer is a page of 100 descriptions of secrets; a value has at most 64 KiB.
-const LONGEST_BODY: usize = 4 * 1024 * 1024;
+/// The longest answers are a page of 100 descriptions of secrets, and 20 values of 64 KiB, escaped.
+const LONGEST_BODY: usize = 8 * 1024 * 1024;

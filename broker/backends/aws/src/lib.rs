@@ -5,13 +5,13 @@
 //! served. So whoever may name secrets in the account cannot decide what a read of `sts/` gives.
 //!
 //! **Versions.** What a read answers is always the id of a version, so that a rotation is seen. What is asked for may
-//! be an id or a stage; see [`version`].
+//! be an id or a stage; see `version`.
 //!
 //! **Sessions.** STS takes none back. A session is made for one lease, lives to the end that STS gave it, and its lease
 //! is kept until then. One whose answer was lost was received by nobody and ends too, so there are no orphans to find.
 //!
 //! **The broker's own credentials** come from the sources that AWS's own tools know, or from what the configuration
-//! says; they are read anew before they end, and when AWS no longer takes them. See [`session`].
+//! says; they are read anew before they end, and when AWS no longer takes them. See `session`.
 //!
 //! **Values.** The SDK parses into strings of its own. They are moved into [`bursar_core::Secret`] at once, and the body
 //! that they were parsed from is wiped. What stays beyond reach: `docs/decisions/0029-aws-client.md`.
@@ -29,6 +29,7 @@ mod session;
 mod status;
 #[cfg(test)]
 mod tests;
+mod together;
 mod value;
 mod version;
 
@@ -36,19 +37,7 @@ pub use backend::AwsBackend;
 pub use bursar_core::secret::SecretReader;
 pub use config::{AwsConfig, ConfigError, Credentials, Role};
 
-/// The crates whose logs nobody may see: at one level or another they write down requests, bodies, lines of shared files
-/// and what services wrote about an error. This crate says what there is to say.
-pub const SILENCED: &[&str] = &[
-    "aws_config",
-    "aws_credential_types",
-    "aws_runtime",
-    "aws_sdk_secretsmanager",
-    "aws_sdk_sts",
-    "aws_sigv4",
-    "aws_smithy_http",
-    "aws_smithy_json",
-    "aws_smithy_runtime",
-    "aws_smithy_runtime_api",
-    "aws_smithy_types",
-    "aws_types",
-];
+/// What the names of the crates begin with whose logs nobody may see: at one level or another they write down requests,
+/// bodies, lines of shared files and what services wrote about an error. This crate says what there is to say.
+pub const SILENCED: &[&str] =
+    &["aws_config", "aws_credential_types", "aws_runtime", "aws_sdk", "aws_sigv4", "aws_smithy", "aws_types"];

@@ -23,14 +23,21 @@ pub(crate) struct Refusal {
 }
 
 impl Refusal {
-    /// Whether the broker's credentials are no good any more.
+    /// Whether the broker's credentials are no good any more, or may not be: a refusal without a code that is known does
+    /// not say. Whoever is wrong about it has read the credentials once more.
     pub(crate) fn is_of_login(&self) -> bool {
-        self.meaning.is_some_and(|meaning| meaning.of_login)
+        let unsaid = || matches!(self.error.code, Some(401 | 403));
+        self.meaning.map_or_else(unsaid, |meaning| meaning.of_login)
     }
 
     /// Whether the credentials are good, and do not allow what was asked.
     pub(crate) fn is_of_rights(&self) -> bool {
         self.meaning.is_some_and(|meaning| meaning.kind == ErrorKind::Denied && !meaning.of_login)
+    }
+
+    /// Whether it shows that the store is reached, knows the broker and answers.
+    pub(crate) fn is_of_a_healthy_store(&self) -> bool {
+        self.is_of_rights() || self.meaning.is_some_and(|meaning| meaning.kind == ErrorKind::NotFound)
     }
 
     /// No answer in time.
@@ -47,7 +54,13 @@ impl Refusal {
             let retry_after = response.headers().get("retry-after").and_then(backend::retry_after);
             let code = response.status().as_u16();
             let known = meaning.map(|meaning| meaning.code);
-            tracing::warn!(%backend, %operation, %kind, status = code, code = known, "store refused");
+            // Who asks for what is not there is told so, and nobody else has to know.
+            match kind {
+                ErrorKind::NotFound => tracing::debug!(%backend, %operation, code = known, "store has none"),
+                _ => {
+                    tracing::warn!(%backend, %operation, %kind, status = code, code = known, "store refused")
+                }
+            }
             let error = BackendError::new(kind, backend, operation).with_code(code);
             Self { error: BackendError { retry_after, ..error }, meaning }
         };

@@ -8,3 +8,4 @@ mod reads;
 mod refusals;
 mod sessions;
 mod tls;
+mod together;

@@ -1,5 +1,7 @@
 //! Codes, statuses and broken answers.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bursar_core::backend::{Backend, BackendError, ErrorKind, Operation};
@@ -98,7 +100,7 @@ async fn what_is_not_the_expected_answer_is_malformed() {
 
 #[tokio::test]
 async fn an_answer_that_is_too_long_is_refused() {
-    let (error, _) = read(Reply::Text(200, " ".repeat(4 * 1024 * 1024 + 1))).await;
+    let (error, _) = read(Reply::Text(200, " ".repeat(8 * 1024 * 1024 + 1))).await;
     assert_eq!(error.kind, ErrorKind::Malformed);
 }
 
@@ -139,6 +141,35 @@ async fn a_redirect_does_not_take_the_request_elsewhere() {
     let location: &'static str = format!("Location: {}/", thief.address).leak();
     let (error, _) = read(Reply::With(307, location, String::new())).await;
     assert_eq!((error.kind, thief.calls().len()), (ErrorKind::Misconfigured, 0));
+}
+
+#[tokio::test]
+async fn health_is_not_asked_for_while_aws_answers_and_is_after_a_failure() {
+    let down = Arc::new(AtomicBool::new(false));
+    let is_down = Arc::clone(&down);
+    let fake = Fake::start(move |call| match call.action.as_str() {
+        _ if is_down.load(Ordering::Relaxed) => refused("InternalServiceError"),
+        "ListSecrets" => text(200, r#"{"SecretList":[]}"#),
+        _ => None,
+    })
+    .await;
+    let backend = fake.backend();
+    for _ in 0..3 {
+        assert_eq!(backend.health().await, Ok(()));
+        assert!(
+            backend.read(&path("db"), None).await.is_err(),
+            "no such secret, as AWS says when it is well"
+        );
+    }
+    assert_eq!(fake.count("ListSecrets"), 1);
+    down.store(true, Ordering::Relaxed);
+    assert!(backend.read(&path("db"), None).await.is_err());
+    for _ in 0..2 {
+        assert_eq!(backend.health().await.map_err(|error| error.kind), Err(ErrorKind::Unavailable));
+    }
+    down.store(false, Ordering::Relaxed);
+    assert_eq!(backend.health().await, Ok(()));
+    assert_eq!(fake.count("ListSecrets"), 4);
 }
 
 #[tokio::test]
