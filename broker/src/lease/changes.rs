@@ -4,6 +4,7 @@
 //! hangs holds up no other, and asks by the cheapest call that it has. What is found to be the newest still is as good as
 //! read, so that its readers meet the cache.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,8 +20,10 @@ impl Leases {
     /// Looks at every store until the process stops.
     pub async fn look_for_changes(self: Arc<Self>) {
         let stores = self.mounts.iter().map(|(name, mount)| self.look_at(name, mount));
+        // Without a store there is nothing to look at, and no end.
+        let looks = async { (join_all(stores).await, pending::<()>().await) };
         tokio::select! {
-            _ = join_all(stores) => {}
+            _ = looks => {}
             _ = self.tasks.stopping() => {}
         }
     }

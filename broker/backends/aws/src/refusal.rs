@@ -58,7 +58,7 @@ impl Refusal {
             match kind {
                 ErrorKind::NotFound => tracing::debug!(%backend, %operation, code = known, "store has none"),
                 _ => {
-                    tracing::warn!(%backend, %operation, %kind, status = code, code = known, "store refused")
+                    tracing::warn!(%backend, %operation, %kind, status = code, code = known, "store refused");
                 }
             }
             let error = BackendError::new(kind, backend, operation).with_code(code);

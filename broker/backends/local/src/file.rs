@@ -1,6 +1,6 @@
 //! The file of a store and connections to it.
 
-use std::fs::{DirBuilder, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -29,6 +29,16 @@ pub(crate) fn prepare(path: &Path) -> Result<(), OpenError> {
         return Err(OpenError::TooOpen { path: path.to_owned() });
     }
     Ok(())
+}
+
+/// Waits until nobody else opens a store in this directory; the turn ends with the answer. SQLite does not wait for those
+/// who open the file in the moment in which one of them changes its journal.
+pub(crate) fn turn(path: &Path) -> Result<File, OpenError> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let opened = File::open(directory.unwrap_or(Path::new(".")));
+    // Of the directory: closing the file itself would end SQLite's own locks on it.
+    let locked = opened.and_then(|directory| directory.lock().map(|()| directory));
+    locked.map_err(|source| OpenError::File { path: path.to_owned(), source })
 }
 
 /// A connection to an existing file that reads and writes.

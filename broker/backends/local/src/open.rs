@@ -19,6 +19,7 @@ use crate::schema::{self, State, StoreRow};
 pub(crate) fn open(path: &Path, kek: &Secret) -> Result<(Connection, DataKey), OpenError> {
     check_length(path, kek)?;
     file::prepare(path)?;
+    let _turn = file::turn(path)?;
     let database = |source| OpenError::database(path, source);
     let mut connection = file::connect(path).map_err(database)?;
     match schema::state(&connection).map_err(database)? {
