@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: builds what is measured, starts the measurement (`bursar-bench`), removes what it leaves.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -32,6 +33,8 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     // Data of every server lies here, so on the disk of the workspace whatever /tmp is: a ledger in memory would sync
     // for nothing. Removed when this function ends.
     let directory = tempfile::Builder::new().prefix("data-").tempdir_in(&results)?;
+    // PostgreSQL does not run as root: where this does, another user has to get to its directory, which is its own.
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
     let results = results.join("results.json");
 
     let groups = match options.groups.as_slice() {

@@ -47,6 +47,7 @@ pub(super) fn open(
         transport: settings.transport.clone(),
         connections: settings.connections,
         timeout: settings.timeout,
+        scram_iterations: settings.scram_iterations,
         roles: settings.roles.clone(),
         standing: standing.collect::<Result<_, _>>()?,
     };

@@ -1,6 +1,7 @@
 //! `[backends.NAME]` with `kind = "postgres"`.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use bursar_backend_postgres::{PostgresConfig, Purpose, Role, RoleName, Statements, Transport};
@@ -20,6 +21,7 @@ pub struct PostgresSettings {
     pub transport: Transport,
     pub connections: usize,
     pub timeout: Duration,
+    pub scram_iterations: NonZeroU32,
     pub roles: BTreeMap<RoleName, Role>,
     pub standing: BTreeMap<RoleName, StandingSettings>,
 }
@@ -50,6 +52,8 @@ pub(super) fn postgres(section: &mut Section<'_>) -> Option<PostgresSettings> {
     if !(Duration::from_millis(100)..=Duration::from_secs(60)).contains(&timeout) {
         section.fault::<()>("timeout", "is 100ms to 1m".to_owned());
     }
+    let iterations = section.number("scram_iterations", 1..=1_000_000);
+    let iterations = iterations.and_then(|number| u32::try_from(number).ok()).and_then(NonZeroU32::new);
     let roles = section.each("roles", role).into_iter().collect();
     let keep_in = section.parsed("keep_in", folder);
     let standing = section.each("static", |name, section| standing(name, section, keep_in.as_ref()));
@@ -66,6 +70,7 @@ pub(super) fn postgres(section: &mut Section<'_>) -> Option<PostgresSettings> {
         transport,
         connections,
         timeout,
+        scram_iterations: iterations.unwrap_or(PostgresConfig::DEFAULT_SCRAM_ITERATIONS),
         roles,
         standing: standing.into_iter().collect(),
     })

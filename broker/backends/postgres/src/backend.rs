@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -29,6 +30,7 @@ pub struct PostgresBackend {
     pub(crate) roles: BTreeMap<RoleName, Role>,
     pub(crate) standing: BTreeMap<RoleName, Standing>,
     pub(crate) random: SystemRandom,
+    pub(crate) scram_iterations: NonZeroU32,
     pub(crate) clock: Arc<dyn Clock>,
     /// One rotation at a time.
     pub(crate) rotation: Mutex<()>,
@@ -60,6 +62,7 @@ impl PostgresBackend {
             roles: config.roles,
             standing: config.standing,
             random: SystemRandom::new(),
+            scram_iterations: config.scram_iterations,
             clock,
             rotation: Mutex::default(),
         })

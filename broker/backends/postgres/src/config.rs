@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +33,8 @@ pub struct PostgresConfig {
     pub connections: usize,
     /// The longest that one call may take, a login included.
     pub timeout: Duration,
+    /// Of the verifiers that the server gets.
+    pub scram_iterations: NonZeroU32,
     pub roles: BTreeMap<RoleName, Role>,
     pub standing: BTreeMap<RoleName, Standing>,
 }
@@ -75,6 +78,8 @@ impl PostgresConfig {
     /// What there is when the configuration does not say.
     pub const DEFAULT_CONNECTIONS: usize = 8;
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+    /// What RFC 7677 asks for and PostgreSQL takes itself, and fewer than which some clients refuse.
+    pub const DEFAULT_SCRAM_ITERATIONS: NonZeroU32 = NonZeroU32::MIN.saturating_add(4095);
     pub const DEFAULT_TTL: Duration = Duration::from_secs(3600);
     pub const DEFAULT_MAX_TTL: Duration = Duration::from_secs(24 * 3600);
 }

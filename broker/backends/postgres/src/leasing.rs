@@ -33,9 +33,10 @@ impl Leasing for PostgresBackend {
         let name = role_name(path).ok_or_else(absent)?;
         let role = self.roles.get(&name).ok_or_else(absent)?;
         let ttl = ttl.min(role.ttl).min(role.max_ttl);
-        let made = self.made(Operation::Issue, |random| {
+        let iterations = self.scram_iterations;
+        let made = self.made(Operation::Issue, move |random| {
             let password = scram::password(random)?;
-            let verifier = scram::verifier(&password, random)?;
+            let verifier = scram::verifier(&password, iterations, random)?;
             Ok((password, verifier))
         });
         let (password, verifier) = made.await?;

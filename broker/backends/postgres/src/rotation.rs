@@ -36,7 +36,8 @@ impl Rotating for PostgresBackend {
                 (newest.password, version)
             }
         };
-        let verifier = move |random: &SystemRandom| scram::verifier(&password, random);
+        let iterations = self.scram_iterations;
+        let verifier = move |random: &SystemRandom| scram::verifier(&password, iterations, random);
         let verifier = self.made(Operation::Rotate, verifier).await?;
         let alter = format!("ALTER ROLE CURRENT_USER PASSWORD {}", sql::literal(verifier.as_str()));
         self.ask(Operation::Rotate, &alter).await?;

@@ -100,7 +100,8 @@ impl PostgresBackend {
     /// Gives a role of the server a password.
     async fn give(&self, user: &str, password: &Arc<Secret>) -> Result<(), BackendError> {
         let password = Arc::clone(password);
-        let verifier = move |random: &SystemRandom| scram::verifier(&password, random);
+        let iterations = self.scram_iterations;
+        let verifier = move |random: &SystemRandom| scram::verifier(&password, iterations, random);
         let verifier = self.made(Operation::Rotate, verifier).await?;
         let (user, verifier) = (sql::identifier(user), sql::literal(verifier.as_str()));
         self.ask(Operation::Rotate, &format!("ALTER ROLE {user} PASSWORD {verifier}")).await.map(drop)

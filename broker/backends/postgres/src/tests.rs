@@ -63,6 +63,7 @@ fn config(port: u16, transport: Transport) -> PostgresConfig {
         connections: 2,
         timeout: Duration::from_millis(300),
         roles: BTreeMap::new(),
+        scram_iterations: PostgresConfig::DEFAULT_SCRAM_ITERATIONS,
         standing: BTreeMap::new(),
     }
 }

@@ -24,11 +24,12 @@ struct Taken {
 
 #[expect(clippy::print_stderr, reason = "whoever waits is told what for")]
 pub(super) fn measure(runtime: &Runtime, programs: &Programs, plan: &Plan) -> Result<Vec<Figure>> {
-    let (mut openbao, mut bursar) = (Vec::new(), Vec::new());
+    let (mut openbao, mut bursar, mut light) = (Vec::new(), Vec::new(), Vec::new());
     for round in 1..=plan.repeats {
         eprintln!("bench: {}: users of a PostgreSQL, round {round} of {}", super::GROUP, plan.repeats);
         openbao.push(of_openbao(runtime, plan)?);
-        bursar.push(of_bursar(runtime, programs, plan)?);
+        bursar.push(of_bursar(runtime, programs, plan, "")?);
+        light.push(of_bursar(runtime, programs, plan, "scram_iterations = 1\n")?);
     }
     let rate = |taken: &[Taken], of: fn(&Taken) -> Duration| {
         median(taken.iter().map(|taken| plan.users as f64 / of(taken).as_secs_f64()).collect())
@@ -39,13 +40,17 @@ pub(super) fn measure(runtime: &Runtime, programs: &Programs, plan: &Plan) -> Re
         figure("pg_issue.rps", "users/s", rate(&bursar, issued))
             .beside_openbao(rate(&openbao, issued))
             .noted(&note),
+        figure("pg_issue.light.rps", "users/s", rate(&light, issued))
+            .beside_openbao(rate(&openbao, issued))
+            .noted("with `scram_iterations = 1`; OpenBao has the server's 4,096"),
         figure("pg_revoke.rps", "users/s", rate(&bursar, revoked))
             .beside_openbao(rate(&openbao, revoked))
             .noted("one order by prefix, until the last is gone; `DROP ROLE` on both sides"),
     ])
 }
 
-fn of_bursar(runtime: &Runtime, programs: &Programs, plan: &Plan) -> Result<Taken> {
+/// `more` is what the backend's configuration says besides.
+fn of_bursar(runtime: &Runtime, programs: &Programs, plan: &Plan, more: &str) -> Result<Taken> {
     let postgres = server()?;
     let secrets = tempfile::tempdir()?;
     let file = secrets.path().join("password");
@@ -55,7 +60,7 @@ fn of_bursar(runtime: &Runtime, programs: &Programs, plan: &Plan) -> Result<Take
     // As fast as it can: by default a broker spares its stores.
     let limits = "revocation = { concurrency = 8, per_second = 10000 }\n";
     let backend = postgres.backend(BACKEND, Postgres::SUPERUSER, &password);
-    let bursar = Bursar::start_with(programs, &format!("{backend}{limits}{ROLE}"))?;
+    let bursar = Bursar::start_with(programs, &format!("{backend}{more}{limits}{ROLE}"))?;
     runtime.block_on(bursar.admit_to(BACKEND))?;
     let path = format!("{BACKEND}/creds/bench");
     let clients = runtime.block_on(async {

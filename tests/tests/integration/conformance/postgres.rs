@@ -84,6 +84,7 @@ fn backend(postgres: &Postgres, password: &Canary) -> Result<PostgresBackend> {
         connections: 4,
         timeout: Duration::from_secs(3),
         roles: BTreeMap::from([(RoleName::parse("app")?, role)]),
+        scram_iterations: PostgresConfig::DEFAULT_SCRAM_ITERATIONS,
         standing: BTreeMap::new(),
     };
     Ok(PostgresBackend::new(config, Arc::new(SystemClock))?)
