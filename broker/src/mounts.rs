@@ -26,7 +26,7 @@ use bursar_core::retry::Transient;
 use bursar_core::secret::SecretData;
 use bursar_core::{BackendName, Reference, SecretPath, Version};
 use quick_cache::sync::Cache;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
 use crate::config::{CacheContracts, OnOutage, RevocationLimits};
@@ -41,6 +41,7 @@ pub struct Mounts {
     mounts: BTreeMap<BackendName, Arc<Mount>>,
     cache: Cache<Key, Arc<Cached>, ByBytes>,
     failures: Failures,
+    written: broadcast::Sender<(BackendName, SecretPath)>,
     keys: RandomState,
     metrics: Metrics,
 }
@@ -86,6 +87,7 @@ impl Mounts {
             mounts: stores.into_iter().map(Into::into).map(|mount| (mount.name.clone(), mount)).collect(),
             cache: Cache::with_weighter(expected, cache_bytes, ByBytes),
             failures: Failures::new(),
+            written: broadcast::Sender::new(WRITES_HEARD),
             keys: RandomState::new(),
             metrics,
         }
@@ -162,6 +164,13 @@ impl Mounts {
     /// Forgets every cached version of a secret, since it was written.
     pub fn forget(&self, backend: &BackendName, path: &SecretPath) {
         self.cache.retain(|key, _| key.backend != *backend || key.path != *path);
+        // Whether somebody wants to hear of it or not.
+        drop(self.written.send((backend.clone(), path.clone())));
+    }
+
+    /// The secrets that are written from now on.
+    pub fn written(&self) -> broadcast::Receiver<(BackendName, SecretPath)> {
+        self.written.subscribe()
     }
 
     async fn read(&self, mount: &Mount, reference: &Reference) -> Result<Arc<Cached>, BackendError> {
@@ -360,5 +369,7 @@ impl quick_cache::Weighter<Key, Arc<Cached>> for ByBytes {
 pub const CALL_LIMIT: Duration = Duration::from_secs(60);
 /// What an entry costs beside its bytes.
 const OVERHEAD: usize = 256;
+/// Whoever is further behind misses writes.
+const WRITES_HEARD: usize = 1024;
 /// For sizing the cache's table.
 const EXPECTED_ENTRY: u64 = 1024;

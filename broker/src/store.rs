@@ -117,7 +117,6 @@ impl Broker {
 
     fn written<T>(&self, reference: &Reference, written: Result<T, BackendError>) -> Result<T, Failure> {
         self.mounts.forget(&reference.backend, &reference.path);
-        self.leases.was_written(reference);
         written.map_err(|error| Failure::of_store(reference, error))
     }
 }

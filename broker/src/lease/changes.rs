@@ -24,13 +24,20 @@ impl Leases {
         let looks = async { (join_all(stores).await, pending::<()>().await) };
         tokio::select! {
             _ = looks => {}
+            () = self.hear_of_writes() => {}
             _ = self.tasks.stopping() => {}
         }
     }
 
-    /// A secret was written through this broker.
-    pub fn was_written(&self, reference: &Reference) {
-        self.watchers.written(&reference.backend, &reference.path);
+    /// What is written by this broker is looked at in that moment.
+    async fn hear_of_writes(&self) {
+        let mut written = self.mounts.written();
+        loop {
+            // Those that were missed are looked at in their time. The sender lives in `self`.
+            if let Ok((backend, path)) = written.recv().await {
+                self.watchers.written(&backend, &path);
+            }
+        }
     }
 
     async fn look_at(&self, name: &BackendName, mount: &Mount) {

@@ -157,9 +157,9 @@ const NOTHING: &str = "nothing was written";
 
 const EXAMPLES: &str = "\
 Examples:
-  bursar secret import .env local/app                       # one secret with a field for each variable
-  bursar secret import secrets.yaml local/prod --each       # a secret for each entry: local/prod/NAME
-  sops -d prod.json | bursar secret import - local/prod --format json --each --only-new";
+  bursar secret import .env local/app                  # one secret, a field for each variable
+  bursar secret import prod.yaml local/prod --each     # a secret for each entry
+  sops -d prod.json | bursar secret import - local/prod --format json --each";
 
 #[cfg(test)]
 mod tests {
