@@ -119,7 +119,9 @@ impl Leases {
 
     /// Has a static secret looked at for its holder. `content` is what he was given, where it was the newest.
     fn note(&self, lease: &Lease, content: Option<&Content>) {
-        if let Some(mount) = self.mounts.mount(&lease.reference.backend) {
+        if self.watchers.any()
+            && let Some(mount) = self.mounts.mount(&lease.reference.backend)
+        {
             self.watchers.note(lease, content, mount.contracts.of(&lease.reference.path).poll);
         }
     }

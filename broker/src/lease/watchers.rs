@@ -5,6 +5,7 @@
 //! [`MOST`] holdings; a listener whose secret finds none hears of no change, and reads it anew when it is too old.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ pub(super) struct Watchers {
     events: broadcast::Sender<Heard>,
     state: Mutex<State>,
     hurry: Notify,
+    /// How many streams there are, for whoever only wants to know whether there is one.
+    streams: AtomicUsize,
     /// Shows the number of holdings.
     gauge: Gauge,
 }
@@ -56,39 +59,60 @@ pub struct Watch {
 impl Watchers {
     pub(super) fn new(gauge: Gauge) -> Arc<Self> {
         let (events, _) = broadcast::channel(BACKLOG);
-        Arc::new(Self { events, state: Mutex::default(), hurry: Notify::new(), gauge })
+        let streams = AtomicUsize::new(0);
+        Arc::new(Self { events, state: Mutex::default(), hurry: Notify::new(), streams, gauge })
     }
 
     pub(super) fn open(self: &Arc<Self>, listener: SpiffeId) -> Watch {
         *self.state().listeners.entry(listener.clone()).or_default() += 1;
+        self.streams.fetch_add(1, Ordering::AcqRel);
         Watch { watchers: Arc::clone(self), listener, events: self.events.subscribe() }
     }
 
+    /// Tells all listeners. Who lost a lease is noted for its secret no more, until he reads or renews it again: of what he
+    /// may not have any more he hears nothing.
     pub(super) fn tell(&self, heard: Heard) {
+        match &heard {
+            Heard::Ended { reference, principal, node, .. } => {
+                self.forget(reference, node.as_ref().unwrap_or(principal));
+            }
+            Heard::ManyEnded => {
+                let mut state = self.state();
+                (state.backends, state.holdings) = (BTreeMap::new(), 0);
+                self.show(0);
+            }
+            Heard::Changed { .. } => {}
+        }
         // Without a listener there is nobody to tell.
         drop(self.events.send(heard));
     }
 
+    /// Whether anybody listens.
+    pub(super) fn any(&self) -> bool {
+        self.streams.load(Ordering::Acquire) > 0
+    }
+
     /// A lease on a static secret was granted or renewed, for whose holder `content` is the newest.
     pub(super) fn note(&self, lease: &Lease, content: Option<&Content>, poll: Duration) {
-        if self.events.receiver_count() == 0 {
-            return;
-        }
         let holder = lease.node.as_ref().unwrap_or(&lease.principal);
         let mut state = self.state();
         if !state.listeners.contains_key(holder) {
             return;
         }
         let State { backends, holdings, .. } = &mut *state;
-        if *holdings >= MOST {
-            return;
-        }
+        let is_full = *holdings >= MOST;
         let secrets = backends.entry(lease.reference.backend.clone()).or_default();
         let watched = secrets.entry(lease.reference.path.clone()).or_insert_with(|| Watched {
             holders: HashMap::new(),
             content: None,
             look_at: Instant::now() + spread(poll),
         });
+        if is_full && !watched.holders.contains_key(holder) {
+            if watched.holders.is_empty() {
+                secrets.remove(&lease.reference.path);
+            }
+            return;
+        }
         if watched.content.is_none() {
             watched.content = content.cloned();
         }
@@ -166,7 +190,20 @@ impl Watchers {
         self.hurry.notified().await;
     }
 
+    fn forget(&self, reference: &Reference, holder: &SpiffeId) {
+        let mut state = self.state();
+        let State { backends, holdings, .. } = &mut *state;
+        let Some(secrets) = backends.get_mut(&reference.backend) else { return };
+        let Some(watched) = secrets.get_mut(&reference.path) else { return };
+        *holdings -= usize::from(watched.holders.remove(holder).is_some());
+        if watched.holders.is_empty() {
+            secrets.remove(&reference.path);
+        }
+        self.show(*holdings);
+    }
+
     fn close(&self, listener: &SpiffeId) {
+        self.streams.fetch_sub(1, Ordering::AcqRel);
         let mut state = self.state();
         let State { listeners, backends, holdings } = &mut *state;
         let Some(streams) = listeners.get_mut(listener) else { return };

@@ -141,6 +141,35 @@ async fn what_was_written_here_is_looked_at_at_once() {
     assert_eq!(watchers.due(&store(), BEGUN, |_| POLL).len(), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_lost_his_lease_hears_of_no_change() {
+    let watchers = Watchers::new(Gauge::default());
+    let mut watch = watchers.open(id("node/one"));
+    let lost = |path: &str| {
+        let Lease { id, reference, principal, node, .. } = lease(path, "workload/web", Some("node/one"));
+        Heard::Ended { id, reference, principal, node }
+    };
+    noted(&watchers, "a", "workload/web", Some("node/one"));
+    noted(&watchers, "b", "workload/web", Some("node/one"));
+    watchers.tell(lost("a"));
+    assert!(!watchers.found(&store(), &path("a"), version(2)));
+    assert_eq!((due(&watchers, BEGUN).await, watchers.gauge.get()), (vec!["b".to_owned()], 1));
+    watchers.tell(Heard::ManyEnded);
+    assert!(!watchers.found(&store(), &path("b"), version(2)));
+    assert_eq!(watchers.gauge.get(), 0);
+    // Whoever reads it again is noted again.
+    noted(&watchers, "b", "workload/web", Some("node/one"));
+    assert!(watchers.found(&store(), &path("b"), version(2)));
+    for expected in ["ended", "many ended", "changed"] {
+        let said = match watch.hear().await.expect("an event") {
+            Heard::Ended { .. } => "ended",
+            Heard::ManyEnded => "many ended",
+            Heard::Changed { .. } => "changed",
+        };
+        assert_eq!(said, expected);
+    }
+}
+
 const BEGUN: Timestamp = Timestamp::constant(1_767_225_600, 0);
 const END: Timestamp = Timestamp::constant(1_767_229_200, 0);
 const POLL: Duration = Duration::from_secs(30);
