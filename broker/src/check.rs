@@ -89,7 +89,7 @@ impl Broker {
             None => true,
         });
         match wanted {
-            Some(info) if !info.deleted => Ok(()),
+            Some(info) if info.is_readable(call.time) => Ok(()),
             _ => Err(Failure::SecretNotFound(reference.clone())),
         }
     }

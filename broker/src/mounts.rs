@@ -25,6 +25,7 @@ use bursar_core::backend::{Backend, BackendError, ErrorKind, Leasing, Operation}
 use bursar_core::retry::Transient;
 use bursar_core::secret::SecretData;
 use bursar_core::{BackendName, Reference, SecretPath, Version};
+use jiff::Timestamp;
 use quick_cache::sync::Cache;
 use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
@@ -70,6 +71,8 @@ pub struct Cached {
     pub data: Arc<SecretData>,
     pub version: Option<Version>,
     pub content: Content,
+    /// It is not to be handed out after this.
+    pub expires_at: Option<Timestamp>,
     read_at: Instant,
     /// Served for so long.
     good_for: Duration,
@@ -154,6 +157,7 @@ impl Mounts {
                 data: Arc::clone(&cached.data),
                 version: cached.version.clone(),
                 content: cached.content.clone(),
+                expires_at: cached.expires_at,
                 read_at: Instant::now(),
                 good_for: cached.good_for,
             };
@@ -182,6 +186,7 @@ impl Mounts {
             content: Content::of(&fetched, &self.keys),
             data: Arc::new(fetched.data),
             version: fetched.version,
+            expires_at: fetched.expires_at,
             read_at: Instant::now(),
             good_for: mount.contracts.of(&reference.path).max_stale.mul_f64(1.0 - fastrand::f64() / 10.0),
         }))

@@ -3,7 +3,9 @@
 //! The store and the ledger are two books: the write is recorded as asked for before it is done, so a crash between
 //! the two leaves a record of an attempt and never a change without one.
 
-use bursar_core::backend::{BackendError, ErrorKind, Operation, VersionInfo, Writing};
+use bursar_core::backend::{
+    BackendError, ErrorKind, LabelChange, Labels, Operation, PutTerms, VersionInfo, Writing,
+};
 use bursar_core::secret::SecretData;
 use bursar_core::{BackendName, Reference, SecretPath, Version};
 
@@ -17,17 +19,17 @@ impl Broker {
     /// Writes a new version.
     ///
     /// # Errors
-    /// That of the store, [`ErrorKind::Conflict`] when the newest version is not `expected`.
+    /// That of the store, [`ErrorKind::Conflict`] when the newest version is not the expected one.
     pub async fn put(
         &self,
         reference: &Reference,
         data: SecretData,
-        expected: Option<u64>,
+        terms: PutTerms,
         draft: Draft,
     ) -> Result<Version, Failure> {
         let written = async {
             let (mount, writing) = self.writing(reference, Operation::Put, &draft).await?;
-            let put = writing.put(&reference.path, data, expected);
+            let put = writing.put(&reference.path, data, terms);
             self.written(reference, mount.call(Operation::Put, put).await)
         };
         let version = self.settle(draft.clone(), written).await?;
@@ -69,6 +71,53 @@ impl Broker {
             self.written(reference, mount.call(Operation::Undelete, undelete).await)
         };
         self.observe(draft.clone(), written).await
+    }
+
+    /// Removes versions for good; all that there is of the secret when none is named.
+    ///
+    /// # Errors
+    /// That of the store.
+    pub async fn destroy(
+        &self,
+        reference: &Reference,
+        versions: &[Version],
+        draft: Draft,
+    ) -> Result<(), Failure> {
+        let written = async {
+            let (mount, writing) = self.writing(reference, Operation::Destroy, &draft).await?;
+            let destroy = writing.destroy(&reference.path, versions);
+            self.written(reference, mount.call(Operation::Destroy, destroy).await)
+        };
+        self.observe(draft.clone(), written).await
+    }
+
+    /// Changes the labels of a secret, and answers all that it has then.
+    ///
+    /// # Errors
+    /// That of the store.
+    pub async fn label(
+        &self,
+        reference: &Reference,
+        change: LabelChange,
+        draft: Draft,
+    ) -> Result<Labels, Failure> {
+        let written = async {
+            let (mount, writing) = self.writing(reference, Operation::Label, &draft).await?;
+            let labelled = mount.call(Operation::Label, writing.label(&reference.path, change)).await;
+            labelled.map_err(|error| Failure::of_store(reference, error))
+        };
+        self.observe(draft.clone(), written).await
+    }
+
+    /// What is known of a secret besides its value: its versions, newest first, and its labels.
+    ///
+    /// # Errors
+    /// That of the store.
+    pub async fn describe(&self, reference: &Reference) -> Result<(Vec<VersionInfo>, Labels), Failure> {
+        let versions = self.versions(reference).await?;
+        let mount = self.mounted(&reference.backend)?;
+        let labels = mount.call(Operation::Labels, mount.backend.labels(&reference.path)).await;
+        Ok((versions, labels.map_err(|error| Failure::of_store(reference, error))?))
     }
 
     /// The versions of a secret, newest first.

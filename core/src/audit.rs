@@ -74,6 +74,8 @@ pub enum Action {
     List,
     Write,
     Delete,
+    /// Versions were removed for good.
+    Destroy,
     Renew,
     Revoke,
     /// An administrator gave a lease up that its store may not have taken back.
@@ -107,13 +109,14 @@ pub enum Action {
 
 impl Action {
     /// Every action, for the policy schema and the surface tables.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::Read,
         Self::LocalRead,
         Self::Resolve,
         Self::List,
         Self::Write,
         Self::Delete,
+        Self::Destroy,
         Self::Renew,
         Self::Revoke,
         Self::ForceRevoke,
@@ -150,6 +153,7 @@ impl Action {
             Self::List => "list",
             Self::Write => "write",
             Self::Delete => "delete",
+            Self::Destroy => "destroy",
             Self::Renew => "renew",
             Self::Revoke => "revoke",
             Self::ForceRevoke => "force-revoke",

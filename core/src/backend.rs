@@ -10,6 +10,7 @@ mod causes;
 mod pacing;
 mod repeat;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
@@ -50,6 +51,11 @@ pub trait Backend: Send + Sync + 'static {
     /// The newest version of a secret, by the cheapest call that tells; nothing where only reading it tells.
     async fn newest(&self, _path: &SecretPath) -> Result<Option<Version>, BackendError> {
         Ok(None)
+    }
+
+    /// What people wrote on a secret beside its value; nothing where the store has no place for it.
+    async fn labels(&self, _path: &SecretPath) -> Result<Labels, BackendError> {
+        Ok(Labels::new())
     }
 
     /// Whether the store can answer a read now: reached, authenticated, unsealed.
@@ -108,12 +114,12 @@ pub enum Removal {
 /// Stores that Bursar may write.
 #[async_trait]
 pub trait Writing: Send + Sync {
-    /// Writes a new version and answers which. `expected` is the version that must be the newest (`0`: none yet).
+    /// Writes a new version and answers which.
     async fn put(
         &self,
         path: &SecretPath,
         data: SecretData,
-        expected: Option<u64>,
+        terms: PutTerms,
     ) -> Result<Version, BackendError>;
 
     /// Marks versions deleted (the newest when empty); they can be undeleted.
@@ -121,6 +127,39 @@ pub trait Writing: Send + Sync {
 
     /// Takes a deletion back.
     async fn undelete(&self, path: &SecretPath, versions: &[Version]) -> Result<(), BackendError>;
+
+    /// Removes the values of versions for good, or with none named all that there is of the secret. Their numbers are
+    /// not given out again.
+    async fn destroy(&self, path: &SecretPath, versions: &[Version]) -> Result<(), BackendError>;
+
+    /// Sets and removes labels of a secret, and answers all that it has then.
+    async fn label(&self, path: &SecretPath, change: LabelChange) -> Result<Labels, BackendError>;
+}
+
+/// What a write is bound to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PutTerms {
+    /// The version that must be the newest; 0 where there must be none.
+    pub expected: Option<u64>,
+    /// When the version can no longer be read.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl PutTerms {
+    /// Upon this version, and no other; upon none with 0.
+    pub fn over(expected: u64) -> Self {
+        Self { expected: Some(expected), expires_at: None }
+    }
+}
+
+/// What people wrote on a secret, such as its owner: AWS and Azure call them tags, Vault custom metadata. No secrets.
+pub type Labels = BTreeMap<String, String>;
+
+/// A change to labels; the others stay.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LabelChange {
+    pub set: Labels,
+    pub remove: BTreeSet<String>,
 }
 
 /// Stores whose login by Bursar has a password that Bursar may change.
@@ -144,6 +183,8 @@ pub struct Fetched {
     pub data: SecretData,
     /// Which version this is; stores without versions have none.
     pub version: Option<Version>,
+    /// It is not to be used after this: no lease on it lasts longer.
+    pub expires_at: Option<Timestamp>,
 }
 
 /// A credential that the store created.
@@ -185,7 +226,27 @@ impl fmt::Debug for StoreHandle {
 pub struct VersionInfo {
     pub version: Version,
     pub created_at: Option<Timestamp>,
-    pub deleted: bool,
+    /// It cannot be read after this.
+    pub expires_at: Option<Timestamp>,
+    pub state: VersionState,
+}
+
+/// What has become of a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VersionState {
+    /// It can be read, unless it has expired.
+    Kept,
+    /// It cannot be read; its store may take that back.
+    Deleted,
+    /// Its value is gone for good.
+    Destroyed,
+}
+
+impl VersionInfo {
+    /// Whether it can be read at `now`.
+    pub fn is_readable(&self, now: Timestamp) -> bool {
+        self.state == VersionState::Kept && self.expires_at.is_none_or(|end| now < end)
+    }
 }
 
 /// What a store can do, for `bursar backend list` and the documentation.
@@ -303,6 +364,7 @@ pub enum Operation {
     List,
     Versions,
     Newest,
+    Labels,
     Health,
     Issue,
     Renew,
@@ -311,6 +373,8 @@ pub enum Operation {
     Put,
     Delete,
     Undelete,
+    Destroy,
+    Label,
     Rotate,
 }
 
@@ -323,6 +387,7 @@ impl Operation {
             Self::List => "list",
             Self::Versions => "versions",
             Self::Newest => "newest",
+            Self::Labels => "labels",
             Self::Health => "health",
             Self::Issue => "issue",
             Self::Renew => "renew",
@@ -331,6 +396,8 @@ impl Operation {
             Self::Put => "put",
             Self::Delete => "delete",
             Self::Undelete => "undelete",
+            Self::Destroy => "destroy",
+            Self::Label => "label",
             Self::Rotate => "rotate",
         }
     }

@@ -127,6 +127,9 @@ cases! {
     writing::what_is_written_is_read,
     writing::a_write_upon_another_version_is_refused,
     writing::a_deletion_can_be_taken_back,
+    writing::what_is_destroyed_stays_so,
+    writing::what_has_expired_is_not_read,
+    writing::labels_change_and_stay_beside_the_value,
     writing::a_value_beyond_the_limit_is_refused_and_harms_nothing,
 }
 

@@ -57,6 +57,7 @@ impl fmt::Debug for LocalStorePutRequest {
             .field("reference", &self.reference)
             .field("data", &self.data)
             .field("expected_version", &self.expected_version)
+            .field("expires_at", &self.expires_at)
             .finish()
     }
 }

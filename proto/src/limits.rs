@@ -14,8 +14,14 @@ pub const REASON: usize = 1024;
 pub const INSTANCE: usize = 256;
 /// Most reads of one batch, and of one journal.
 pub const BATCH: usize = 256;
-/// Most versions in one call that deletes or undeletes.
+/// Most versions in one call that deletes, undeletes or destroys.
 pub const VERSIONS: usize = 256;
+/// Most labels of one secret, and of one call that changes them.
+pub const LABELS: usize = 64;
+/// Longest name of a label. In bytes.
+pub const LABEL_NAME: usize = 128;
+/// Longest value of a label. In bytes.
+pub const LABEL_VALUE: usize = 512;
 /// Entries of a page when the request does not say.
 pub const PAGE_DEFAULT: u32 = 100;
 /// Most entries of a page.
@@ -81,6 +87,15 @@ mod tests {
             (local, format!("Named values. At most {} together", written(VALUE))),
             (local, format!("1 to {} fields", written(FIELDS))),
             (local, format!("The versions, at most {}", written(VERSIONS))),
+            (
+                local,
+                format!(
+                    "A name takes 1 to {} bytes, a value at most {},",
+                    written(LABEL_NAME),
+                    written(LABEL_VALUE)
+                ),
+            ),
+            (local, format!("secret has at most {}.", written(LABELS))),
             (secrets, format!("At most {} bytes.\n  string reference", written(REFERENCE))),
             (leases, format!("At most {} bytes.\n  string reason", written(REASON))),
             (secrets, format!("At most {} bytes; empty\n  // where there is only one", written(INSTANCE))),

@@ -84,6 +84,8 @@ const TABLE: &[Route] = &[
     route("/bursar.v1.LocalStore/List", To::Broker),
     route("/bursar.v1.LocalStore/Delete", To::Broker),
     route("/bursar.v1.LocalStore/Undelete", To::Broker),
+    route("/bursar.v1.LocalStore/Destroy", To::Broker),
+    route("/bursar.v1.LocalStore/Label", To::Broker),
     route("/bursar.v1.LocalStore/History", To::Broker),
     route("/bursar.v1.System/Status", To::Broker),
     route("/bursar.v1.System/Backends", To::Broker),

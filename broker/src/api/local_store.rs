@@ -1,17 +1,18 @@
 //! `bursar.v1.LocalStore`.
 
 use bursar_core::audit::Action;
-use bursar_core::backend::VersionInfo;
+use bursar_core::backend::{LabelChange, Labels, PutTerms, VersionInfo, VersionState};
 use bursar_core::secret::SecretData;
 use bursar_core::{BackendName, Reference, SecretPath, Version};
-use bursar_proto::convert::timestamp_to_wire;
+use bursar_proto::convert::{timestamp_from_wire, timestamp_to_wire};
 use bursar_proto::limits;
 use bursar_proto::v1::local_store_server::LocalStore;
 use bursar_proto::v1::{
-    LocalStoreDeleteRequest, LocalStoreDeleteResponse, LocalStoreGetMetadataRequest,
-    LocalStoreGetMetadataResponse, LocalStoreHistoryRequest, LocalStoreHistoryResponse,
-    LocalStoreListRequest, LocalStoreListResponse, LocalStorePutRequest, LocalStorePutResponse,
-    LocalStoreUndeleteRequest, LocalStoreUndeleteResponse, SecretVersion,
+    LocalStoreDeleteRequest, LocalStoreDeleteResponse, LocalStoreDestroyRequest, LocalStoreDestroyResponse,
+    LocalStoreGetMetadataRequest, LocalStoreGetMetadataResponse, LocalStoreHistoryRequest,
+    LocalStoreHistoryResponse, LocalStoreLabelRequest, LocalStoreLabelResponse, LocalStoreListRequest,
+    LocalStoreListResponse, LocalStorePutRequest, LocalStorePutResponse, LocalStoreUndeleteRequest,
+    LocalStoreUndeleteResponse, SecretVersion,
 };
 use tonic::{Request, Response, Status};
 
@@ -26,11 +27,14 @@ impl LocalStore for Api {
         &self,
         request: Request<LocalStorePutRequest>,
     ) -> Result<Response<LocalStorePutResponse>, Status> {
-        self.answer(request, put, |call, (reference, data, expected)| async move {
+        self.answer(request, put, |call, (reference, data, terms)| async move {
+            if terms.expires_at.is_some_and(|end| end <= call.time) {
+                return Err(Failure::Invalid { field: "expires_at", message: "is in the future".to_owned() });
+            }
             let shown = reference.to_string();
             let draft =
                 self.broker.permit(&call, Action::Write, Resource::secret(&reference), &shown, "").await?;
-            let version = self.broker.put(&reference, data, expected, draft).await?;
+            let version = self.broker.put(&reference, data, terms, draft).await?;
             Ok(LocalStorePutResponse { version: number(&version) })
         })
         .await
@@ -47,13 +51,14 @@ impl LocalStore for Api {
                 let shown = reference.to_string();
                 let draft =
                     self.broker.permit(&call, Action::List, Resource::secret(&reference), &shown, "").await?;
-                let versions = self.broker.observe(draft, self.broker.versions(&reference)).await?;
+                let (versions, labels) = self.broker.observe(draft, self.broker.describe(&reference)).await?;
                 let oldest = versions.last().and_then(|info| info.created_at);
                 Ok(LocalStoreGetMetadataResponse {
                     reference: shown,
                     versions: versions.len() as u64,
                     created_at: oldest.map(timestamp_to_wire),
                     newest: versions.into_iter().next().map(wire_version),
+                    labels,
                 })
             },
         )
@@ -113,6 +118,40 @@ impl LocalStore for Api {
         .await
     }
 
+    async fn destroy(
+        &self,
+        request: Request<LocalStoreDestroyRequest>,
+    ) -> Result<Response<LocalStoreDestroyResponse>, Status> {
+        let read = |message: LocalStoreDestroyRequest| {
+            if message.versions.is_empty() != message.all {
+                let message = "names what is destroyed, or `all` is set".to_owned();
+                return Err(Failure::Invalid { field: "versions", message });
+            }
+            let reason = text("reason", message.reason, limits::REASON)?;
+            Ok((path(&message.reference)?, versions(&message.versions)?, reason))
+        };
+        self.answer(request, read, |call, (reference, versions, reason)| async move {
+            let (resource, shown) = (Resource::secret(&reference), reference.to_string());
+            let draft = self.broker.permit(&call, Action::Destroy, resource, &shown, &reason).await?;
+            self.broker.destroy(&reference, &versions, draft).await?;
+            Ok(LocalStoreDestroyResponse {})
+        })
+        .await
+    }
+
+    async fn label(
+        &self,
+        request: Request<LocalStoreLabelRequest>,
+    ) -> Result<Response<LocalStoreLabelResponse>, Status> {
+        self.answer(request, label, |call, (reference, change)| async move {
+            let (resource, shown) = (Resource::secret(&reference), reference.to_string());
+            let draft = self.broker.permit(&call, Action::Write, resource, &shown, "").await?;
+            let labels = self.broker.label(&reference, change, draft).await?;
+            Ok(LocalStoreLabelResponse { labels })
+        })
+        .await
+    }
+
     async fn history(
         &self,
         request: Request<LocalStoreHistoryRequest>,
@@ -136,8 +175,37 @@ impl LocalStore for Api {
     }
 }
 
-fn put(mut message: LocalStorePutRequest) -> Result<(Reference, SecretData, Option<u64>), Failure> {
-    Ok((path(&message.reference)?, message.take_data()?, message.expected_version))
+fn put(mut message: LocalStorePutRequest) -> Result<(Reference, SecretData, PutTerms), Failure> {
+    let end = message.expires_at.take().map(|end| timestamp_from_wire("expires_at", Some(end)));
+    let terms = PutTerms { expected: message.expected_version, expires_at: end.transpose()? };
+    Ok((path(&message.reference)?, message.take_data()?, terms))
+}
+
+fn label(message: LocalStoreLabelRequest) -> Result<(Reference, LabelChange), Failure> {
+    let named = |field, name: &str| match name {
+        "" => Err(Failure::Invalid { field, message: "holds names of at least one byte".to_owned() }),
+        name => word(field, name, limits::LABEL_NAME),
+    };
+    for (name, value) in &message.set {
+        named("set", name)?;
+        word("set", value, limits::LABEL_VALUE)?;
+    }
+    message.remove.iter().try_for_each(|name| named("remove", name))?;
+    if message.set.len() > limits::LABELS || message.remove.len() > limits::LABELS {
+        let message = format!("holds at most {}", limits::LABELS);
+        return Err(Failure::Invalid { field: "set", message });
+    }
+    let set: Labels = message.set;
+    Ok((path(&message.reference)?, LabelChange { set, remove: message.remove.into_iter().collect() }))
+}
+
+fn word(field: &'static str, text: &str, limit: usize) -> Result<(), Failure> {
+    let message = match text {
+        text if text.len() > limit => format!("holds texts of at most {limit} bytes here"),
+        text if text.chars().any(char::is_control) => "holds texts without control characters".to_owned(),
+        _ => return Ok(()),
+    };
+    Err(Failure::Invalid { field, message })
 }
 
 /// `BACKEND/PATH`: what is written has neither field nor version yet.
@@ -176,7 +244,9 @@ fn wire_version(info: VersionInfo) -> SecretVersion {
     SecretVersion {
         version: number(&info.version),
         created_at: info.created_at.map(timestamp_to_wire),
-        deleted: info.deleted,
+        deleted: info.state != VersionState::Kept,
+        destroyed: info.state == VersionState::Destroyed,
+        expires_at: info.expires_at.map(timestamp_to_wire),
         name: info.version.as_str().to_owned(),
     }
 }

@@ -66,6 +66,8 @@ pub const TABLE: &[Rpc] = &[
     known("/bursar.v1.LocalStore/List", Action::List),
     known("/bursar.v1.LocalStore/Delete", Action::Delete),
     known("/bursar.v1.LocalStore/Undelete", Action::Write),
+    known("/bursar.v1.LocalStore/Destroy", Action::Destroy),
+    known("/bursar.v1.LocalStore/Label", Action::Write),
     known("/bursar.v1.LocalStore/History", Action::List),
     known("/bursar.v1.System/Status", Action::ViewSystem),
     known("/bursar.v1.System/Backends", Action::ViewSystem),

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bursar_backend_postgres::{Keeper, Kept, PostgresBackend, PostgresConfig, RootPassword, Standing};
 use bursar_core::audit::{Action, Actor, AuditRecord};
-use bursar_core::backend::{BackendError, ErrorKind, Fetched, Operation, VersionInfo};
+use bursar_core::backend::{
+    BackendError, ErrorKind, Fetched, Operation, PutTerms, VersionInfo, VersionState,
+};
 use bursar_core::secret::SecretData;
 use bursar_core::settings::{KeptSecret, SecretSource};
 use bursar_core::{BackendName, Reference, Secret, SecretPath, Version};
@@ -197,7 +199,7 @@ impl Keeper for Inside {
         let misconfigured = || BackendError::new(ErrorKind::Misconfigured, &self.backend, Operation::Put);
         let writing = self.mount.backend.writing().ok_or_else(misconfigured)?;
         let over = over.map_or(Ok(0), |over| over.as_str().parse()).map_err(|_| misconfigured())?;
-        let put = writing.put(&self.place.path, data, Some(over));
+        let put = writing.put(&self.place.path, data, PutTerms::over(over));
         self.mount.call(Operation::Put, put).await.map_err(|error| self.unread(error))
     }
 }
@@ -220,7 +222,7 @@ impl Inside {
         self.mount.call(Operation::Read, read).await
     }
 
-    fn kept(&self, Fetched { data, version }: Fetched) -> Result<Kept, BackendError> {
+    fn kept(&self, Fetched { data, version, .. }: Fetched) -> Result<Kept, BackendError> {
         let password = data.select(self.place.field.as_ref()).map_err(|error| self.unreadable(&error))?;
         Ok(Kept { password, version })
     }
@@ -230,7 +232,7 @@ impl Inside {
         let versions = self.mount.backend.versions(&self.place.path);
         let versions = self.mount.call(Operation::Versions, versions).await;
         let versions = versions.map_err(|error| self.unread(error))?;
-        Ok(versions.into_iter().filter(|info| !info.deleted).collect())
+        Ok(versions.into_iter().filter(|info| info.state == VersionState::Kept).collect())
     }
 
     /// The version that was the newest `back` changes ago, of a backend that has versions.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bursar_core::audit::{Action, Actor};
+use bursar_core::backend::PutTerms;
 use bursar_core::{SpiffeId, SystemClock};
 use tempfile::TempDir;
 
@@ -244,7 +245,7 @@ impl Site {
         let path = bursar_core::SecretPath::from_store("a/b").expect("path");
         let value =
             bursar_core::secret::SecretData::Opaque(bursar_core::Secret::from(value.to_owned()).into());
-        writing.put(&path, value, None).await.expect("put");
+        writing.put(&path, value, PutTerms::default()).await.expect("put");
     }
 }
 

@@ -147,7 +147,7 @@ impl Leases {
             let turn = slot.as_ref().and_then(|slot| turns.remove(slot));
             async move {
                 match (slot, turn) {
-                    (None, _) => self.read(wanted).await.map(Some),
+                    (None, _) => self.read(wanted, now).await.map(Some),
                     (Some(slot), Some(turn)) => {
                         // Boxed, so that a read of a static secret does not carry the size of this.
                         let found = self.credential(caller, terms, &wanted.reference, (&slot, turn), now);
@@ -181,14 +181,26 @@ impl Leases {
         (got, refused)
     }
 
-    async fn read(&self, wanted: &Wanted) -> Result<Obtained, Failure> {
+    async fn read(&self, wanted: &Wanted, now: Timestamp) -> Result<Obtained, Failure> {
         let reference = &wanted.reference;
         let mount = self
             .mounts
             .mount(&reference.backend)
             .ok_or_else(|| Failure::BackendUnknown(reference.backend.clone()))?;
-        let read = self.mounts.fetch(mount, reference, wanted.max_age).await;
-        read.map(Obtained::Read).map_err(|error| Failure::of_store(reference, error))
+        let fetch = async |max_age| {
+            let read = self.mounts.fetch(mount, reference, max_age).await;
+            read.map_err(|error| Failure::of_store(reference, error))
+        };
+        let over = |cached: &Cached| cached.expires_at.is_some_and(|end| end <= now);
+        let mut cached = fetch(wanted.max_age).await?;
+        if over(&cached) {
+            // The store may have a newer one by now.
+            cached = fetch(Some(Duration::ZERO)).await?;
+        }
+        match over(&cached) {
+            true => Err(Failure::SecretNotFound(reference.clone())),
+            false => Ok(Obtained::Read(cached)),
+        }
     }
 
     /// The caller's live credential, or a new one.
@@ -275,8 +287,10 @@ impl Leases {
                 Obtained::Read(cached) => {
                     let mut reference = wanted.reference.clone();
                     reference.version = cached.version.clone();
-                    let effective = self.effective(caller, terms.ttl, None, now);
-                    let lease = self.lease(caller, terms, reference, effective, now)?;
+                    let left = cached.expires_at.map(|end| until(now, end));
+                    let effective = self.effective(caller, terms.ttl, left, now);
+                    let mut lease = self.lease(caller, terms, reference, effective, now)?;
+                    lease.max_expires_at = lease.max_expires_at.into_iter().chain(cached.expires_at).min();
                     (lease.clone(), Change::Grant(lease))
                 }
                 Obtained::Created { intent, issued, sealed, ttl, bound } => {

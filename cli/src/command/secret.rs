@@ -2,15 +2,22 @@
 //!
 //! A value is never an argument: arguments stay in the shell's history and show in `ps`.
 
+mod destroy;
 mod import;
+mod label;
 mod put;
 
-use bursar_core::Reference;
+use std::str::FromStr;
+
+use bursar_core::settings::parse_duration;
+use bursar_core::{Clock, Reference, SystemClock};
+use bursar_proto::convert::timestamp_to_wire;
 use bursar_proto::v1::{
     LocalStoreDeleteRequest, LocalStoreGetMetadataRequest, LocalStoreHistoryRequest, LocalStoreListRequest,
     LocalStoreUndeleteRequest,
 };
 use clap::{Args, Subcommand};
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Session;
@@ -40,6 +47,8 @@ pub(crate) enum Command {
     Delete(Versions),
     /// Take a deletion back
     Undelete(Versions),
+    Destroy(destroy::Arguments),
+    Label(label::Arguments),
     /// List the versions of a secret, newest first
     History {
         /// The secret: `BACKEND/PATH`
@@ -62,6 +71,28 @@ pub(crate) struct Versions {
     reason: String,
 }
 
+/// A time to come.
+#[derive(Debug, Clone, Copy)]
+struct Deadline(Timestamp);
+
+impl FromStr for Deadline {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const FORM: &str = "write a time like `2027-01-31T12:00:00Z`, or in how long like `30d`";
+        if let Ok(ahead) = parse_duration(text) {
+            return SystemClock.now().checked_add(ahead).map(Self).map_err(|_| FORM);
+        }
+        text.parse().map(Self).map_err(|_| FORM)
+    }
+}
+
+impl Deadline {
+    fn to_wire(self) -> prost_types::Timestamp {
+        timestamp_to_wire(self.0)
+    }
+}
+
 #[derive(Serialize)]
 struct Changed {
     reference: String,
@@ -78,6 +109,8 @@ impl Command {
             Self::List { folder, limit } => list(session, folder, limit).await,
             Self::Delete(versions) => delete(session, versions).await,
             Self::Undelete(versions) => undelete(session, versions).await,
+            Self::Destroy(destroy) => destroy.carry_out(session).await,
+            Self::Label(label) => label.carry_out(session).await,
             Self::History { reference, limit } => history(session, &reference, limit).await,
         }
     }

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fmt;
 
 use bursar_proto::convert::WireError;
@@ -37,6 +38,8 @@ pub(crate) struct VersionView {
     version: VersionName,
     created_at: Option<Timestamp>,
     deleted: bool,
+    destroyed: bool,
+    expires_at: Option<Timestamp>,
 }
 
 impl TryFrom<v1::SecretVersion> for VersionView {
@@ -47,6 +50,8 @@ impl TryFrom<v1::SecretVersion> for VersionView {
             version: VersionName::of(version.version, version.name),
             created_at: time("created_at", version.created_at)?,
             deleted: version.deleted,
+            destroyed: version.destroyed,
+            expires_at: time("expires_at", version.expires_at)?,
         })
     }
 }
@@ -75,19 +80,26 @@ impl fmt::Display for VersionName {
 }
 
 impl VersionView {
-    fn state(&self) -> Cell {
-        if self.deleted { Cell::doubtful("deleted") } else { Cell::good("readable") }
+    fn state(&self, now: Timestamp) -> Cell {
+        match self.expires_at {
+            _ if self.destroyed => Cell::doubtful("destroyed"),
+            _ if self.deleted => Cell::doubtful("deleted"),
+            Some(end) if end <= now => Cell::doubtful("expired"),
+            _ => Cell::good("readable"),
+        }
     }
 }
 
 impl Row for VersionView {
-    const COLUMNS: &'static [Column] = &[whole("VERSION"), whole("STATE"), whole("WRITTEN")];
+    const COLUMNS: &'static [Column] =
+        &[whole("VERSION"), whole("STATE"), whole("WRITTEN"), whole("EXPIRES")];
 
     fn cells(&self, now: Timestamp) -> Vec<Cell> {
         vec![
             Cell::new(self.version.to_string()),
-            self.state(),
+            self.state(now),
             Cell::maybe(self.created_at.map(|at| text::relative(at, now))),
+            Cell::maybe(self.expires_at.map(|at| text::relative(at, now))),
         ]
     }
 }
@@ -99,6 +111,7 @@ pub(crate) struct SecretView {
     newest: VersionView,
     versions: u64,
     created_at: Option<Timestamp>,
+    labels: BTreeMap<String, String>,
 }
 
 impl TryFrom<v1::LocalStoreGetMetadataResponse> for SecretView {
@@ -111,6 +124,7 @@ impl TryFrom<v1::LocalStoreGetMetadataResponse> for SecretView {
             newest: newest.try_into()?,
             versions: response.versions,
             created_at: time("created_at", response.created_at)?,
+            labels: response.labels,
         })
     }
 }
@@ -120,13 +134,17 @@ impl Details for SecretView {
         let at = |time: Option<Timestamp>| {
             Cell::maybe(time.map(|time| format!("{} ({})", text::time(time), text::relative(time, now))))
         };
+        let label = |(name, value): (&String, &String)| format!("{name}={value}");
+        let labels: Vec<_> = self.labels.iter().map(label).collect();
         vec![
             ("secret", Cell::new(&self.reference)),
             ("newest version", Cell::new(self.newest.version.to_string())),
-            ("state", self.newest.state()),
+            ("state", self.newest.state(now)),
             ("written", at(self.newest.created_at)),
+            ("expires", at(self.newest.expires_at)),
             ("versions kept", Cell::new(self.versions.to_string())),
             ("oldest written", at(self.created_at)),
+            ("labels", Cell::maybe((!labels.is_empty()).then(|| labels.join(", ")))),
         ]
     }
 }

@@ -3,6 +3,7 @@
 use super::{
     ErrorKind, Fault, Operation, SecretPath, Site, Version, ensure, fields, holds, path, read, refused,
 };
+use crate::backend::VersionState;
 
 pub(super) async fn a_healthy_store_says_so(site: &dyn Site) -> Result<(), Fault> {
     Ok(site.backend().health().await?)
@@ -93,8 +94,8 @@ pub(super) async fn each_version_is_read_by_its_name(site: &dyn Site) -> Result<
         ensure(fetched.version.as_ref() == Some(name), format!("version {name} calls itself otherwise"))?;
     }
     let listed = site.backend().versions(&path).await?;
-    let listed: Vec<_> = listed.into_iter().map(|info| (info.version, info.deleted)).collect();
-    let due: Vec<_> = names.iter().rev().map(|name| (name.clone(), false)).collect();
+    let listed: Vec<_> = listed.into_iter().map(|info| (info.version, info.state)).collect();
+    let due: Vec<_> = names.iter().rev().map(|name| (name.clone(), VersionState::Kept)).collect();
     ensure(listed == due, format!("versions are listed as {listed:?} and were {due:?}, newest first"))?;
     let absent = Version::number(4_000_000_000);
     refused(site.backend().read(&path, Some(&absent)).await, &[ErrorKind::NotFound], Operation::Read)

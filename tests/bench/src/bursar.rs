@@ -145,6 +145,7 @@ impl Bursar {
                 reference: reference(number),
                 data: Some(Data::Fields(fields)),
                 expected_version: None,
+                expires_at: None,
             };
             client.local_store().put(request).await?;
         }

@@ -50,6 +50,17 @@ fn what_is_scheduled_for_deletion_is_not_found_and_bytes_are_one_value() -> Resu
 }
 
 #[test]
+fn tags_are_labels() -> Result<()> {
+    let site = Site::start()?;
+    site.put("app/db", &Canary::random("value"))?;
+    let tags = json!([{ "Key": "owner", "Value": "payments" }, { "Key": "empty", "Value": "" }]);
+    site.moto.secrets_manager("TagResource", &json!({ "SecretId": "prod/app/db", "Tags": tags }))?;
+    let told = site.admin.json(&["secret", "get-metadata", "aws/app/db"])?;
+    ensure!(told.get("labels") == Some(&json!({ "owner": "payments", "empty": "" })), "{told}");
+    Ok(())
+}
+
+#[test]
 fn secrets_are_listed_below_the_prefix_with_the_folder_of_the_roles() -> Result<()> {
     let site = Site::start()?;
     for name in ["app/db", "app/api", "top"] {

@@ -160,7 +160,12 @@ fn a_request_that_is_too_large_says_the_limit() -> Result<()> {
     let said = site.admin.run(&["secret", "put", "local/large", "--from-file", "large"])?;
     said.refused(1, &["`large`", &limits::VALUE.to_string()])?;
     let data = Some(v1::local_store_put_request::Data::Value(vec![b'x'; limits::VALUE + 1]));
-    let put = v1::LocalStorePutRequest { reference: "local/large".to_owned(), data, expected_version: None };
+    let put = v1::LocalStorePutRequest {
+        reference: "local/large".to_owned(),
+        data,
+        expected_version: None,
+        expires_at: None,
+    };
     let ended = admin.call("/bursar.v1.LocalStore/Put", put.encode_to_vec())?;
     ensure!(ended.code == Code::InvalidArgument, "{ended:?}");
     site.admin.run(&["secret", "history", "local/large"])?.refused(1, &["`local/large` is not there"])?;
@@ -225,6 +230,20 @@ fn names_of_any_length_do_not_grow_the_ledger() -> Result<()> {
         (
             "LocalStore/Undelete",
             v1::LocalStoreUndeleteRequest { reference: path.clone(), ..Default::default() }.encode_to_vec(),
+        ),
+        (
+            "LocalStore/Destroy",
+            v1::LocalStoreDestroyRequest { reference: path.clone(), all: true, ..Default::default() }
+                .encode_to_vec(),
+        ),
+        (
+            "LocalStore/Label",
+            v1::LocalStoreLabelRequest {
+                reference: "local/a".to_owned(),
+                set: [("owner".to_owned(), long.clone())].into(),
+                ..Default::default()
+            }
+            .encode_to_vec(),
         ),
         (
             "LocalStore/History",

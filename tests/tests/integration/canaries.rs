@@ -257,11 +257,13 @@ impl Site {
     }
 
     fn delete_and_revoke(&self) -> Result<()> {
-        let done: [(&[&str], i32); 6] = [
+        let done: [(&[&str], i32); 8] = [
             (&["secret", "delete", "local/a", "--reason", "a test"], 0),
             (&["get", "local/a#p"], 1),
             (&["secret", "undelete", "local/a", "--version", "2", "--reason", "a test"], 0),
             (&["env", "explain", "app"], 0),
+            (&["secret", "label", "local/a", "owner=tests"], 0),
+            (&["secret", "destroy", "local/a", "--version", "1", "--reason", "a test", "--yes"], 0),
             (&["lease", "revoke-many", "--path", "vault", "--reason", "a test", "--yes"], 0),
             (&["status"], 0),
         ];

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use async_trait::async_trait;
 use bursar_backend_local::{DEFAULT_MAX_VERSIONS, LocalBackend, LocalConfig};
 use bursar_backend_vault::{MountKind, VaultBackend, VaultConfig};
-use bursar_core::backend::Backend;
+use bursar_core::backend::{Backend, PutTerms};
 use bursar_core::conformance::{self, Fault, Site, Trouble};
 use bursar_core::secret::{MAX_SIZE, SecretData};
 use bursar_core::{BackendName, Secret, SecretPath, SystemClock};
@@ -74,7 +74,7 @@ impl Site for Local {
 
     async fn write(&self, path: &SecretPath, data: &SecretData) -> Result<(), Fault> {
         let writing = self.backend.writing().ok_or("the local store cannot be written")?;
-        Ok(writing.put(path, data.clone(), None).await.map(drop)?)
+        Ok(writing.put(path, data.clone(), PutTerms::default()).await.map(drop)?)
     }
 
     fn takes_bytes(&self) -> bool {

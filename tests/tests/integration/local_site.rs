@@ -55,6 +55,7 @@ impl LocalSite {
             reference: reference.to_owned(),
             data: Some(Data::Value(value.as_bytes().to_vec())),
             expected_version: None,
+            expires_at: None,
         };
         self.run(async { self.client.local_store().put(request).await })?;
         Ok(())

@@ -21,6 +21,7 @@ mod import;
 mod joining;
 mod killed;
 mod local_site;
+mod local_store;
 mod main_job;
 mod ordinary_user;
 mod postgres_backend;

@@ -419,7 +419,12 @@ fn rows(things: &Things) -> Vec<Row> {
             "LocalStore/Put",
             "write",
             "local/plain",
-            v1::LocalStorePutRequest { reference: plain(), data: Some(value), expected_version: None },
+            v1::LocalStorePutRequest {
+                reference: plain(),
+                data: Some(value),
+                expected_version: None,
+                expires_at: None,
+            },
         ),
         Row::new(
             "LocalStore/GetMetadata",
@@ -444,6 +449,27 @@ fn rows(things: &Things) -> Vec<Row> {
             "write",
             "local/plain",
             v1::LocalStoreUndeleteRequest { reference: plain(), versions: vec![1], reason: reason() },
+        ),
+        Row::new(
+            "LocalStore/Destroy",
+            "destroy",
+            "local/plain",
+            v1::LocalStoreDestroyRequest {
+                reference: plain(),
+                versions: vec![1],
+                all: false,
+                reason: reason(),
+            },
+        ),
+        Row::new(
+            "LocalStore/Label",
+            "write",
+            "local/plain",
+            v1::LocalStoreLabelRequest {
+                reference: plain(),
+                remove: vec!["owner".to_owned()],
+                ..Default::default()
+            },
         ),
         Row::new(
             "LocalStore/History",

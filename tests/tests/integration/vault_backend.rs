@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bursar_backend_vault::{Auth, Credential, MountKind, SecretReader, VaultBackend, VaultConfig};
-use bursar_core::backend::{Backend, BackendError, ErrorKind, Issued, Leasing, Operation, StoreHandle};
+use bursar_core::backend::{
+    Backend, BackendError, ErrorKind, Issued, Leasing, Operation, StoreHandle, VersionState,
+};
 use bursar_core::secret::SecretData;
 use bursar_core::{BackendName, Clock, FieldName, LeaseId, Secret, SecretPath, SystemClock, Version};
 use bursar_tests::{AppRole, Canary, OpenBao, Postgres, wait_until};
@@ -156,9 +158,29 @@ fn a_deleted_version_is_not_found_and_told_so() -> Result<()> {
     assert_eq!(store.refusal("kv/a", None)?.kind, ErrorKind::NotFound);
     assert_eq!(store.refusal("kv/a", Some(1))?.kind, ErrorKind::NotFound);
     let versions = store.runtime.block_on(store.backend.versions(&path))?;
-    let told: Vec<_> = versions.iter().map(|info| (info.version.as_str(), info.deleted)).collect();
-    assert_eq!(told, [("3", true), ("2", false), ("1", true)]);
+    let told: Vec<_> = versions.iter().map(|info| (info.version.as_str(), info.state)).collect();
+    assert_eq!(
+        told,
+        [("3", VersionState::Deleted), ("2", VersionState::Kept), ("1", VersionState::Destroyed),]
+    );
     assert!(versions.iter().all(|info| info.created_at.is_some()));
+    Ok(())
+}
+
+#[test]
+fn custom_metadata_are_labels_and_a_deletion_to_come_is_an_end() -> Result<()> {
+    let store = Store::start()?;
+    let about = json!({ "custom_metadata": { "owner": "payments" }, "delete_version_after": "1h" });
+    store.bao.api("POST", "kv/metadata/a", &about)?;
+    store.write("a", &json!({ "p": "v" }))?;
+    let path = SecretPath::from_store("kv/a")?;
+    let labels = store.runtime.block_on(store.backend.labels(&path))?;
+    assert_eq!(labels, [("owner".to_owned(), "payments".to_owned())].into());
+    let end = store.runtime.block_on(store.backend.read(&path, None))?.expires_at;
+    let left = end.map(|end| end.duration_since(SystemClock.now()).as_secs());
+    assert!(left.is_some_and(|left| (3500..=3600).contains(&left)), "{left:?} seconds are left");
+    let versions = store.runtime.block_on(store.backend.versions(&path))?;
+    assert_eq!(versions.first().map(|info| (info.state, info.expires_at)), Some((VersionState::Kept, end)));
     Ok(())
 }
 

@@ -293,6 +293,7 @@ impl Site {
                 reference: format!("local/{name}"),
                 data: Some(Data::Fields(fields)),
                 expected_version: None,
+                expires_at: None,
             };
             client.local_store().put(request).await?;
         }

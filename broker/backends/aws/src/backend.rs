@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use aws_sdk_secretsmanager::config::Region;
+use aws_sdk_secretsmanager::types::Tag;
 use bursar_core::backend::{
-    Backend, BackendError, Capabilities, ErrorKind, Fetched, Leasing, Operation, VersionInfo,
+    Backend, BackendError, Capabilities, ErrorKind, Fetched, Labels, Leasing, Operation, VersionInfo,
 };
 use bursar_core::{Clock, SecretPath, Version};
 
@@ -161,6 +162,16 @@ impl Backend for AwsBackend {
         let is_current = |stages: &Vec<String>| stages.iter().any(|stage| stage == version::CURRENT);
         let current = staged.iter().find(|(_, stages)| is_current(stages));
         Ok(current.and_then(|(id, _)| Version::from_store(id).ok()))
+    }
+
+    /// The tags.
+    #[tracing::instrument(skip_all, fields(backend = %self.caller.backend))]
+    async fn labels(&self, path: &SecretPath) -> Result<Labels, BackendError> {
+        let name = self.name(path, Operation::Labels)?;
+        let call = || self.secrets.describe_secret().secret_id(&name).send();
+        let tags = self.caller.ask(Operation::Labels, call).await?.tags.unwrap_or_default();
+        let label = |tag: Tag| Some((tag.key?, tag.value.unwrap_or_default()));
+        Ok(tags.into_iter().filter_map(label).collect())
     }
 
     /// A broker that may not list is told so by AWS, which then has been reached and has taken its credentials. Where the

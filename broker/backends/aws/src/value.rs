@@ -17,7 +17,7 @@ pub(crate) fn fetched(text: Option<String>, bytes: Option<Blob>, version: Option
         (None, None) => return None,
     };
     let version = Version::from_store(&version?).ok()?;
-    Some(Fetched { data, version: Some(version) })
+    Some(Fetched { data, version: Some(version), expires_at: None })
 }
 
 fn fields(text: &Secret) -> Option<SecretData> {

@@ -2,7 +2,7 @@
 
 use aws_sdk_secretsmanager::types::SecretVersionsListEntry;
 use bursar_core::Version;
-use bursar_core::backend::VersionInfo;
+use bursar_core::backend::{VersionInfo, VersionState};
 use jiff::Timestamp;
 
 /// A version as a reference asks for it.
@@ -41,7 +41,7 @@ pub(crate) fn newest_first(mut entries: Vec<SecretVersionsListEntry>) -> Vec<Ver
 fn info(entry: &SecretVersionsListEntry) -> Option<VersionInfo> {
     let version = Version::from_store(entry.version_id()?).ok()?;
     // One without a stage can be read until AWS removes it, which it does when there are more than about a hundred.
-    Some(VersionInfo { version, created_at: created(entry), deleted: false })
+    Some(VersionInfo { version, created_at: created(entry), expires_at: None, state: VersionState::Kept })
 }
 
 fn created(entry: &SecretVersionsListEntry) -> Option<Timestamp> {

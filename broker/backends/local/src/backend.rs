@@ -6,7 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bursar_core::backend::{Backend, BackendError, Capabilities, Fetched, Operation, VersionInfo, Writing};
+use bursar_core::backend::{
+    Backend, BackendError, Capabilities, Fetched, LabelChange, Labels, Operation, PutTerms, VersionInfo,
+    Writing,
+};
 use bursar_core::secret::SecretData;
 use bursar_core::{BackendName, Clock, Secret, SecretPath, Version};
 use ring::aead::AES_256_GCM;
@@ -18,7 +21,7 @@ use crate::keys::DataKey;
 use crate::number::Number;
 use crate::pool::Pool;
 use crate::write::NewVersion;
-use crate::{file, list, open, read, write};
+use crate::{file, label, list, open, read, write};
 
 /// Where a store is and how it is opened.
 pub struct LocalConfig {
@@ -83,17 +86,16 @@ impl LocalBackend {
             .or_else(|it| self.refuse(operation, &it))
     }
 
-    async fn marking(
-        &self,
-        operation: Operation,
-        path: &SecretPath,
-        versions: &[Version],
-        deleted: bool,
-    ) -> Result<(), BackendError> {
-        let (path, versions) = (path.clone(), versions.to_vec());
-        let marked =
-            self.writer.run(move |connection| write::mark(connection, &path, &versions, deleted)).await;
-        marked.or_else(|fault| self.refuse(operation, &fault))
+    async fn writing<T, F>(&self, operation: Operation, work: F) -> Result<T, BackendError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Connection, &DataKey) -> Result<T, Fault> + Send + 'static,
+    {
+        let key = Arc::clone(&self.key);
+        self.writer
+            .run(move |connection| work(connection, &key))
+            .await
+            .or_else(|it| self.refuse(operation, &it))
     }
 
     /// The only place where a fault becomes an error, so also where one that an operator must see is logged.
@@ -119,8 +121,8 @@ impl Backend for LocalBackend {
             Some(None) => return self.refuse(Operation::Read, &Fault::NotFound),
             number => number.flatten(),
         };
-        let path = path.clone();
-        self.reading(Operation::Read, move |connection, key| read::value(connection, key, &path, number))
+        let (path, now) = (path.clone(), self.clock.now());
+        self.reading(Operation::Read, move |connection, key| read::value(connection, key, &path, number, now))
             .await
     }
 
@@ -144,14 +146,20 @@ impl Backend for LocalBackend {
         self.reading(Operation::Versions, move |connection, _| read::versions(connection, &path)).await
     }
 
-    /// What is marked deleted hides what is older.
+    /// What cannot be read hides what is older.
     async fn newest(&self, path: &SecretPath) -> Result<Option<Version>, BackendError> {
+        let (path, now) = (path.clone(), self.clock.now());
+        let newest = move |connection: &mut Connection, _: &DataKey| read::newest(connection, &path);
+        let newest = self.reading(Operation::Newest, newest).await?;
+        match newest.is_readable(now) {
+            true => Ok(Some(newest.version)),
+            false => self.refuse(Operation::Newest, &Fault::NotFound),
+        }
+    }
+
+    async fn labels(&self, path: &SecretPath) -> Result<Labels, BackendError> {
         let path = path.clone();
-        let newest = move |connection: &mut Connection, _: &DataKey| {
-            let newest = read::versions(connection, &path)?.into_iter().next();
-            newest.filter(|newest| !newest.deleted).ok_or(Fault::NotFound)
-        };
-        self.reading(Operation::Newest, newest).await.map(|newest| Some(newest.version))
+        self.reading(Operation::Labels, move |connection, key| label::read(connection, key, &path)).await
     }
 
     #[instrument(skip_all, fields(backend = %self.name))]
@@ -171,25 +179,41 @@ impl Writing for LocalBackend {
         &self,
         path: &SecretPath,
         data: SecretData,
-        expected: Option<u64>,
+        terms: PutTerms,
     ) -> Result<Version, BackendError> {
         let plain = data.to_bytes(AES_256_GCM.tag_len());
         let plain = plain.or_else(|fault| self.refuse(Operation::Put, &fault.into()))?;
         let (path, created_at, kept) = (path.clone(), self.clock.now(), self.max_versions.get());
-        let new = NewVersion { path, plain, expected, created_at, kept };
-        let key = Arc::clone(&self.key);
-        let written = self.writer.run(move |connection| write::put(connection, &key, new)).await;
-        written.or_else(|fault| self.refuse(Operation::Put, &fault))
+        let new = NewVersion { path, plain, terms, created_at, kept };
+        self.writing(Operation::Put, move |connection, key| write::put(connection, key, new)).await
     }
 
     #[instrument(skip_all, fields(backend = %self.name))]
     async fn delete(&self, path: &SecretPath, versions: &[Version]) -> Result<(), BackendError> {
-        self.marking(Operation::Delete, path, versions, true).await
+        let (path, versions) = (path.clone(), versions.to_vec());
+        self.writing(Operation::Delete, move |connection, _| write::delete(connection, &path, &versions))
+            .await
     }
 
     #[instrument(skip_all, fields(backend = %self.name))]
     async fn undelete(&self, path: &SecretPath, versions: &[Version]) -> Result<(), BackendError> {
-        self.marking(Operation::Undelete, path, versions, false).await
+        let (path, versions) = (path.clone(), versions.to_vec());
+        self.writing(Operation::Undelete, move |connection, _| write::undelete(connection, &path, &versions))
+            .await
+    }
+
+    #[instrument(skip_all, fields(backend = %self.name))]
+    async fn destroy(&self, path: &SecretPath, versions: &[Version]) -> Result<(), BackendError> {
+        let (path, versions) = (path.clone(), versions.to_vec());
+        self.writing(Operation::Destroy, move |connection, _| write::destroy(connection, &path, &versions))
+            .await
+    }
+
+    #[instrument(skip_all, fields(backend = %self.name))]
+    async fn label(&self, path: &SecretPath, change: LabelChange) -> Result<Labels, BackendError> {
+        let path = path.clone();
+        self.writing(Operation::Label, move |connection, key| label::change(connection, key, &path, change))
+            .await
     }
 }
 

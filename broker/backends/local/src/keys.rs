@@ -92,6 +92,10 @@ impl DataKey {
 pub(crate) enum Purpose {
     /// One version of one secret.
     Value,
+    /// The same for one that cannot be read after a time.
+    ExpiringValue,
+    /// The labels of one secret.
+    Labels,
     /// An empty message that shows that the data key in memory is that of the file.
     Proof,
 }
@@ -100,6 +104,8 @@ impl Purpose {
     fn label(self) -> &'static [u8] {
         match self {
             Self::Value => b"bursar local store: value v1",
+            Self::ExpiringValue => b"bursar local store: expiring value v1",
+            Self::Labels => b"bursar local store: labels v1",
             Self::Proof => b"bursar local store: proof v1",
         }
     }

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension};
 use crate::error::Fault;
 
 /// At most `limit` entries right below `folder`, or at the top, whose names come after `after`. A secret is listed
-/// while any version of it is kept, a deleted one too, since that can be undeleted. An unknown folder is empty.
+/// while there is a version of it, a deleted one too, since that can be undeleted, but not a destroyed one. An unknown folder is empty.
 pub(crate) fn entries(
     connection: &mut Connection,
     folder: Option<&SecretPath>,
@@ -43,7 +43,7 @@ fn past(prefix: &str, name: &str) -> String {
     }
 }
 
-const SEEK: &str = "SELECT path FROM version WHERE path >= ?1 ORDER BY path LIMIT 1";
+const SEEK: &str = "SELECT path FROM version WHERE path >= ?1 AND state < 2 ORDER BY path LIMIT 1";
 /// The character after `/`.
 const AFTER_SLASH: char = '0';
 const LEAST: char = '\0';

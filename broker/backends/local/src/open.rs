@@ -23,7 +23,7 @@ pub(crate) fn open(path: &Path, kek: &Secret) -> Result<(Connection, DataKey), O
     let database = |source| OpenError::database(path, source);
     let mut connection = file::connect(path).map_err(database)?;
     match schema::state(&connection).map_err(database)? {
-        State::Current => {}
+        State::Current | State::Older => {}
         State::Newer { found } => {
             return Err(OpenError::NewerSchema { path: path.to_owned(), found, known: schema::VERSION });
         }
@@ -36,6 +36,7 @@ pub(crate) fn open(path: &Path, kek: &Secret) -> Result<(Connection, DataKey), O
     let row = StoreRow::read(&connection).map_err(database)?;
     let key = DataKey::unwrap(kek, row.id, &row.wrapped_key)
         .map_err(|_| OpenError::WrongKey { path: path.to_owned() })?;
+    schema::migrate(&mut connection).map_err(database)?;
     connection.pragma_update(None, "journal_mode", "WAL").map_err(database)?;
     Ok((connection, key))
 }

@@ -10,6 +10,8 @@ pub(crate) enum State {
     /// No table yet: new, or its maker died before it was complete.
     Empty,
     Current,
+    /// Of an earlier release, which [`migrate`] brings up to date.
+    Older,
     Newer {
         found: i64,
     },
@@ -23,6 +25,7 @@ pub(crate) fn state(connection: &Connection) -> rusqlite::Result<State> {
     Ok(match (application, version, objects) {
         (0, 0, 0) => State::Empty,
         (APPLICATION, VERSION, _) => State::Current,
+        (APPLICATION, FIRST, _) => State::Older,
         (APPLICATION, found, _) if found > VERSION => State::Newer { found },
         _ => State::Foreign,
     })
@@ -32,13 +35,30 @@ pub(crate) fn state(connection: &Connection) -> rusqlite::Result<State> {
 pub(crate) fn create(connection: &mut Connection, row: &StoreRow) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     if state(&transaction)? == State::Empty {
-        transaction.execute_batch(TABLES)?;
+        transaction.execute_batch(STORE)?;
+        transaction.execute_batch(SECRETS)?;
         transaction.pragma_update(None, "application_id", APPLICATION)?;
         transaction.pragma_update(None, "user_version", VERSION)?;
         transaction.execute(
             "INSERT INTO store (one, id, wrapped_key, proof_salt, proof) VALUES (1, ?1, ?2, ?3, ?4)",
             params![row.id.0, row.wrapped_key, row.proof_salt, row.proof],
         )?;
+    }
+    transaction.commit()
+}
+
+/// Brings the tables of the first schema up to date, all of it or nothing. What is sealed stays as it is.
+pub(crate) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if state(&transaction)? == State::Older {
+        transaction.execute_batch("ALTER TABLE version RENAME TO first")?;
+        transaction.execute_batch(SECRETS)?;
+        transaction.execute_batch(
+            "INSERT INTO version (path, number, created_at, state, salt, sealed)
+                 SELECT path, number, created_at, deleted, salt, sealed FROM first;
+             DROP TABLE first",
+        )?;
+        transaction.pragma_update(None, "user_version", VERSION)?;
     }
     transaction.commit()
 }
@@ -70,8 +90,7 @@ impl StoreRow {
     }
 }
 
-/// The key of `version` is also the order of listing: paths compare as bytes.
-const TABLES: &str = "
+const STORE: &str = "
     CREATE TABLE store (
         one         INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
         id          BLOB    NOT NULL,
@@ -79,18 +98,32 @@ const TABLES: &str = "
         proof_salt  BLOB    NOT NULL,
         proof       BLOB    NOT NULL
     ) STRICT;
+";
+
+/// The key of `version` is also the order of listing: paths compare as bytes. What is destroyed keeps its number, so that
+/// it is not given out again, and nothing else; a list passes it over.
+const SECRETS: &str = "
     CREATE TABLE version (
         path       TEXT    NOT NULL COLLATE BINARY,
         number     INTEGER NOT NULL CHECK (number > 0),
         created_at INTEGER NOT NULL, -- microseconds since 1970, UTC
-        deleted    INTEGER NOT NULL DEFAULT 0 CHECK (deleted IN (0, 1)),
+        expires_at INTEGER,          -- the same
+        state      INTEGER NOT NULL DEFAULT 0 CHECK (state IN (0, 1, 2)), -- kept, deleted, destroyed
         salt       BLOB    NOT NULL,
         sealed     BLOB    NOT NULL, -- last, so that reading the others skips its pages
         PRIMARY KEY (path, number)
+    ) STRICT;
+    CREATE INDEX listed ON version (path) WHERE state < 2;
+    CREATE TABLE label (
+        path   TEXT NOT NULL PRIMARY KEY COLLATE BINARY,
+        salt   BLOB NOT NULL,
+        sealed BLOB NOT NULL
     ) STRICT;
 ";
 
 /// `BSRL`, in the header of the file.
 const APPLICATION: i64 = 0x4253_524c;
 /// The schema that this program writes, and the newest that it reads.
-pub(crate) const VERSION: i64 = 1;
+pub(crate) const VERSION: i64 = 2;
+/// Without expiry, destruction and labels.
+const FIRST: i64 = 1;

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bursar_core::backend::{BackendError, ErrorKind, Fetched, Operation, VersionInfo};
+use bursar_core::backend::{BackendError, ErrorKind, Fetched, Operation, VersionInfo, VersionState};
 use bursar_core::retry::Retry;
 use bursar_core::secret::SecretData;
 use bursar_core::{FieldName, Secret, SecretPath, Version};
@@ -122,7 +122,7 @@ impl PostgresBackend {
         let password = FieldName::parse("password").map_err(malformed)?;
         let user = Arc::new(Secret::from(standing.user.clone()));
         let data = SecretData::Fields([(username, user), (password, kept.password)].into());
-        Ok(Fetched { data, version: kept.version })
+        Ok(Fetched { data, version: kept.version, expires_at: None })
     }
 
     /// The version that is in force; those before are good for nothing.
@@ -134,7 +134,7 @@ impl PostgresBackend {
         let created_at = standing.current.kept_at().await?;
         Ok(kept
             .version
-            .map(|version| VersionInfo { version, created_at, deleted: false })
+            .map(|version| VersionInfo { version, created_at, expires_at: None, state: VersionState::Kept })
             .into_iter()
             .collect())
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bursar_core::backend::{
-    Backend, BackendError, Capabilities, ErrorKind, Fetched, Leasing, Operation, VersionInfo, repeat,
+    Backend, BackendError, Capabilities, ErrorKind, Fetched, Labels, Leasing, Operation, VersionInfo, repeat,
 };
 use bursar_core::{BackendName, Clock, SecretPath, Version};
 
@@ -85,6 +85,11 @@ impl VaultBackend {
         repeat(self.timeout, || self.session.send(request)).await
     }
 
+    /// What KV version 2 knows of an entry besides its value.
+    async fn about(&self, place: &Place<'_>, operation: Operation) -> Result<Answer, BackendError> {
+        self.ask(&kv::metadata_request(&self.session.client, operation, place)).await
+    }
+
     async fn list_mount(
         &self,
         place: &Place<'_>,
@@ -155,9 +160,7 @@ impl Backend for VaultBackend {
         if place.rest.is_empty() {
             return Err(self.error(ErrorKind::NotFound, Operation::Versions));
         }
-        let answer =
-            self.ask(&kv::versions_request(&self.session.client, Operation::Versions, &place)).await?;
-        kv::versions(&answer, self.clock.now())
+        kv::versions(&self.about(&place, Operation::Versions).await?, self.clock.now())
     }
 
     /// Asks KV version 2 for its metadata. The others have nothing that tells.
@@ -167,12 +170,22 @@ impl Backend for VaultBackend {
         if place.kind != MountKind::KvV2 || place.rest.is_empty() {
             return Ok(None);
         }
-        let request = kv::versions_request(&self.session.client, Operation::Newest, &place);
-        let versions = kv::versions(&self.ask(&request).await?, self.clock.now())?;
-        let newest = versions.into_iter().next().filter(|newest| !newest.deleted);
+        let now = self.clock.now();
+        let versions = kv::versions(&self.about(&place, Operation::Newest).await?, now)?;
+        let newest = versions.into_iter().next().filter(|newest| newest.is_readable(now));
         newest
             .map(|newest| Some(newest.version))
             .ok_or_else(|| self.error(ErrorKind::NotFound, Operation::Newest))
+    }
+
+    /// The custom metadata of KV version 2.
+    #[tracing::instrument(skip_all, fields(backend = %self.name))]
+    async fn labels(&self, path: &SecretPath) -> Result<Labels, BackendError> {
+        let place = self.place(path, Operation::Labels)?;
+        if place.kind != MountKind::KvV2 || place.rest.is_empty() {
+            return Ok(Labels::new());
+        }
+        kv::labels(&self.about(&place, Operation::Labels).await?)
     }
 
     #[tracing::instrument(skip_all, fields(backend = %self.name))]

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bursar_core::Version;
-use bursar_core::backend::{BackendError, ErrorKind, Fetched, Operation, VersionInfo};
+use bursar_core::backend::{BackendError, ErrorKind, Fetched, Labels, Operation, VersionInfo, VersionState};
 use bursar_core::secret::json::{self, Members};
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -31,26 +31,26 @@ pub(crate) fn read_request(client: &Client, place: &Place<'_>, version: Option<&
 
 /// Reads the answer to [`read_request`].
 pub(crate) fn fetched(kind: MountKind, answer: &Answer) -> Result<Fetched, BackendError> {
-    let (members, version) = match kind {
+    let (members, version, expires_at) = match kind {
         MountKind::KvV2 => {
             let Entry { data, metadata } = answer.parse::<Reply<Entry<'_>>>()?.data;
             let members = data.ok_or_else(|| answer.error(ErrorKind::NotFound))?;
-            (members, Some(Version::number(metadata.version)))
+            (members, Some(Version::number(metadata.version)), end(&metadata.deletion_time))
         }
         MountKind::KvV1 | MountKind::Leased | MountKind::Pki => {
-            (answer.parse::<Reply<Members<'_>>>()?.data, None)
+            (answer.parse::<Reply<Members<'_>>>()?.data, None, None)
         }
     };
     let data = json::fields(&members).ok_or_else(|| answer.error(ErrorKind::Malformed))?;
-    Ok(Fetched { data, version })
+    Ok(Fetched { data, version, expires_at })
 }
 
-/// Asks for the versions of an entry.
-pub(crate) fn versions_request(client: &Client, operation: Operation, place: &Place<'_>) -> Request {
+/// Asks what there is of an entry of KV version 2 besides its value.
+pub(crate) fn metadata_request(client: &Client, operation: Operation, place: &Place<'_>) -> Request {
     client.read(operation, &format!("{}/metadata/{}", place.mount, place.rest))
 }
 
-/// Reads the answer to [`versions_request`], newest first.
+/// Reads the versions out of the answer to [`metadata_request`], newest first.
 pub(crate) fn versions(answer: &Answer, now: Timestamp) -> Result<Vec<VersionInfo>, BackendError> {
     #[derive(Deserialize)]
     struct Metadata {
@@ -63,13 +63,32 @@ pub(crate) fn versions(answer: &Answer, now: Timestamp) -> Result<Vec<VersionInf
         destroyed: bool,
     }
     let Metadata { versions } = answer.parse::<Reply<Metadata>>()?.data;
-    let info = |(number, stamp): (u64, Stamp)| VersionInfo {
-        version: Version::number(number),
-        created_at: stamp.created_time.parse().ok(),
-        // A time to come is `delete_version_after`: the version can be read until then.
-        deleted: stamp.destroyed || stamp.deletion_time.parse().is_ok_and(|at: Timestamp| at <= now),
+    let info = |(number, stamp): (u64, Stamp)| {
+        let end = end(&stamp.deletion_time);
+        let state = match (stamp.destroyed, end) {
+            (true, _) => VersionState::Destroyed,
+            (false, Some(end)) if end <= now => VersionState::Deleted,
+            (false, _) => VersionState::Kept,
+        };
+        let expires_at = end.filter(|end| *end > now);
+        let version = Version::number(number);
+        VersionInfo { version, created_at: stamp.created_time.parse().ok(), expires_at, state }
     };
     Ok(versions.into_iter().rev().map(info).collect())
+}
+
+/// Reads what people wrote out of the same.
+pub(crate) fn labels(answer: &Answer) -> Result<Labels, BackendError> {
+    #[derive(Deserialize)]
+    struct Metadata {
+        custom_metadata: Option<Labels>,
+    }
+    Ok(answer.parse::<Reply<Metadata>>()?.data.custom_metadata.unwrap_or_default())
+}
+
+/// When a version was deleted, or will be by `delete_version_after`: until then it can be read.
+fn end(deletion_time: &str) -> Option<Timestamp> {
+    deletion_time.parse().ok()
 }
 
 /// Lists the entries of a folder, which `place` is. OpenBao pages by `after` and `limit`; Vault answers everything.
@@ -114,4 +133,6 @@ struct Entry<'body> {
 #[derive(Deserialize)]
 struct EntryMetadata {
     version: u64,
+    #[serde(default)]
+    deletion_time: String,
 }

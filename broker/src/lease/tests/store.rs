@@ -275,7 +275,11 @@ impl Backend for Store {
 
     async fn read(&self, _: &SecretPath, _: Option<&Version>) -> Result<Fetched, BackendError> {
         let value = Secret::from("static".to_owned());
-        Ok(Fetched { data: fields_from([("username", value)]).expect("field"), version: None })
+        Ok(Fetched {
+            data: fields_from([("username", value)]).expect("field"),
+            version: None,
+            expires_at: None,
+        })
     }
 
     async fn list(

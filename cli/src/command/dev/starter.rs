@@ -84,6 +84,7 @@ async fn put<const N: usize>(
         reference: reference.to_owned(),
         data: Some(Data::from(&data)),
         expected_version: None,
+        expires_at: None,
     };
     administrator
         .once(message, |client, request| async move { client.local_store().put(request).await })

@@ -10,7 +10,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Session, whole as bare};
+use super::{Deadline, Session, whole as bare};
 use crate::error::Error;
 use crate::import::{Entry, Format, Named};
 use crate::input;
@@ -38,6 +38,9 @@ pub(crate) struct Arguments {
     /// Refuse where there is a secret
     #[arg(long)]
     only_new: bool,
+    /// When what is written can no longer be read: in so long, like `30d`, or at a time like `2027-01-31T12:00:00Z`
+    #[arg(long, value_name = "TIME")]
+    expires: Option<Deadline>,
     /// Show the names of what would be written, and write nothing
     #[arg(long)]
     dry_run: bool,
@@ -67,6 +70,7 @@ impl Arguments {
                 reference: reference.clone(),
                 data: Some(Data::from(&data)),
                 expected_version: self.only_new.then_some(0),
+                expires_at: self.expires.map(Deadline::to_wire),
             };
             // Sent once: a repeated write would make another version.
             let put = client

@@ -10,7 +10,7 @@ use bursar_proto::v1::local_store_put_request::Data;
 use clap::Args;
 use serde::Serialize;
 
-use super::{Session, whole};
+use super::{Deadline, Session, whole};
 use crate::error::Error;
 use crate::input;
 
@@ -36,6 +36,9 @@ pub(crate) struct Arguments {
     /// Refuse when another version is the newest; 0 when there is any
     #[arg(long, value_name = "NUMBER")]
     expected_version: Option<u64>,
+    /// When this version can no longer be read: in so long, like `30d`, or at a time like `2027-01-31T12:00:00Z`
+    #[arg(long, value_name = "TIME")]
+    expires: Option<Deadline>,
 }
 
 #[derive(Debug, Clone)]
@@ -70,6 +73,7 @@ impl Arguments {
             reference: reference.clone(),
             data: Some(Data::from(&data)),
             expected_version: self.expected_version,
+            expires_at: self.expires.map(Deadline::to_wire),
         };
         drop(data);
         // Sent once: a repeated write would make another version.

@@ -66,7 +66,7 @@ impl Backend for Store {
         let fields = crate::bursar::FIELDS.map(|(name, value)| (name, Secret::from(value.to_owned())));
         #[expect(clippy::expect_used, reason = "the names are constants")]
         let data = fields_from(fields).expect("names of fields");
-        Ok(Fetched { data, version: Some(Version::number(1)) })
+        Ok(Fetched { data, version: Some(Version::number(1)), expires_at: None })
     }
 
     async fn list(

@@ -9,7 +9,9 @@ async fn race(backends: &[Arc<LocalBackend>], writers: usize) -> Vec<Result<Vers
     let mut calls = JoinSet::new();
     for (_, backend) in (0..writers).zip(backends.iter().cycle()) {
         let backend = Arc::clone(backend);
-        calls.spawn(async move { backend.put(&path("a"), opaque(b"value"), Some(0)).await.map_err(kind) });
+        calls.spawn(async move {
+            backend.put(&path("a"), opaque(b"value"), PutTerms::over(0)).await.map_err(kind)
+        });
     }
     timeout(LIMIT, calls.join_all()).await.expect("in time")
 }

@@ -7,8 +7,8 @@ async fn no_value_and_no_field_name_is_on_disk() {
     let store = Store::keeping(2);
     let (value, field) = (b"canary-value-6f1d9b".as_slice(), "canary-field-0c77e2");
     for _ in 0..5 {
-        store.backend.put(&path("a"), fields(&[(field, value)]), None).await.expect("put");
-        store.backend.put(&path("b"), opaque(value), None).await.expect("put");
+        store.backend.put(&path("a"), fields(&[(field, value)]), PutTerms::default()).await.expect("put");
+        store.backend.put(&path("b"), opaque(value), PutTerms::default()).await.expect("put");
     }
     store.backend.delete(&path("a"), &[]).await.expect("deleted");
     store.backend.read(&path("b"), None).await.expect("read");
@@ -52,7 +52,7 @@ async fn only_the_owner_reads_what_is_made() {
     let top = tempfile::tempdir().expect("directory");
     let directory = top.path().join("state/bursar");
     let backend = open(&directory.join("store.db"), KEY).expect("open");
-    backend.put(&path("a"), opaque(b"value"), None).await.expect("put");
+    backend.put(&path("a"), opaque(b"value"), PutTerms::default()).await.expect("put");
     let mode = |path: &Path| path.metadata().expect("metadata").permissions().mode() & 0o777;
     assert_eq!((mode(&top.path().join("state")), mode(&directory)), (0o700, 0o700));
     let made = entries(&directory);
@@ -93,7 +93,7 @@ fn a_newer_schema_is_refused_and_both_versions_named() {
     let store = Store::new();
     store.raw().pragma_update(None, "user_version", 99).expect("version");
     let refused = open(&store.file(), KEY).expect_err("refused").to_string();
-    assert!(refused.contains("has schema 99, and this program knows 1;"), "{refused}");
+    assert!(refused.contains("has schema 99, and this program knows 2;"), "{refused}");
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! The store as its callers see it, and its file as an attacker does.
 
 mod concurrency;
+mod ends;
 mod files;
 mod keys;
+mod labels;
 mod listing;
 mod round_trip;
 mod tampering;
@@ -12,7 +14,9 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bursar_core::backend::{Backend, BackendError, ErrorKind, Fetched, Writing, fields_from};
+use bursar_core::backend::{
+    Backend, BackendError, ErrorKind, Fetched, PutTerms, VersionState, Writing, fields_from,
+};
 use bursar_core::clock::TestClock;
 use bursar_core::secret::SecretData;
 use bursar_core::{BackendName, FieldName, Secret, SecretPath, Version};
@@ -57,7 +61,11 @@ impl Store {
     }
 
     async fn put(&self, at: &str, value: &str) -> Version {
-        self.backend.put(&path(at), opaque(value.as_bytes()), None).await.expect("put")
+        self.backend.put(&path(at), opaque(value.as_bytes()), PutTerms::default()).await.expect("put")
+    }
+
+    async fn put_over(&self, at: &str, expected: u64) -> Result<Version, ErrorKind> {
+        self.backend.put(&path(at), opaque(b"value"), PutTerms::over(expected)).await.map_err(kind)
     }
 
     async fn read(&self, at: &str) -> Result<Fetched, ErrorKind> {

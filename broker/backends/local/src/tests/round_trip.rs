@@ -8,7 +8,7 @@ use super::*;
 async fn a_value_of_the_largest_size_comes_back() {
     let store = Store::new();
     let value: Vec<u8> = (0..bursar_core::secret::MAX_SIZE).map(|index| (index % 251) as u8).collect();
-    store.backend.put(&path("a"), opaque(&value), None).await.expect("put");
+    store.backend.put(&path("a"), opaque(&value), PutTerms::default()).await.expect("put");
     assert!(is(&store.read("a").await, &value));
 }
 
@@ -17,7 +17,7 @@ async fn binary_and_empty_values_come_back() {
     let store = Store::new();
     let binary: Vec<u8> = (0..=255).collect();
     let data = fields(&[("binary", &binary), ("empty", b"")]);
-    store.backend.put(&path("a"), data, None).await.expect("put");
+    store.backend.put(&path("a"), data, PutTerms::default()).await.expect("put");
     let read = store.read("a").await;
     assert!(field_is(&read, "binary", &binary) && field_is(&read, "empty", b""));
 }
@@ -25,8 +25,8 @@ async fn binary_and_empty_values_come_back() {
 #[tokio::test]
 async fn an_opaque_value_and_a_set_without_fields_stay_what_they_are() {
     let store = Store::new();
-    store.backend.put(&path("opaque"), opaque(b""), None).await.expect("put");
-    store.backend.put(&path("fields"), fields(&[]), None).await.expect("put");
+    store.backend.put(&path("opaque"), opaque(b""), PutTerms::default()).await.expect("put");
+    store.backend.put(&path("fields"), fields(&[]), PutTerms::default()).await.expect("put");
     let opaque = store.read("opaque").await.map(|fetched| matches!(fetched.data, SecretData::Opaque(_)));
     let fields = store.read("fields").await.map(|fetched| matches!(fetched.data, SecretData::Fields(_)));
     assert_eq!((opaque, fields), (Ok(true), Ok(true)));
@@ -50,7 +50,7 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("runtime");
         let read = runtime.block_on(async {
             let store = Store::new();
-            store.backend.put(&at, fields(&borrowed), None).await.expect("put");
+            store.backend.put(&at, fields(&borrowed), PutTerms::default()).await.expect("put");
             store.backend.read(&at, None).await.map_err(kind)
         });
         let names: Vec<_> = read.iter().flat_map(|fetched| fetched.data.field_names()).map(FieldName::as_str).collect();

@@ -38,12 +38,11 @@ async fn what_is_absent_is_not_found() {
 #[tokio::test]
 async fn check_and_set_writes_only_over_the_expected_version() {
     let store = Store::new();
-    let put = async |expected| store.backend.put(&path("a"), opaque(b"value"), expected).await.map_err(kind);
-    assert_eq!(put(Some(1)).await, Err(ErrorKind::Conflict));
-    assert_eq!(put(Some(0)).await, Ok(Version::number(1)));
-    assert_eq!(put(Some(0)).await, Err(ErrorKind::Conflict));
-    assert_eq!(put(Some(u64::MAX)).await, Err(ErrorKind::Conflict));
-    assert_eq!(put(Some(1)).await, Ok(Version::number(2)));
+    assert_eq!(store.put_over("a", 1).await, Err(ErrorKind::Conflict));
+    assert_eq!(store.put_over("a", 0).await, Ok(Version::number(1)));
+    assert_eq!(store.put_over("a", 0).await, Err(ErrorKind::Conflict));
+    assert_eq!(store.put_over("a", u64::MAX).await, Err(ErrorKind::Conflict));
+    assert_eq!(store.put_over("a", 1).await, Ok(Version::number(2)));
 }
 
 #[tokio::test]
@@ -51,7 +50,7 @@ async fn check_and_set_counts_a_deleted_version() {
     let store = Store::new();
     store.put("a", "value").await;
     store.backend.delete(&path("a"), &[]).await.expect("deleted");
-    let put = store.backend.put(&path("a"), opaque(b"value"), Some(0)).await.map_err(kind);
+    let put = store.backend.put(&path("a"), opaque(b"value"), PutTerms::over(0)).await.map_err(kind);
     assert_eq!(put, Err(ErrorKind::Conflict));
 }
 
@@ -116,11 +115,11 @@ async fn versions_are_listed_newest_first_with_time_and_mark() {
     let versions = store.backend.versions(&path("a")).await.expect("versions");
     let shown: Vec<_> = versions
         .iter()
-        .map(|info| (info.version.to_string(), info.created_at.map(|at| at.to_string()), info.deleted))
+        .map(|info| (info.version.to_string(), info.created_at.map(|at| at.to_string()), info.state))
         .collect();
     let at = |text: &str| Some(text.to_owned());
-    let newer = ("2".to_owned(), at("2026-01-01T00:01:30Z"), false);
-    let older = ("1".to_owned(), at("2026-01-01T00:00:00Z"), true);
+    let newer = ("2".to_owned(), at("2026-01-01T00:01:30Z"), VersionState::Kept);
+    let older = ("1".to_owned(), at("2026-01-01T00:00:00Z"), VersionState::Deleted);
     assert_eq!(shown, [newer, older]);
 }
 
@@ -147,7 +146,7 @@ async fn a_reopened_store_reads_back_and_counts_on() {
     let _directory = store.close();
     let again = open(&file, KEY).expect("reopened");
     assert!(is(&again.read(&path("a"), None).await.map_err(kind), b"value"));
-    let next = again.put(&path("a"), opaque(b"next"), Some(1)).await.map_err(kind);
+    let next = again.put(&path("a"), opaque(b"next"), PutTerms::over(1)).await.map_err(kind);
     assert_eq!(next, Ok(Version::number(2)));
 }
 
@@ -158,7 +157,7 @@ async fn what_is_too_large_is_refused_with_a_code() {
     let names: Vec<_> = (0..=bursar_core::secret::MAX_FIELDS).map(|index| index.to_string()).collect();
     let entries: Vec<_> = names.iter().map(|name| (name.as_str(), b"".as_slice())).collect();
     for data in [too_long, fields(&entries)] {
-        let refused = store.backend.put(&path("a"), data, None).await.expect_err("refused");
+        let refused = store.backend.put(&path("a"), data, PutTerms::default()).await.expect_err("refused");
         assert_eq!((refused.kind, refused.code), (ErrorKind::Misconfigured, Some(18)));
     }
     assert_eq!(refusal(store.read("a").await), Some(ErrorKind::NotFound));

@@ -1,9 +1,9 @@
 //! What is asked of the store, and what is made of its answers.
 
-use bursar_core::backend::{Backend, ErrorKind};
+use bursar_core::backend::{Backend, ErrorKind, VersionState};
 use bursar_core::{FieldName, Version};
 
-use super::fake::{Fake, backend, config, json, path};
+use super::fake::{Call, Fake, backend, config, json, path};
 
 /// The targets of all calls but the login.
 fn targets(fake: &Fake) -> Vec<String> {
@@ -65,6 +65,25 @@ async fn a_path_under_no_mount_is_refused_without_a_call() {
 }
 
 #[tokio::test]
+async fn a_version_that_will_be_deleted_says_when() {
+    let body =
+        r#"{"data":{"data":{"p":"v"},"metadata":{"version":3,"deletion_time":"2027-01-01T00:00:00Z"}}}"#;
+    let fake = Fake::start(|call| (call.target == "/kv/data/a").then(|| json(200, body)).flatten()).await;
+    let end = fake.backend().read(&path("kv/a"), None).await.map(|fetched| fetched.expires_at);
+    assert_eq!(end, Ok("2027-01-01T00:00:00Z".parse().ok()));
+}
+
+#[tokio::test]
+async fn labels_are_the_custom_metadata() {
+    for (written, known) in [(r#"{"owner":"payments"}"#, Some("payments")), ("null", None)] {
+        let body = format!(r#"{{"data":{{"custom_metadata":{written},"versions":{{}}}}}}"#);
+        let answer = move |call: &Call| (call.target == "/kv/metadata/a").then(|| json(200, &body)).flatten();
+        let labels = Fake::start(answer).await.backend().labels(&path("kv/a")).await.expect("labels");
+        assert_eq!(labels.get("owner").map(String::as_str), known);
+    }
+}
+
+#[tokio::test]
 async fn versions_come_newest_first_and_tell_which_are_deleted() {
     let body = r#"{"data":{"versions":{
         "9":{"created_time":"2025-12-01T00:00:00Z","deletion_time":"2025-12-02T00:00:00Z","destroyed":false},
@@ -73,8 +92,11 @@ async fn versions_come_newest_first_and_tell_which_are_deleted() {
         "12":{"created_time":"2025-12-05T00:00:00Z","deletion_time":"","destroyed":false}}}}"#;
     let fake = Fake::start(|call| (call.target == "/kv/metadata/a").then(|| json(200, body)).flatten()).await;
     let versions = fake.backend().versions(&path("kv/a")).await.expect("versions");
-    let told: Vec<_> = versions.iter().map(|info| (info.version.as_str(), info.deleted)).collect();
-    assert_eq!(told, [("12", false), ("11", true), ("10", false), ("9", true)]);
+    let told: Vec<_> = versions.iter().map(|info| (info.version.as_str(), info.state)).collect();
+    let (kept, deleted, destroyed) = (VersionState::Kept, VersionState::Deleted, VersionState::Destroyed);
+    assert_eq!(told, [("12", kept), ("11", destroyed), ("10", kept), ("9", deleted)]);
+    let ends: Vec<_> = versions.iter().map(|info| info.expires_at).collect();
+    assert_eq!(ends, [None, None, "2027-01-01T00:00:00Z".parse().ok(), None]);
     assert_eq!(versions.last().and_then(|info| info.created_at), "2025-12-01T00:00:00Z".parse().ok());
 }
 
@@ -105,7 +127,7 @@ async fn the_namespace_goes_with_all_but_the_health_check() {
     let mut config = config(&format!("{}/prefix/", fake.address));
     config.namespace = Some("team-a/".to_owned());
     drop(backend(config).health().await);
-    let namespaced = |call: super::fake::Call| {
+    let namespaced = |call: Call| {
         (
             call.target,
             call.headers.get("x-vault-namespace").cloned(),
