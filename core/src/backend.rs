@@ -9,6 +9,7 @@
 mod causes;
 mod pacing;
 mod repeat;
+mod session;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -26,6 +27,7 @@ use crate::secret::{Secret, SecretData};
 pub use causes::causes;
 pub use pacing::Pacing;
 pub use repeat::{repeat, retry_after};
+pub use session::{Granted, Held, Login, Session};
 
 /// One configured store.
 #[async_trait]

@@ -12,10 +12,11 @@ use serde_json::Value;
 const HOUSE: &[(&str, &[&str])] = &[
     ("bursar-core", &[]),
     ("bursar-proto", &["bursar-core"]),
-    ("bursar-backend-aws", &["bursar-core"]),
+    ("bursar-backend-http", &["bursar-core"]),
+    ("bursar-backend-aws", &["bursar-backend-http", "bursar-core"]),
     ("bursar-backend-local", &["bursar-core"]),
     ("bursar-backend-postgres", &["bursar-core"]),
-    ("bursar-backend-vault", &["bursar-core"]),
+    ("bursar-backend-vault", &["bursar-backend-http", "bursar-core"]),
     (
         "bursar-broker",
         &[
@@ -42,6 +43,7 @@ const OPENERS: &[&str] = &[
     "agent/src/node/keep.rs",
     "broker/backends/aws/src/access.rs",
     "broker/backends/aws/src/value.rs",
+    "broker/backends/http/src/credential.rs",
     "broker/backends/local/src/keys.rs",
     "broker/backends/postgres/src/scram.rs",
     "broker/backends/postgres/src/session.rs",

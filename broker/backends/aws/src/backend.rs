@@ -7,6 +7,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use aws_sdk_secretsmanager::config::Region;
 use aws_sdk_secretsmanager::types::Tag;
+use bursar_backend_http::Plaintext;
 use bursar_core::backend::{
     Backend, BackendError, Capabilities, ErrorKind, Fetched, Labels, Leasing, Operation, VersionInfo,
 };
@@ -15,7 +16,7 @@ use bursar_core::{Clock, SecretPath, Version};
 use crate::access::Access;
 use crate::call::{Caller, Sts, secrets_manager};
 use crate::config::{AwsConfig, ConfigError, Role};
-use crate::http::{self, Http, Plaintext};
+use crate::http::{self, Http};
 use crate::leasing::ROLES;
 use crate::name::Names;
 use crate::session::Session;
@@ -43,11 +44,12 @@ impl AwsBackend {
         if config.timeout.is_zero() {
             return Err(ConfigError::ZeroTimeout);
         }
+        let plaintext = Plaintext::allowed(config.allow_plaintext);
         for endpoint in [&config.endpoint, &config.sts_endpoint].into_iter().flatten() {
-            http::check(endpoint, config.allow_plaintext)?;
+            http::check(endpoint, plaintext)?;
         }
-        let plaintext = if config.allow_plaintext { Plaintext::Allowed } else { Plaintext::Refused };
         let http = Http::new(config.ca_file.as_deref(), plaintext)?;
+        // The services that hand credentials to containers and instances speak it, on addresses of the machine's own.
         let chain = Http::new(config.ca_file.as_deref(), Plaintext::Allowed)?;
         let region = Region::new(config.region);
         let sts = Sts { region: region.clone(), endpoint: config.sts_endpoint, http: http.clone() };

@@ -1,10 +1,10 @@
 //! What the broker's configuration says about one account and region of AWS.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bursar_backend_http::{AddressError, SetupError};
 use bursar_core::BackendName;
 use bursar_core::secret::SecretReader;
 
@@ -78,28 +78,15 @@ impl Role {
     pub const DEFAULT_TTL: Duration = Duration::from_secs(3600);
 }
 
-/// A configuration that no backend can be made of. An endpoint is not shown: it may hold a password.
+/// A configuration that no backend can be made of.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("an endpoint is no URL such as `https://vpce-1.secretsmanager.eu-central-1.vpce.amazonaws.com`")]
-    NotAUrl,
-    #[error(
-        "an endpoint holds a user name, password, path, query or fragment; leave only scheme, host and port"
-    )]
-    EndpointWithExtras,
-    #[error("an endpoint is not https; to send secrets in the clear, set `allow_plaintext = true`")]
-    Plaintext,
+    #[error(transparent)]
+    Endpoint(#[from] AddressError),
+    #[error("an endpoint has a path; leave only scheme, host and port")]
+    EndpointWithPath,
     #[error("the timeout is zero; give a duration such as `5s`")]
     ZeroTimeout,
-    #[error("the CA file `{}` cannot be read", path.display())]
-    CaFile { path: PathBuf, source: io::Error },
-    #[error("the CA file `{}` holds no PEM certificate that can be read", path.display())]
-    NoCertificate { path: PathBuf },
-    #[error("no TLS provider is installed in this process; install rustls's ring provider first")]
-    NoTlsProvider,
-    #[error("the HTTP client cannot be set up")]
-    Client {
-        #[source]
-        source: reqwest::Error,
-    },
+    #[error(transparent)]
+    Setup(#[from] SetupError),
 }

@@ -1,7 +1,6 @@
 //! The SDK's way to the network: the HTTP client that the other stores are reached by.
 //!
-//! What AWS's own client crate would bring is refused here on purpose: proxies, redirects and repetition. A body is read
-//! whole, up to a limit, into a buffer that is wiped; the SDK parses it there.
+//! A body is read whole, up to a limit, into a buffer that is wiped; the SDK parses it there.
 
 use std::path::Path;
 use std::time::Duration;
@@ -13,11 +12,11 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_runtime_api::client::result::ConnectorError;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::body::SdkBody;
+use bursar_backend_http::{Authorities, Plaintext, SetupError, Unread};
 use bursar_core::secret::Gathered;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, header};
-use reqwest::{Certificate, Url, redirect};
-use rustls::crypto::CryptoProvider;
+use reqwest::Url;
 use zeroize::Zeroizing;
 
 use crate::config::ConfigError;
@@ -28,56 +27,20 @@ pub(crate) struct Http {
     client: reqwest::Client,
 }
 
-/// Whether calls may go out in the clear.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Plaintext {
-    Refused,
-    /// The services that hand credentials to containers and instances speak it, on addresses of the machine's own.
-    Allowed,
-}
-
 impl Http {
     /// Reads `ca_file`.
     pub(crate) fn new(ca_file: Option<&Path>, plaintext: Plaintext) -> Result<Self, ConfigError> {
-        if CryptoProvider::get_default().is_none() {
-            return Err(ConfigError::NoTlsProvider);
-        }
-        let mut client = reqwest::Client::builder()
-            .tls_backend_rustls()
-            .https_only(plaintext == Plaintext::Refused)
-            .redirect(redirect::Policy::none())
-            // `HTTPS_PROXY` would send secrets to whoever sets the environment.
-            .no_proxy()
-            .retry(reqwest::retry::never())
-            .referer(false);
-        if let Some(path) = ca_file {
-            let pem = std::fs::read(path)
-                .map_err(|source| ConfigError::CaFile { path: path.to_owned(), source })?;
-            let certificates = Certificate::from_pem_bundle(&pem).ok();
-            let certificates = certificates.filter(|certificates| !certificates.is_empty());
-            client = client.tls_certs_only(
-                certificates.ok_or_else(|| ConfigError::NoCertificate { path: path.to_owned() })?,
-            );
-        }
-        let client = client.build().map_err(|source| ConfigError::Client { source })?;
+        let authorities = ca_file.map(Authorities::read).transpose()?;
+        let client = bursar_backend_http::client(authorities.as_ref(), plaintext)?;
+        let client = client.build().map_err(SetupError::from)?;
         Ok(Self { client })
     }
 }
 
 /// Checks an endpoint.
-pub(crate) fn check(endpoint: &str, allow_plaintext: bool) -> Result<(), ConfigError> {
-    let url = Url::parse(endpoint).map_err(|_| ConfigError::NotAUrl)?;
-    match url.scheme() {
-        "https" => {}
-        "http" if allow_plaintext => {}
-        "http" => return Err(ConfigError::Plaintext),
-        _ => return Err(ConfigError::NotAUrl),
-    }
-    let extras = [url.password(), url.query(), url.fragment()];
-    if url.path() != "/" || !url.username().is_empty() || extras.iter().any(Option::is_some) {
-        return Err(ConfigError::EndpointWithExtras);
-    }
-    Ok(())
+pub(crate) fn check(endpoint: &str, plaintext: Plaintext) -> Result<(), ConfigError> {
+    let url = bursar_backend_http::address(endpoint, plaintext)?;
+    if url.path() == "/" { Ok(()) } else { Err(ConfigError::EndpointWithPath) }
 }
 
 impl HttpClient for Http {
@@ -107,12 +70,11 @@ async fn exchange(
 ) -> Result<HttpResponse, ConnectorError> {
     let request = outgoing(&client, limit, &request).map_err(ConnectorError::user)?;
     let mut response = client.execute(request).await.map_err(not_reached)?;
-    let mut body = Gathered::up_to(LONGEST_BODY);
-    while let Some(piece) = response.chunk().await.map_err(not_reached)? {
-        if !body.push(&piece) {
-            return Err(ConnectorError::other(Box::new(TooLong), None));
-        }
-    }
+    let body = match bursar_backend_http::whole(&mut response, LONGEST_BODY).await {
+        Ok(body) => body,
+        Err(Unread::Broken(error)) => return Err(not_reached(error)),
+        Err(too_long) => return Err(ConnectorError::other(too_long.into(), None)),
+    };
     incoming(&response, body).map_err(|error| ConnectorError::other(error, None))
 }
 
@@ -154,11 +116,6 @@ fn not_reached(error: reqwest::Error) -> ConnectorError {
     let error = error.without_url();
     if error.is_timeout() { ConnectorError::timeout(error.into()) } else { ConnectorError::io(error.into()) }
 }
-
-/// A body that is longer than any answer.
-#[derive(Debug, thiserror::Error)]
-#[error("the answer is too long")]
-pub(crate) struct TooLong;
 
 /// A request or response that one side cannot express.
 type Unfit = Box<dyn std::error::Error + Send + Sync>;

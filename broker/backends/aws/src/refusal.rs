@@ -8,10 +8,10 @@ use std::error::Error;
 use aws_sdk_secretsmanager::error::SdkError;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
+use bursar_backend_http::{Unread, is_certificate_refused};
 use bursar_core::BackendName;
 use bursar_core::backend::{self, BackendError, ErrorKind, Operation, causes};
 
-use crate::http::TooLong;
 use crate::status::{self, Meaning};
 
 /// A call that was not answered.
@@ -101,15 +101,14 @@ impl Refusal {
 fn below_http(error: &(dyn Error + 'static), timeout: bool) -> ErrorKind {
     match () {
         () if timeout => ErrorKind::Timeout,
-        () if causes(error).any(<dyn Error>::is::<TooLong>) => ErrorKind::Malformed,
-        () if causes(error).any(is_certificate_refused) => ErrorKind::Misconfigured,
+        () if causes(error).any(is_too_long) => ErrorKind::Malformed,
+        () if is_certificate_refused(error) => ErrorKind::Misconfigured,
         () => ErrorKind::Unavailable,
     }
 }
 
-/// A certificate that is not trusted, or not for this host, stays so until somebody changes something.
-fn is_certificate_refused(cause: &(dyn Error + 'static)) -> bool {
-    matches!(cause.downcast_ref(), Some(rustls::Error::InvalidCertificate(_)))
+fn is_too_long(cause: &(dyn Error + 'static)) -> bool {
+    matches!(cause.downcast_ref(), Some(Unread::TooLong))
 }
 
 /// A cause that would quote what it is about.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bursar_backend_http::trimmed;
 use bursar_core::Secret;
 use bursar_core::backend::{BackendError, ErrorKind, Operation};
 use bursar_core::secret::{SecretReader, json};
@@ -11,7 +12,7 @@ use serde_json::value::RawValue;
 use crate::answer::{Answer, Reply};
 use crate::client::{Client, Request};
 use crate::config::{Auth, Credential};
-use crate::token::{Token, certificate_login, login, trimmed};
+use crate::token::{Token, certificate_login, login};
 use crate::wrapping::{self, Unwrapped};
 
 /// A token as the store granted it.

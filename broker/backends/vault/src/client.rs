@@ -1,12 +1,12 @@
 //! One HTTP call to the store: no login, no repetition, no words of the store in its errors.
 
+use bursar_backend_http::{NotReached, Plaintext, Unread};
 use bursar_core::BackendName;
-use bursar_core::backend::{BackendError, ErrorKind, Operation, causes};
+use bursar_core::backend::{BackendError, ErrorKind, Operation};
 use bursar_core::secret::Gathered;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use reqwest::Url;
-use rustls::crypto::CryptoProvider;
 use serde::Serialize;
 
 use crate::answer::{Answer, LONGEST_BODY};
@@ -39,13 +39,10 @@ pub(crate) struct Request {
 
 impl Client {
     pub(crate) fn new(config: &VaultConfig) -> Result<Self, ConfigError> {
-        if CryptoProvider::get_default().is_none() {
-            return Err(ConfigError::NoTlsProvider);
-        }
         if config.timeout.is_zero() {
             return Err(ConfigError::ZeroTimeout);
         }
-        let nodes = Nodes::new(&config.addresses, config.allow_plaintext)?;
+        let nodes = Nodes::new(&config.addresses, Plaintext::allowed(config.allow_plaintext))?;
         let trust = Trust::new(config)?;
         let namespace = config.namespace.as_deref().map(namespace).transpose()?;
         Ok(Self { backend: config.name.clone(), trust, nodes, namespace })
@@ -189,32 +186,24 @@ impl Client {
         if let Some(body) = &request.body {
             call = call.body(body.clone());
         }
-        let mut response = call.send().await.map_err(|error| self.not_reached(request.operation, error))?;
+        let not_reached = |failure| self.not_reached(request.operation, failure);
+        let mut response = call.send().await.map_err(|error| not_reached(error.into()))?;
         let status = response.status();
         let retry_after = status::retry_after(response.headers());
-        let mut body = Gathered::up_to(LONGEST_BODY);
-        while let Some(chunk) =
-            response.chunk().await.map_err(|error| self.not_reached(request.operation, error))?
-        {
-            if !body.push(&chunk) {
+        match bursar_backend_http::whole(&mut response, LONGEST_BODY).await {
+            Ok(body) => Ok(Reply { status, retry_after, body }),
+            Err(Unread::TooLong) => {
                 let error = self.error(ErrorKind::Malformed, request.operation).with_code(status.as_u16());
-                return Err(Refusal::of(Blame::Call, error));
+                Err(Refusal::of(Blame::Call, error))
             }
+            Err(Unread::Broken(error)) => Err(not_reached(error.into())),
         }
-        Ok(Reply { status, retry_after, body })
     }
 
     /// The cause of a failure below HTTP is told here, in the log: it speaks of sockets and certificates.
-    fn not_reached(&self, operation: Operation, error: reqwest::Error) -> Refusal {
-        let error = error.without_url();
-        let kind = match () {
-            () if error.is_timeout() => ErrorKind::Timeout,
-            () if is_certificate_refused(&error) => ErrorKind::Misconfigured,
-            () => ErrorKind::Unavailable,
-        };
-        // Before there is a connection, nothing is sent.
-        let blame = if error.is_connect() { Blame::Node } else { Blame::NodeAfterAll };
-        let cause = root_cause(&error);
+    fn not_reached(&self, operation: Operation, failure: NotReached) -> Refusal {
+        let NotReached { kind, unsent, cause } = failure;
+        let blame = if unsent { Blame::Node } else { Blame::NodeAfterAll };
         tracing::warn!(backend = %self.backend, %operation, %kind, cause, "store not reached");
         Refusal::of(blame, self.error(kind, operation))
     }
@@ -252,15 +241,6 @@ fn namespace(namespace: &str) -> Result<HeaderValue, ConfigError> {
         .ok()
         .filter(|_| visible)
         .ok_or_else(|| ConfigError::Namespace { namespace: namespace.to_owned() })
-}
-
-/// A certificate that is not trusted, or not for this host, stays so until somebody changes something.
-fn is_certificate_refused(error: &reqwest::Error) -> bool {
-    causes(error).any(|cause| matches!(cause.downcast_ref(), Some(rustls::Error::InvalidCertificate(_))))
-}
-
-fn root_cause(error: &reqwest::Error) -> String {
-    causes(error).last().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");

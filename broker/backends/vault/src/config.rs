@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bursar_backend_http::{AddressError, SetupError};
 use bursar_core::BackendName;
 use bursar_core::secret::SecretReader;
 
@@ -104,19 +105,11 @@ impl fmt::Debug for Auth {
     }
 }
 
-/// A configuration that no backend can be made of. The address is not shown: it may hold a password.
+/// A configuration that no backend can be made of.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error("the address is no URL such as `https://vault.example:8200`")]
-    NotAUrl,
-    #[error(
-        "the address holds a user name, password, query or fragment; leave only scheme, host, port and path"
-    )]
-    AddressWithExtras,
-    #[error(
-        "the address is not https; to send tokens and secrets in the clear, set `allow_plaintext = true`"
-    )]
-    Plaintext,
+    #[error(transparent)]
+    Address(#[from] AddressError),
     #[error("the namespace `{namespace}` cannot be sent in a header; use visible ASCII characters")]
     Namespace { namespace: String },
     #[error(
@@ -129,10 +122,6 @@ pub enum ConfigError {
     Parameters { path: String },
     #[error("the timeout is zero; give a duration such as `5s`")]
     ZeroTimeout,
-    #[error("the CA file `{}` cannot be read", path.display())]
-    CaFile { path: PathBuf, source: io::Error },
-    #[error("the CA file `{}` holds no PEM certificate that can be read", path.display())]
-    NoCertificate { path: PathBuf },
     #[error("the client certificate `{}` cannot be read", path.display())]
     Certificate { path: PathBuf, source: io::Error },
     /// The kind alone: what a source says about its content may quote it.
@@ -140,11 +129,6 @@ pub enum ConfigError {
     Key { key: String, kind: io::ErrorKind },
     #[error("`{}` and {key} are no PEM certificate and private key that fit", path.display())]
     NoIdentity { path: PathBuf, key: String },
-    #[error("no TLS provider is installed in this process; install rustls's ring provider first")]
-    NoTlsProvider,
-    #[error("the HTTP client cannot be set up")]
-    Client {
-        #[source]
-        source: reqwest::Error,
-    },
+    #[error(transparent)]
+    Setup(#[from] SetupError),
 }

@@ -5,10 +5,9 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bursar_backend_http::{AddressError, Plaintext};
 use bursar_core::backend::BackendError;
 use reqwest::Url;
-
-use crate::config::ConfigError;
 
 /// At least one node. Each is a URL that ends in `/v1`.
 #[derive(Debug)]
@@ -54,9 +53,9 @@ pub(crate) enum Blame {
 impl Nodes {
     /// # Errors
     /// No address, or one that is none.
-    pub(crate) fn new(addresses: &[String], allow_plaintext: bool) -> Result<Self, ConfigError> {
-        let mut bases = addresses.iter().map(|address| base(address, allow_plaintext));
-        let first = bases.next().unwrap_or(Err(ConfigError::NotAUrl))?;
+    pub(crate) fn new(addresses: &[String], plaintext: Plaintext) -> Result<Self, AddressError> {
+        let mut bases = addresses.iter().map(|address| base(address, plaintext));
+        let first = bases.next().unwrap_or(Err(AddressError::NotAUrl))?;
         Ok(Self { first, others: bases.collect::<Result<_, _>>()?, asked: AtomicUsize::new(0) })
     }
 
@@ -126,18 +125,8 @@ impl Refusal {
     }
 }
 
-fn base(address: &str, allow_plaintext: bool) -> Result<Url, ConfigError> {
-    let mut base = Url::parse(address).map_err(|_| ConfigError::NotAUrl)?;
-    match base.scheme() {
-        "https" => {}
-        "http" if allow_plaintext => {}
-        "http" => return Err(ConfigError::Plaintext),
-        _ => return Err(ConfigError::NotAUrl),
-    }
-    let extras = [base.password(), base.query(), base.fragment()];
-    if !base.username().is_empty() || extras.iter().any(Option::is_some) {
-        return Err(ConfigError::AddressWithExtras);
-    }
-    base.path_segments_mut().map_err(|()| ConfigError::NotAUrl)?.pop_if_empty().push("v1");
+fn base(address: &str, plaintext: Plaintext) -> Result<Url, AddressError> {
+    let mut base = bursar_backend_http::address(address, plaintext)?;
+    base.path_segments_mut().map_err(|()| AddressError::NotAUrl)?.pop_if_empty().push("v1");
     Ok(base)
 }

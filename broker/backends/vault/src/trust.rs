@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use bursar_backend_http::{Authorities, Plaintext, SetupError};
 use bursar_core::BackendName;
 use bursar_core::secret::SecretReader;
-use reqwest::{Certificate, Identity, redirect};
+use reqwest::Identity;
 use zeroize::Zeroizing;
 
 use crate::config::{Auth, ConfigError, VaultConfig};
@@ -26,8 +27,8 @@ pub(crate) struct Trust {
 /// A client and the authorities that it trusts.
 pub(crate) struct Trusting {
     pub(crate) http: reqwest::Client,
-    /// Empty for the system's.
-    authorities: Vec<u8>,
+    /// None for the system's.
+    authorities: Option<Authorities>,
 }
 
 #[derive(Clone)]
@@ -35,7 +36,7 @@ struct Settings {
     ca_file: Option<PathBuf>,
     /// A certificate and its key.
     identity: Option<(PathBuf, SecretReader)>,
-    allow_plaintext: bool,
+    plaintext: Plaintext,
     timeout: Duration,
 }
 
@@ -50,8 +51,8 @@ impl Trust {
             Auth::Certificate { certificate, key, .. } => Some((certificate.clone(), key.clone())),
             Auth::AppRole { .. } | Auth::Jwt { .. } | Auth::Token(_) => None,
         };
-        let (ca_file, allow_plaintext, timeout) = (ca_file.clone(), *allow_plaintext, *timeout);
-        let settings = Settings { ca_file, identity, allow_plaintext, timeout };
+        let (ca_file, plaintext, timeout) = (ca_file.clone(), Plaintext::allowed(*allow_plaintext), *timeout);
+        let settings = Settings { ca_file, identity, plaintext, timeout };
         let current = RwLock::new(Arc::new(settings.trusting()?));
         Ok(Self { backend: config.name.clone(), settings, current })
     }
@@ -100,32 +101,15 @@ impl Trust {
 
 impl Settings {
     fn trusting(&self) -> Result<Trusting, ConfigError> {
-        let mut http = reqwest::Client::builder()
-            .tls_backend_rustls()
-            .https_only(!self.allow_plaintext)
-            .redirect(redirect::Policy::none())
-            // `HTTPS_PROXY` would send the token to whoever sets the environment.
-            .no_proxy()
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .user_agent("bursar")
+        let authorities = self.ca_file.as_deref().map(Authorities::read).transpose()?;
+        let mut http = bursar_backend_http::client(authorities.as_ref(), self.plaintext)?
             // One that cannot be connected to leaves time for another node.
             .connect_timeout(self.timeout / 2)
             .timeout(self.timeout);
-        let mut authorities = Vec::new();
-        if let Some(path) = &self.ca_file {
-            authorities =
-                fs::read(path).map_err(|source| ConfigError::CaFile { path: path.clone(), source })?;
-            let certificates = Certificate::from_pem_bundle(&authorities).ok();
-            let certificates = certificates.filter(|certificates| !certificates.is_empty());
-            http = http.tls_certs_only(
-                certificates.ok_or_else(|| ConfigError::NoCertificate { path: path.clone() })?,
-            );
-        }
         if let Some((path, key)) = &self.identity {
             http = http.identity(identity(path, key)?);
         }
-        let http = http.build().map_err(|source| ConfigError::Client { source })?;
+        let http = http.build().map_err(SetupError::from)?;
         Ok(Trusting { http, authorities })
     }
 }

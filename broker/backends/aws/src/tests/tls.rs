@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bursar_backend_http::{AddressError, SetupError};
 use bursar_core::backend::{Backend, ErrorKind};
 use bursar_core::clock::TestClock;
 use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
@@ -29,10 +30,11 @@ async fn a_ca_file_without_certificates_is_refused_at_the_start() {
     let dir = tempfile::tempdir().expect("directory");
     let file = dir.path().join("ca.pem");
     let made = || refusal(with_ca("https://127.0.0.1:1", Some(file.clone())));
-    assert!(matches!(made(), ConfigError::CaFile { .. }));
+    assert!(matches!(made(), ConfigError::Setup(SetupError::CaFile { .. })));
     for bad in ["no certificate", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
         std::fs::write(&file, bad).expect("written");
-        assert!(matches!(made(), ConfigError::NoCertificate { .. } | ConfigError::Client { .. }), "{bad}");
+        let ConfigError::Setup(error) = made() else { panic!("{bad}") };
+        assert!(matches!(error, SetupError::NoCertificate { .. } | SetupError::Client { .. }), "{bad}");
     }
 }
 
@@ -50,13 +52,14 @@ async fn an_endpoint_is_scheme_host_and_port() {
         assert_eq!(one, other);
         refusal(with_ca(endpoint, None))
     };
-    assert!(matches!(refused("http://127.0.0.1:1"), ConfigError::Plaintext));
+    assert!(matches!(refused("http://127.0.0.1:1"), ConfigError::Endpoint(AddressError::Plaintext)));
     for endpoint in ["", "aws.example", "ftp://aws.example", "https://"] {
-        assert!(matches!(refused(endpoint), ConfigError::NotAUrl), "`{endpoint}`");
+        assert!(matches!(refused(endpoint), ConfigError::Endpoint(AddressError::NotAUrl)), "`{endpoint}`");
     }
-    for endpoint in ["https://u:pw@a.example", "https://a/b", "https://a/?b", "https://a/#b"] {
+    assert!(matches!(refused("https://a/b"), ConfigError::EndpointWithPath));
+    for endpoint in ["https://u:pw@a.example", "https://a/?b", "https://a/#b"] {
         let error = refused(endpoint);
-        assert!(matches!(error, ConfigError::EndpointWithExtras), "`{endpoint}`");
+        assert!(matches!(error, ConfigError::Endpoint(AddressError::Extras)), "`{endpoint}`");
         assert!(!format!("{error} {error:?}").contains("pw"));
     }
 }

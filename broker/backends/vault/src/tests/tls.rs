@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use bursar_backend_http::{AddressError, SetupError};
 use bursar_core::backend::{Backend, ErrorKind};
 use bursar_core::clock::TestClock;
 use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
@@ -24,18 +25,24 @@ fn with_address(address: &str) -> VaultConfig {
 
 #[tokio::test]
 async fn plaintext_has_to_be_asked_for() {
-    assert!(matches!(refusal(with_address("http://vault.example:8200")), ConfigError::Plaintext));
+    assert!(matches!(
+        refusal(with_address("http://vault.example:8200")),
+        ConfigError::Address(AddressError::Plaintext)
+    ));
 }
 
 #[tokio::test]
 async fn an_address_is_scheme_host_port_and_path() {
     for address in ["", "vault.example", "vault:8200", "ftp://vault.example", "https://", "unix:/run/v"] {
-        assert!(matches!(refusal(with_address(address)), ConfigError::NotAUrl), "`{address}`");
+        assert!(
+            matches!(refusal(with_address(address)), ConfigError::Address(AddressError::NotAUrl)),
+            "`{address}`"
+        );
     }
     for address in ["https://user:pw@vault.example", "https://u@v.example", "https://v/?a=b", "https://v/#f"]
     {
         let error = refusal(with_address(address));
-        assert!(matches!(error, ConfigError::AddressWithExtras), "`{address}`");
+        assert!(matches!(error, ConfigError::Address(AddressError::Extras)), "`{address}`");
         assert!(!format!("{error} {error:?}").contains("pw"));
     }
 }
@@ -62,9 +69,9 @@ async fn a_ca_file_without_certificates_is_refused_at_the_start() {
     let dir = tempfile::tempdir().expect("directory");
     let file = dir.path().join("ca.pem");
     let with_file = || VaultConfig { ca_file: Some(file.clone()), ..with_address("https://127.0.0.1:1") };
-    assert!(matches!(refusal(with_file()), ConfigError::CaFile { .. }));
+    assert!(matches!(refusal(with_file()), ConfigError::Setup(SetupError::CaFile { .. })));
     std::fs::write(&file, "no certificate").expect("written");
-    assert!(matches!(refusal(with_file()), ConfigError::NoCertificate { .. }));
+    assert!(matches!(refusal(with_file()), ConfigError::Setup(SetupError::NoCertificate { .. })));
 }
 
 /// A server that shows a certificate and closes the connection once the handshake is over.
