@@ -74,12 +74,14 @@ pub fn open(config: &BackendConfig, ground: &Ground<'_>) -> Result<Opened, Start
     let Ground { data_dir, seal, clock, .. } = ground;
     match &config.kind {
         BackendKind::Local { max_versions } => {
-            let key = seal.key_for(&format!("local store {}", config.name))?;
+            let purpose = format!("local store {}", config.name);
+            let (key, previous) = (seal.key_for(&purpose)?, seal.previous_key_for(&purpose)?);
             let opened = LocalBackend::open(LocalConfig {
                 name: config.name.clone(),
                 path: data_dir.join(format!("{}.store.db", config.name)),
                 clock: Arc::clone(clock),
                 key,
+                previous,
                 max_versions: *max_versions,
             });
             let backend = opened.map_err(|error| fault(&config.name, &error))?;
@@ -95,6 +97,23 @@ pub fn open(config: &BackendConfig, ground: &Ground<'_>) -> Result<Opened, Start
         BackendKind::Vault(settings) => vault::open(&config.name, settings, Arc::clone(clock)),
         #[cfg(not(feature = "vault"))]
         BackendKind::Vault(_) => Err(left_out(&config.name, "vault")),
+    }
+}
+
+/// Opens one of the stores that need no seal, before there is one.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_unsealed(config: &BackendConfig, clock: &Arc<dyn Clock>) -> Result<Opened, StartError> {
+    match &config.kind {
+        #[cfg(feature = "aws")]
+        BackendKind::Aws(settings) => aws::open(&config.name, settings, Arc::clone(clock)),
+        #[cfg(feature = "vault")]
+        BackendKind::Vault(settings) => vault::open(&config.name, settings, Arc::clone(clock)),
+        _ => {
+            let message = "it has no keys, or this broker was built without its feature".to_owned();
+            Err(StartError::Backend { name: config.name.clone(), message })
+        }
     }
 }
 

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bursar_core::audit::{Action, Actor, AuditRecord, Decision, Outcome};
-use bursar_core::{LeaseId, Version};
+use bursar_core::{LeaseId, SpiffeId, Version};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::failure::Failure;
-use crate::identity::Caller;
+use crate::identity::{Caller, Method};
 
 /// What the identity layer knows of a call before anybody looks at its message. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -146,6 +146,18 @@ impl Draft {
             error_kind: error.map(str::to_owned),
             latency_us: u64::try_from(call.arrived.elapsed().as_micros()).unwrap_or(u64::MAX),
         }
+    }
+}
+
+/// The broker as the one who did something, in the name of `principal`.
+pub fn own_actor(principal: &SpiffeId) -> Actor {
+    Actor {
+        principal: principal.to_string(),
+        method: Method::Broker.as_str().to_owned(),
+        credential: None,
+        node: None,
+        selectors: Vec::new(),
+        peer: None,
     }
 }
 

@@ -6,6 +6,7 @@ mod cache;
 mod disk;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod seal;
 mod vault;
 
 use std::net::SocketAddr;
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bursar_backend_local::DEFAULT_MAX_VERSIONS;
-use bursar_core::settings::{self, Fault, SecretSource, Section};
+use bursar_core::settings::{self, Fault, Section};
 use bursar_core::spiffe::TrustDomain;
 use bursar_core::{BackendName, SpiffeId};
 
@@ -24,6 +25,7 @@ pub use cache::{CacheContract, CacheContracts, OnOutage};
 pub use disk::{DiskLimits, Threshold};
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresSettings, StandingSettings};
+pub use seal::{KeyPlace, SealKey, SealSettings};
 pub use vault::{VaultAuth, VaultCredential, VaultMount, VaultSettings};
 
 use crate::ledger::Quota;
@@ -38,7 +40,7 @@ pub struct Config {
     pub data_dir: PathBuf,
     pub listen: Listen,
     pub tls: Tls,
-    pub seal_key: SecretSource,
+    pub seal: SealSettings,
     pub leases: LeaseLimits,
     pub limits: RequestLimits,
     pub log: Log,
@@ -196,10 +198,7 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
         names: some_or(tls.texts("names"), &["localhost", "127.0.0.1", "::1"]),
         client_ca: tls.texts("client_ca").into_iter().map(PathBuf::from).collect(),
     });
-    let seal_key = root.section("seal", |seal| {
-        let key = seal.secret_source("key");
-        seal.required("key", key)
-    });
+    let seal = root.section("seal", seal::seal);
     let leases = root.section("leases", lease_limits);
     let limits = root.section("limits", |limits| RequestLimits {
         deadline: limits.duration("deadline").unwrap_or(Duration::from_secs(10)),
@@ -218,6 +217,7 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
         named.push(name.to_owned());
         backend(name, section)
     });
+    seal::check(root, seal.as_ref(), &named, &backends);
     #[cfg(feature = "postgres")]
     postgres::check(root, &named, &backends, leases.settle_after);
     Some(Config {
@@ -226,7 +226,7 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
         data_dir: data_dir?,
         listen,
         tls,
-        seal_key: seal_key?,
+        seal: seal?,
         leases,
         limits,
         log,

@@ -9,19 +9,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bursar_core::Clock;
-use bursar_core::audit::{Action, Actor};
-use bursar_core::settings::SecretSource;
-use ring::rand::SystemRandom;
+use bursar_core::audit::Action;
 
-use crate::call::own_record;
+use crate::call::{own_actor, own_record};
 use crate::config::Config;
-use crate::identity::Method;
 use crate::keys::Keys;
 use crate::ledger::{Entry, Ledger, LedgerConfig, Quotas};
 use crate::policy::Policies;
 use crate::rulebook::Rulebook;
 use crate::seal::Seal;
-use crate::source;
+use crate::sealing::{self, Sealing};
 use crate::start::{StartError, origin};
 
 /// What `init` left where.
@@ -43,15 +40,8 @@ pub struct Initialised {
 /// [`StartError`]; what was done stays and is taken up by the next run.
 pub async fn init(config: &Config, clock: Arc<dyn Clock>) -> Result<Initialised, StartError> {
     directory(&config.data_dir)?;
-    if let SecretSource::File(path) = &config.seal_key
-        && !path.exists()
-    {
-        if let Some(parent) = path.parent() {
-            directory(parent)?;
-        }
-        write_new(path, Seal::generate_key(&SystemRandom::new())?.expose())?;
-    }
-    let seal = Seal::from_key(&source::fetch(&config.seal_key)?)?;
+    sealing::make(config, &clock).await?;
+    let Sealing { seal, .. } = sealing::open(config, &clock).await?;
     let ledger_config = LedgerConfig {
         path: config.ledger_path(),
         origin: origin(config),
@@ -75,12 +65,13 @@ async fn with_ledger(
 ) -> Result<Initialised, StartError> {
     let (ca, verifier) = (bootstrap.join("ca.pem"), bootstrap.join("audit.vkey"));
     let origin = origin(config);
-    if let Some(keys) = Keys::open(ledger, seal, &config.trust_domain, &origin, &clock).await? {
+    let administrator = config.administrator();
+    let open = Keys::open(ledger, seal, &config.trust_domain, &origin, &administrator, &clock);
+    if let Some((keys, _)) = open.await? {
         write_again(&ca, keys.authority.root_pem().as_bytes())?;
         write_again(&verifier, format!("{}\n", keys.signer.verifier()).as_bytes())?;
         return Ok(Initialised { fresh: false, ca, administrator: None, verifier });
     }
-    let administrator = config.administrator();
     let (keys, mut changes) = Keys::create(seal, &config.trust_domain, &origin, &administrator, &clock)?;
     let at = clock.now();
     changes.push(Rulebook::first(&Policies::bootstrap(&administrator), administrator.clone(), at));
@@ -92,20 +83,17 @@ async fn with_ledger(
     write_again(&certificate, identity.certificate_pem().as_bytes())?;
     write_again(&key, identity.key_pem().expose())?;
     ledger.start_signing(keys.signer)?;
-    let actor = Actor {
-        principal: administrator.to_string(),
-        method: Method::Broker.as_str().to_owned(),
-        credential: None,
-        node: None,
-        selectors: Vec::new(),
-        peer: None,
-    };
+    let actor = own_actor(&administrator);
     let record = own_record(actor, at, "init".to_owned(), Action::ApplyPolicy, "bootstrap".to_owned());
     ledger.commit(Entry { changes, records: vec![record] }).await?;
     Ok(Initialised { fresh: true, ca, administrator: Some((certificate, key)), verifier })
 }
 
-fn directory(path: &Path) -> Result<(), StartError> {
+/// Makes a directory for this user alone, where there is none.
+///
+/// # Errors
+/// [`StartError::File`].
+pub fn directory(path: &Path) -> Result<(), StartError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|source| StartError::File { path: path.to_owned(), source })
 }

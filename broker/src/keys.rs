@@ -39,7 +39,7 @@ impl Keys {
         let signing = Secret::new(signing.as_ref().to_vec());
         let signer = signer(origin, &signing)?;
         let at = clock.now();
-        let put = |name: &str, body| put(name, body, by, at);
+        let put = |name: &str, body| put(name, body, 0, by, at);
         let changes = vec![
             put(AUTHORITY_CERTIFICATE, authority.root().to_vec()),
             put(AUTHORITY_KEY, seal.wrap(AUTHORITY_KEY, &authority_key)?),
@@ -48,7 +48,8 @@ impl Keys {
         Ok((Self { authority, signer }, changes))
     }
 
-    /// Opens the keys in `ledger`; none, when it has none yet.
+    /// Opens the keys in `ledger`, with the changes that wrap by the present seal what the one before wrapped; none, when
+    /// it has none yet.
     ///
     /// # Errors
     /// [`KeysError::Seal`] when the seal is not the one that they were made with.
@@ -57,16 +58,22 @@ impl Keys {
         seal: &Seal,
         domain: &TrustDomain,
         origin: &str,
+        by: &SpiffeId,
         clock: &Arc<dyn Clock>,
-    ) -> Result<Option<Self>, KeysError> {
+    ) -> Result<Option<(Self, Vec<Change>)>, KeysError> {
         let object = async |name| ledger.object(ObjectKind::Key, name).await;
         let Some(signing) = object(SIGNING_KEY).await? else { return Ok(None) };
         let (certificate, key) = (object(AUTHORITY_CERTIFICATE).await?, object(AUTHORITY_KEY).await?);
         let (Some(certificate), Some(key)) = (certificate, key) else { return Err(KeysError::Incomplete) };
+        let mut rewrapped = Vec::new();
+        for (name, object) in [(AUTHORITY_KEY, &key), (SIGNING_KEY, &signing)] {
+            let body = seal.rewrap(name, &object.body)?;
+            rewrapped.extend(body.map(|body| put(name, body, object.revision, by, clock.now())));
+        }
         let key = seal.open(AUTHORITY_KEY, &key.body)?;
         let authority = Authority::restore(domain.clone(), certificate.body, &key, Arc::clone(clock))?;
         let signer = signer(origin, &seal.open(SIGNING_KEY, &signing.body)?)?;
-        Ok(Some(Self { authority, signer }))
+        Ok(Some((Self { authority, signer }, rewrapped)))
     }
 }
 
@@ -83,12 +90,12 @@ fn signer(origin: &str, pkcs8: &Secret) -> Result<Signer, KeysError> {
     Signer::from_pkcs8(origin, pkcs8.expose()).map_err(|_| KeysError::Incomplete)
 }
 
-fn put(name: &str, body: Vec<u8>, by: &SpiffeId, at: Timestamp) -> Change {
+fn put(name: &str, body: Vec<u8>, over: u64, by: &SpiffeId, at: Timestamp) -> Change {
     Change::PutObject {
         kind: ObjectKind::Key,
         name: name.to_owned(),
         body,
-        expected: Some(0),
+        expected: Some(over),
         by: by.clone(),
         at,
     }

@@ -32,6 +32,7 @@ pub mod policy;
 pub mod rotation;
 pub mod rulebook;
 pub mod seal;
+pub mod sealing;
 pub mod server;
 pub mod shipping;
 pub mod source;

@@ -8,7 +8,9 @@ use anyhow::Context;
 use bursar_broker::backup::{self, Manifest};
 use bursar_broker::config::Config;
 use bursar_broker::ledger::Inspection;
-use bursar_broker::{backends, hardening, init, start, telemetry, verify};
+use bursar_broker::sealing::Sealing;
+use bursar_broker::verify::Trusted;
+use bursar_broker::{backends, hardening, init, sealing, start, telemetry, verify};
 use bursar_core::tasks::{Stop, Tasks};
 use bursar_core::{Clock, SystemClock};
 use clap::{Parser, Subcommand};
@@ -35,6 +37,8 @@ enum Command {
     Serve,
     /// Make what a new data directory needs: keys, ledger, first policies, the administrator's certificate.
     Init,
+    /// Make the seal key, where it is a file that is not there; the broker may go on serving.
+    SealKey,
     /// Check the configuration and say every fault in it.
     CheckConfig,
     /// Read the whole ledger and say whether it is as it was written; the broker may go on serving.
@@ -100,8 +104,12 @@ fn run(command: Option<Command>, config: Config) -> anyhow::Result<ExitCode> {
     telemetry::start_logging(config.log.format, &config.log.filter, backends::silenced())
         .context("the configuration's `log.filter` is not in the form of RUST_LOG")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let clock = Arc::new(SystemClock);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     match command {
+        Some(Command::SealKey) => Ok(say(&match runtime.block_on(sealing::make(&config, &clock))? {
+            Some(path) => format!("{}: a new seal key; keep a copy where backups are not", path.display()),
+            None => "the seal key is no file, or is there already; nothing was made".to_owned(),
+        })),
         Some(Command::Init) => {
             let made = runtime.block_on(init::init(&config, clock))?;
             Ok(say(&initialised(&config, &made)))
@@ -112,7 +120,13 @@ fn run(command: Option<Command>, config: Config) -> anyhow::Result<ExitCode> {
                 text.with_context(|| format!("cannot read the key `{}`", path.display()))
             };
             let key = key_file.map(read).transpose()?;
-            Ok(verified(&verify::verify(&config, key.as_deref())?))
+            Ok(verified(&match key {
+                Some(key) => verify::verify(&config, Trusted::Kept(&key))?,
+                None => {
+                    let Sealing { seal, .. } = runtime.block_on(sealing::open(&config, &clock))?;
+                    verify::verify(&config, Trusted::Own(&seal))?
+                }
+            }))
         }
         Some(Command::Backup { to }) => {
             let made = backup::take(&config, &*clock, &to)?;
@@ -122,8 +136,9 @@ fn run(command: Option<Command>, config: Config) -> anyhow::Result<ExitCode> {
         Some(Command::Restore { from, to }) => {
             let data_dir = to.unwrap_or_else(|| config.data_dir.clone());
             let config = Config { data_dir, ..config };
+            let Sealing { seal, .. } = runtime.block_on(sealing::open(&config, &clock))?;
             let _context = runtime.enter();
-            let made = backup::restore(&config, &(clock as Arc<dyn Clock>), &from)?;
+            let made = backup::restore(&config, &seal, &clock, &from)?;
             Ok(say(&format!(
                 "{}: restored {}; what happened after {} is not in it, see docs/operations.md",
                 config.data_dir.display(),

@@ -3,6 +3,9 @@
 //! One 32-byte key, given from outside the data directory, wraps the certificate authority's key, the ledger's signing
 //! key and the key of the local store. Nothing else is encrypted with it directly: each purpose has a key of its own,
 //! derived by HKDF-SHA256 (RFC 5869), so a blob wrapped for one purpose opens for no other.
+//!
+//! While the key is being replaced, the seal knows the one before too: what that wrapped opens still, and everything is
+//! wrapped by the new one.
 
 use bursar_core::Secret;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -13,6 +16,7 @@ use zeroize::Zeroizing;
 /// The opened seal.
 pub struct Seal {
     root: Prk,
+    previous: Option<Prk>,
 }
 
 impl Seal {
@@ -26,7 +30,13 @@ impl Seal {
         if key.len() != KEY_LENGTH {
             return Err(SealError::KeyForm);
         }
-        Ok(Self { root: Salt::new(HKDF_SHA256, SALT).extract(&key) })
+        Ok(Self { root: Salt::new(HKDF_SHA256, SALT).extract(&key), previous: None })
+    }
+
+    /// The same, which opens what `previous` wrapped too.
+    #[must_use]
+    pub fn after(self, previous: Self) -> Self {
+        Self { previous: Some(previous.root), ..self }
     }
 
     /// Makes a new key in the form of its file.
@@ -44,9 +54,15 @@ impl Seal {
     /// # Errors
     /// [`SealError::Crypto`], which does not happen for this length.
     pub fn key_for(&self, purpose: &str) -> Result<Secret, SealError> {
-        let info = [purpose.as_bytes()];
-        let derived = self.root.expand(&info, Length).map_err(|_| SealError::Crypto)?;
-        Secret::try_filled(KEY_LENGTH, |out| derived.fill(out).map_err(|_| SealError::Crypto))
+        derive(&self.root, purpose)
+    }
+
+    /// The same of the key before, where there is one.
+    ///
+    /// # Errors
+    /// As [`Seal::key_for`].
+    pub fn previous_key_for(&self, purpose: &str) -> Result<Option<Secret>, SealError> {
+        self.previous.as_ref().map(|previous| derive(previous, purpose)).transpose()
     }
 
     /// Encrypts `plain` for `purpose`: nonce, ciphertext, tag.
@@ -58,7 +74,7 @@ impl Seal {
         SystemRandom::new().fill(&mut nonce).map_err(|_| SealError::Random)?;
         let mut body = Zeroizing::new(Vec::with_capacity(plain.len() + AES_256_GCM.tag_len()));
         body.extend_from_slice(plain.expose());
-        self.cipher(purpose)?
+        cipher(&self.root, purpose)?
             .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(purpose), &mut *body)
             .map_err(|_| SealError::Crypto)?;
         Ok([nonce.as_slice(), body.as_slice()].concat())
@@ -69,21 +85,45 @@ impl Seal {
     /// # Errors
     /// [`SealError::WrongKey`] when it was made with another key or for another purpose, or was changed since.
     pub fn open(&self, purpose: &str, wrapped: &[u8]) -> Result<Secret, SealError> {
-        let wrong = || SealError::WrongKey { purpose: purpose.to_owned() };
-        let (nonce, body) = wrapped.split_first_chunk::<NONCE_LEN>().ok_or_else(wrong)?;
-        let mut body = Zeroizing::new(body.to_vec());
-        let plain = self
-            .cipher(purpose)?
-            .open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(purpose), &mut body)
-            .map_err(|_| wrong())?;
-        Ok(Secret::new(plain.to_vec()))
+        let opened = open(&self.root, purpose, wrapped);
+        match (&self.previous, opened) {
+            (Some(previous), Err(SealError::WrongKey { .. })) => open(previous, purpose, wrapped),
+            (_, opened) => opened,
+        }
     }
 
-    fn cipher(&self, purpose: &str) -> Result<LessSafeKey, SealError> {
-        let key = self.key_for(purpose)?;
-        let key = UnboundKey::new(&AES_256_GCM, key.expose()).map_err(|_| SealError::Crypto)?;
-        Ok(LessSafeKey::new(key))
+    /// What the key before wrapped, wrapped by this one; none where it is already.
+    ///
+    /// # Errors
+    /// As [`Seal::open`].
+    pub fn rewrap(&self, purpose: &str, wrapped: &[u8]) -> Result<Option<Vec<u8>>, SealError> {
+        match open(&self.root, purpose, wrapped) {
+            Ok(_) => Ok(None),
+            Err(_) => self.wrap(purpose, &self.open(purpose, wrapped)?).map(Some),
+        }
     }
+}
+
+fn open(root: &Prk, purpose: &str, wrapped: &[u8]) -> Result<Secret, SealError> {
+    let wrong = || SealError::WrongKey { purpose: purpose.to_owned() };
+    let (nonce, body) = wrapped.split_first_chunk::<NONCE_LEN>().ok_or_else(wrong)?;
+    let mut body = Zeroizing::new(body.to_vec());
+    let plain = cipher(root, purpose)?
+        .open_in_place(Nonce::assume_unique_for_key(*nonce), Aad::from(purpose), &mut body)
+        .map_err(|_| wrong())?;
+    Ok(Secret::new(plain.to_vec()))
+}
+
+fn cipher(root: &Prk, purpose: &str) -> Result<LessSafeKey, SealError> {
+    let key = derive(root, purpose)?;
+    let key = UnboundKey::new(&AES_256_GCM, key.expose()).map_err(|_| SealError::Crypto)?;
+    Ok(LessSafeKey::new(key))
+}
+
+fn derive(root: &Prk, purpose: &str) -> Result<Secret, SealError> {
+    let info = [purpose.as_bytes()];
+    let derived = root.expand(&info, Length).map_err(|_| SealError::Crypto)?;
+    Secret::try_filled(KEY_LENGTH, |out| derived.fill(out).map_err(|_| SealError::Crypto))
 }
 
 impl std::fmt::Debug for Seal {
@@ -95,11 +135,16 @@ impl std::fmt::Debug for Seal {
 /// Why the seal does not open.
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
-    #[error("the seal key is not 32 bytes in base64; `bursar-broker init` makes one")]
+    #[error(
+        "the seal key is not 32 bytes in base64; `bursar-broker seal-key` makes one; one that a store wrapped takes \
+         `seal.wrapped_by`"
+    )]
     KeyForm,
+    #[error("the seal key that a store has wrapped is no text; `bursar-broker seal-key` makes one")]
+    WrappedForm,
     #[error(
         "the seal key does not open the {purpose} in the ledger: it is the key of another broker, or the ledger was \
-         changed; give the key that this data directory was made with"
+         changed; give the key that this data directory was made with, or as `seal.previous` where it is being replaced"
     )]
     WrongKey { purpose: String },
     #[error("the operating system gives no randomness")]
@@ -144,6 +189,23 @@ mod tests {
         wrapped[NONCE_LEN] ^= 1;
         assert!(matches!(first.open("p", &wrapped), Err(SealError::WrongKey { .. })));
         assert!(matches!(first.open("p", b"short"), Err(SealError::WrongKey { .. })));
+    }
+
+    #[test]
+    fn a_seal_opens_what_the_one_before_wrapped_and_wraps_by_itself() {
+        let key = || Seal::generate_key(&SystemRandom::new()).expect("key");
+        let (old, new) = (key(), key());
+        let seal = |key: &Secret| Seal::from_key(key).expect("seal");
+        let wrapped = seal(&old).wrap("p", &Secret::new(b"plain".to_vec())).expect("wrapped");
+        let both = seal(&new).after(seal(&old));
+        assert!(both.open("p", &wrapped).is_ok_and(|plain| plain.ct_eq(b"plain")));
+        let again = both.rewrap("p", &wrapped).expect("rewrapped").expect("it was wrapped by the old key");
+        assert!(seal(&new).open("p", &again).is_ok_and(|plain| plain.ct_eq(b"plain")));
+        assert!(seal(&old).open("p", &again).is_err());
+        assert_eq!(both.rewrap("p", &again).expect("looked at"), None);
+        assert!(both.rewrap("other", &wrapped).is_err());
+        let old_key = both.previous_key_for("p").expect("derived").expect("there is one");
+        assert!(old_key.ct_eq(seal(&old).key_for("p").expect("derived").expose()));
     }
 
     #[test]

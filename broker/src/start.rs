@@ -6,9 +6,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bursar_core::audit::Action;
+use bursar_core::backend::BackendError;
 use bursar_core::clock::SteadyClock;
 use bursar_core::tasks::{Stop, Tasks};
 use bursar_core::{BackendName, Clock, SpiffeId};
+use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 use tokio::net::TcpListener;
@@ -20,8 +23,9 @@ use tonic::transport::Server;
 use crate::api::{Api, Identify, Services};
 use crate::backends;
 use crate::broker::Broker;
+use crate::call::{own_actor, own_record};
 use crate::catalog::Catalog;
-use crate::config::Config;
+use crate::config::{Config, KeyPlace};
 use crate::disk::Disk;
 use crate::failure::Failure;
 use crate::health::Health;
@@ -32,14 +36,15 @@ use crate::ids::Ids;
 use crate::keys::{Keys, KeysError};
 use crate::kill::{self, Point};
 use crate::lease::Leases;
-use crate::ledger::{Ledger, LedgerConfig, LedgerError, OpenError, Quotas};
+use crate::ledger::{Change, Entry, Ledger, LedgerConfig, LedgerError, OpenError, Quotas};
 use crate::membership::Membership;
 use crate::mounts::{Mount, Mounts};
 use crate::rulebook::Rulebook;
-use crate::seal::{Seal, SealError};
+use crate::seal::SealError;
+use crate::sealing::{self, Sealing};
 use crate::server::Listener;
 use crate::shipping::{self, Ground};
-use crate::source::{self, SourceError};
+use crate::source::SourceError;
 use crate::telemetry::{Metrics, SinkMetrics};
 
 /// Serves until `tasks` stop; answers why they did.
@@ -49,7 +54,8 @@ use crate::telemetry::{Metrics, SinkMetrics};
 pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Result<Stop, StartError> {
     let steady = Arc::new(SteadyClock::new(clock, since_boot));
     let clock = Arc::clone(&steady) as Arc<dyn Clock>;
-    let seal = Arc::new(Seal::from_key(&source::fetch(&config.seal_key)?)?);
+    let Sealing { seal, stores: mut early } = sealing::open(&config, &clock).await?;
+    let seal = Arc::new(seal);
     let ledger_config = LedgerConfig {
         path: config.ledger_path(),
         origin: origin(&config),
@@ -60,10 +66,12 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
         return Err(StartError::NotInitialised);
     }
     let ledger = Ledger::open(ledger_config, Arc::clone(&clock))?;
-    let keys = Keys::open(&ledger, &seal, &config.trust_domain, &origin(&config), &clock).await?;
-    let Keys { authority, signer } = keys.ok_or(StartError::NotInitialised)?;
+    let keys = Keys::open(&ledger, &seal, &config.trust_domain, &origin(&config), &config.identity(), &clock)
+        .await?;
+    let (Keys { authority, signer }, rewrapped) = keys.ok_or(StartError::NotInitialised)?;
     let verifier_key = signer.verifier().to_string();
     ledger.start_signing(signer)?;
+    keep_rewrapped(&ledger, &config.identity(), rewrapped, clock.now()).await?;
     kill::at(Point::Opened);
 
     let mut registry = prometheus_client::registry::Registry::default();
@@ -79,7 +87,10 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
             origin: &origin(&config),
             opened: &stores,
         };
-        let opened = backends::open(backend, &ground)?;
+        let opened = match early.remove(&backend.name) {
+            Some(opened) => opened,
+            None => backends::open(backend, &ground)?,
+        };
         let (name, cache, revocation) = (backend.name.clone(), backend.cache.clone(), backend.revocation);
         let mount = Mount::new(name.clone(), opened.backend, cache, revocation, metrics.clone());
         stores.insert(name, Arc::new(mount.at_most(backend.calls_per_second)));
@@ -202,6 +213,22 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
     }
     ledger.close().await;
     Ok(stop)
+}
+
+/// Keys of the ledger that were wrapped by the seal key before are there by the new one, and it is on record.
+async fn keep_rewrapped(
+    ledger: &Ledger,
+    broker: &SpiffeId,
+    changes: Vec<Change>,
+    at: Timestamp,
+) -> Result<(), LedgerError> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let record = own_record(own_actor(broker), at, "start".to_owned(), Action::Rewrap, "seal".to_owned());
+    ledger.commit(Entry { changes, records: vec![record] }).await?;
+    tracing::info!("the ledger's keys are wrapped by the new seal key");
+    Ok(())
 }
 
 fn quotas(config: &Config) -> Quotas {
@@ -421,6 +448,12 @@ pub enum StartError {
     Policies(#[from] Failure),
     #[error(transparent)]
     Tls(#[from] TlsError),
+    #[error("the key `{place}` does not give the seal key")]
+    SealStore {
+        place: KeyPlace,
+        #[source]
+        source: BackendError,
+    },
     #[error("backend `{name}` cannot be opened: {message}")]
     Backend { name: BackendName, message: String },
     #[error("`{}` has no certificate in PEM that can be read", path.display())]

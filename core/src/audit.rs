@@ -103,13 +103,15 @@ pub enum Action {
     RotateRoot,
     /// The broker gave a standing role of a store its next password.
     Rotate,
+    /// The broker wrapped its keys by another seal key.
+    Rewrap,
     Authenticate,
     Watch,
 }
 
 impl Action {
     /// Every action, for the policy schema and the surface tables.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::Read,
         Self::LocalRead,
         Self::Resolve,
@@ -140,6 +142,7 @@ impl Action {
         Self::ViewSystem,
         Self::RotateRoot,
         Self::Rotate,
+        Self::Rewrap,
         Self::Authenticate,
         Self::Watch,
     ];
@@ -177,6 +180,7 @@ impl Action {
             Self::ViewSystem => "view-system",
             Self::RotateRoot => "rotate-root",
             Self::Rotate => "rotate",
+            Self::Rewrap => "rewrap",
             Self::Authenticate => "authenticate",
             Self::Watch => "watch",
         }

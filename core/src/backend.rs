@@ -77,6 +77,11 @@ pub trait Backend: Send + Sync + 'static {
     fn rotating(&self) -> Option<&dyn Rotating> {
         None
     }
+
+    /// The power to wrap keys, where the store has it.
+    fn wrapping(&self) -> Option<&dyn Wrapping> {
+        None
+    }
 }
 
 /// Stores that create a credential for each lease.
@@ -170,6 +175,16 @@ pub trait Rotating: Send + Sync {
     /// Makes a new password, has it kept, and then has the store take it. Wherever this is broken off, a login works
     /// afterwards, and the next rotation finishes what was begun.
     async fn rotate_root(&self) -> Result<Rotated, BackendError>;
+}
+
+/// Stores that encrypt keys by one that never leaves them, such as AWS by KMS and Vault by its transit engine.
+#[async_trait]
+pub trait Wrapping: Send + Sync {
+    /// Encrypts `plain` by the key called `key`, as a line of text. It opens with the same `context` only.
+    async fn wrap_key(&self, key: &str, plain: &Secret, context: &str) -> Result<String, BackendError>;
+
+    /// Decrypts what [`Wrapping::wrap_key`] made.
+    async fn unwrap_key(&self, key: &str, wrapped: &str, context: &str) -> Result<Secret, BackendError>;
 }
 
 /// A password that was changed.
@@ -378,6 +393,8 @@ pub enum Operation {
     Destroy,
     Label,
     Rotate,
+    WrapKey,
+    UnwrapKey,
 }
 
 impl Operation {
@@ -401,6 +418,8 @@ impl Operation {
             Self::Destroy => "destroy",
             Self::Label => "label",
             Self::Rotate => "rotate",
+            Self::WrapKey => "wrap_key",
+            Self::UnwrapKey => "unwrap_key",
         }
     }
 }

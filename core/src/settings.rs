@@ -173,6 +173,19 @@ impl<'faults> Section<'faults> {
         read
     }
 
+    /// A table that says something by being there; nothing when it is not.
+    pub fn section_if_given<T>(
+        &mut self,
+        key: &'static str,
+        content: impl FnOnce(&mut Section<'_>) -> T,
+    ) -> Option<T> {
+        if self.table.contains_key(key) {
+            return Some(self.section(key, content));
+        }
+        self.asked.push(key);
+        None
+    }
+
     /// Every entry of a table whose keys are names that the user chose; entries that read as nothing are left out.
     pub fn each<T>(
         &mut self,

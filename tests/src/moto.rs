@@ -90,6 +90,17 @@ impl Moto {
         Ok(serde_json::from_slice(&answer)?)
     }
 
+    /// Calls KMS in [`REGION`].
+    ///
+    /// # Errors
+    /// It refuses.
+    pub fn kms(&self, action: &str, body: &Value) -> Result<Value> {
+        let target = format!("TrentService.{action}");
+        let headers = [("X-Amz-Target", target.as_str()), ("Content-Type", "application/x-amz-json-1.1")];
+        let answer = self.call("kms", NOBODY, &headers, body.to_string().as_bytes())?;
+        Ok(serde_json::from_slice(&answer)?)
+    }
+
     /// Makes a secret, or another version of it; answers the version's id. As AWS, and not as moto, it refuses what is
     /// longer than [`LONGEST_SECRET`].
     ///
@@ -137,7 +148,7 @@ impl Moto {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
         let (url, id, file) = (self.url(), &key.id, file.display());
         Ok(format!(
-            "[backends.{name}]\nkind = 'aws'\nregion = '{REGION}'\nendpoint = '{url}'\nsts_endpoint = '{url}'\n\
+            "[backends.{name}]\nkind = 'aws'\nregion = '{REGION}'\nendpoint = '{url}'\nsts_endpoint = '{url}'\nkms_endpoint = '{url}'\n\
              allow_plaintext = true\n{more}\n\
              credentials = {{ access_key_id = '{id}', secret_access_key = {{ file = '{file}' }} }}\n\
              [backends.{name}.roles.app]\narn = 'arn:aws:iam::123456789012:role/app'\nttl = '20m'\n"

@@ -30,6 +30,7 @@ pub(super) fn open(
         region: settings.region.clone(),
         endpoint: settings.endpoint.clone(),
         sts_endpoint: settings.sts_endpoint.clone(),
+        kms_endpoint: settings.kms_endpoint.clone(),
         allow_plaintext: settings.allow_plaintext,
         ca_file: settings.ca_file.clone(),
         timeout: settings.timeout,

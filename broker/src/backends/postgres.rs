@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bursar_backend_postgres::{Keeper, Kept, PostgresBackend, PostgresConfig, RootPassword, Standing};
-use bursar_core::audit::{Action, Actor, AuditRecord};
+use bursar_core::audit::{Action, AuditRecord};
 use bursar_core::backend::{
     BackendError, ErrorKind, Fetched, Operation, PutTerms, VersionInfo, VersionState,
 };
@@ -16,9 +16,8 @@ use bursar_core::{BackendName, Reference, Secret, SecretPath, Version};
 use jiff::Timestamp;
 
 use super::{Ground, Opened, Surroundings, Upkeep, fault};
-use crate::call::own_record;
+use crate::call::{own_actor, own_record};
 use crate::config::{PostgresSettings, StandingSettings};
-use crate::identity::Method;
 use crate::ledger::Entry;
 use crate::mounts::Mount;
 use crate::source;
@@ -97,14 +96,7 @@ async fn rotated(
     }
     let Ok(version) = result else { return };
     around.mounts.forget(backend, &path);
-    let actor = Actor {
-        principal: around.broker.to_string(),
-        method: Method::Broker.as_str().to_owned(),
-        credential: None,
-        node: None,
-        selectors: Vec::new(),
-        peer: None,
-    };
+    let actor = own_actor(&around.broker);
     let resource = Reference { backend: backend.clone(), path, field: None, version: None }.to_string();
     let record = own_record(actor, around.clock.now(), "rotation".to_owned(), Action::Rotate, resource);
     let record = AuditRecord { version: Some(version.to_string()), ..record };

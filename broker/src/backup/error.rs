@@ -5,8 +5,6 @@ use std::path::PathBuf;
 
 use crate::keys::KeysError;
 use crate::ledger::OpenError;
-use crate::seal::SealError;
-use crate::source::SourceError;
 use crate::start::StartError;
 
 /// Why there is no backup, or none was restored. Nothing is left behind.
@@ -47,10 +45,6 @@ pub enum BackupError {
     Unsound(Vec<String>),
     #[error("the backup has the store `{0}`, and the configuration has no such local backend; add it first")]
     UnknownStore(String),
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    #[error(transparent)]
-    Seal(#[from] SealError),
     #[error(transparent)]
     Keys(#[from] KeysError),
     #[error(transparent)]

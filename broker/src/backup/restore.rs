@@ -15,7 +15,6 @@ use crate::config::{BackendKind, Config};
 use crate::keys;
 use crate::ledger::{Ledger, LogKey};
 use crate::seal::Seal;
-use crate::source;
 use crate::start::origin;
 
 /// Makes the data directory of `config` out of the backup in `from`, after checking all of it: lengths and hashes, the
@@ -24,20 +23,24 @@ use crate::start::origin;
 ///
 /// # Errors
 /// [`BackupError`]; nothing is left of what was begun, and a directory that has anything in it is not touched.
-pub fn restore(config: &Config, clock: &Arc<dyn Clock>, from: &Path) -> Result<Manifest, BackupError> {
+pub fn restore(
+    config: &Config,
+    seal: &Seal,
+    clock: &Arc<dyn Clock>,
+    from: &Path,
+) -> Result<Manifest, BackupError> {
     let manifest = Manifest::read(from)?;
     let configured = origin(config);
     if manifest.origin != configured {
         return Err(BackupError::OtherBroker { found: manifest.origin, configured });
     }
-    let seal = Seal::from_key(&source::fetch(&config.seal_key)?)?;
     let staging = Staging::new(&config.data_dir)?;
     for file in &manifest.files {
         copy(from, &staging.partial, file)?;
     }
-    check_log(&staging.partial.join(LEDGER), &seal, &configured, &manifest)?;
+    check_log(&staging.partial.join(LEDGER), seal, &configured, &manifest)?;
     for file in manifest.files.iter().filter(|file| file.name != LEDGER) {
-        check_store(config, &staging.partial, &seal, clock, &file.name)?;
+        check_store(config, &staging.partial, seal, clock, &file.name)?;
     }
     staging.finish()?;
     Ok(manifest)

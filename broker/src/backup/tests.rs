@@ -37,7 +37,7 @@ async fn a_backup_under_load_restores_to_a_log_that_holds() {
 
     let config = site.elsewhere();
     let clock: Arc<dyn bursar_core::Clock> = Arc::new(SystemClock);
-    assert_eq!(restore(&config, &clock, &site.path("backup")).expect("restored"), made);
+    assert_eq!(restore(&config, &site.seal(), &clock, &site.path("backup")).expect("restored"), made);
     let again = site.open(&config).await;
     assert_eq!(again.checkpoint().expect("head").size, made.log_size);
     assert!(made.checkpoint.is_some(), "the newest that the ledger had stored");
@@ -46,7 +46,8 @@ async fn a_backup_under_load_restores_to_a_log_that_holds() {
     let last = objects.first().expect("object").revision;
     assert_eq!(made.log_size, last + FIRST_RECORDS, "a record for each revision");
     again.close().await;
-    let found = crate::verify::verify(&config, None).expect("inspection");
+    let found =
+        crate::verify::verify(&config, crate::verify::Trusted::Own(&site.seal())).expect("inspection");
     assert_eq!(found.findings, Vec::<String>::new());
 }
 
@@ -94,10 +95,10 @@ async fn nothing_is_written_over() {
     site.take("backup").expect("backup");
     assert!(matches!(site.take("backup"), Err(BackupError::Exists { .. })));
     let clock: Arc<dyn bursar_core::Clock> = Arc::new(SystemClock);
-    let refused = restore(&site.config, &clock, &site.path("backup"));
+    let refused = restore(&site.config, &site.seal(), &clock, &site.path("backup"));
     assert!(matches!(refused, Err(BackupError::Exists { .. })), "{refused:?}");
     fs::create_dir(site.path("elsewhere.partial")).expect("left behind");
-    let refused = restore(&site.elsewhere(), &clock, &site.path("backup"));
+    let refused = restore(&site.elsewhere(), &site.seal(), &clock, &site.path("backup"));
     assert!(matches!(refused, Err(BackupError::Exists { .. })), "{refused:?}");
 }
 
@@ -157,14 +158,15 @@ async fn another_seal_a_newer_schema_and_an_unknown_store_are_refused() {
 
     let config = Config { backends: Vec::new(), ..site.elsewhere() };
     let clock: Arc<dyn bursar_core::Clock> = Arc::new(SystemClock);
-    let refused = restore(&config, &clock, &site.path("backup"));
+    let refused = restore(&config, &site.seal(), &clock, &site.path("backup"));
     assert!(matches!(refused, Err(BackupError::UnknownStore(_))), "{refused:?}");
 
     let ledger = rusqlite::Connection::open(site.config.ledger_path()).expect("ledger");
     ledger.execute_batch("PRAGMA user_version = 99").expect("version");
     drop(ledger);
     site.take("newer").expect("backup");
-    let refused = restore(&site.elsewhere(), &clock, &site.path("newer")).expect_err("newer").to_string();
+    let refused =
+        restore(&site.elsewhere(), &site.seal(), &clock, &site.path("newer")).expect_err("newer").to_string();
     assert!(refused.contains("has schema 99"), "{refused}");
     assert!(!site.path("elsewhere").exists() && !site.path("elsewhere.partial").exists());
 }
@@ -208,10 +210,14 @@ impl Site {
 
     fn restore(&self) -> Result<(), String> {
         let clock: Arc<dyn bursar_core::Clock> = Arc::new(SystemClock);
-        let restored = restore(&self.elsewhere(), &clock, &self.path("backup"));
+        let restored = restore(&self.elsewhere(), &self.seal(), &clock, &self.path("backup"));
         let left = self.path("elsewhere.partial").exists() || self.path("elsewhere").exists();
         assert_eq!(left, restored.is_ok(), "something was left behind");
         restored.map(drop).map_err(|error| error.to_string())
+    }
+
+    fn seal(&self) -> Seal {
+        Seal::from_key(&source::fetch(&self.config.seal.key.source).expect("key")).expect("seal")
     }
 
     async fn open(&self, config: &Config) -> Ledger {
@@ -223,14 +229,15 @@ impl Site {
             quotas: Quotas::default(),
         };
         let ledger = Ledger::open(ledger, Arc::clone(&clock)).expect("ledger");
-        let seal = Seal::from_key(&source::fetch(&config.seal_key).expect("key")).expect("seal");
-        let keys = Keys::open(&ledger, &seal, &config.trust_domain, &origin(config), &clock).await;
-        ledger.start_signing(keys.expect("keys").expect("keys").signer).expect("signing");
+        let (seal, origin, by) = (self.seal(), origin(config), config.identity());
+        let keys = Keys::open(&ledger, &seal, &config.trust_domain, &origin, &by, &clock);
+        let (keys, _) = keys.await.expect("keys").expect("keys");
+        ledger.start_signing(keys.signer).expect("signing");
         ledger
     }
 
     async fn put_secret(&self, value: &str) {
-        let seal = Seal::from_key(&source::fetch(&self.config.seal_key).expect("key")).expect("seal");
+        let seal = self.seal();
         let clock: Arc<dyn bursar_core::Clock> = Arc::new(SystemClock);
         let backend = self.config.backends.first().expect("backend");
         let ground = crate::backends::Ground {

@@ -12,6 +12,7 @@ pub struct AwsSettings {
     pub region: String,
     pub endpoint: Option<String>,
     pub sts_endpoint: Option<String>,
+    pub kms_endpoint: Option<String>,
     pub allow_plaintext: bool,
     pub ca_file: Option<PathBuf>,
     pub timeout: Duration,
@@ -53,6 +54,7 @@ pub(super) fn aws(section: &mut Section<'_>) -> Option<AwsSettings> {
     let allow_plaintext = section.flag("allow_plaintext").unwrap_or(false);
     let endpoint = endpoint(section, "endpoint", allow_plaintext);
     let sts_endpoint = self::endpoint(section, "sts_endpoint", allow_plaintext);
+    let kms_endpoint = self::endpoint(section, "kms_endpoint", allow_plaintext);
     let ca_file = section.path("ca_file");
     let timeout = section.duration("timeout").unwrap_or(Duration::from_secs(5));
     let prefix = section.parsed("prefix", prefix).unwrap_or_default();
@@ -63,6 +65,7 @@ pub(super) fn aws(section: &mut Section<'_>) -> Option<AwsSettings> {
         region: region?,
         endpoint,
         sts_endpoint,
+        kms_endpoint,
         allow_plaintext,
         ca_file,
         timeout,

@@ -1,6 +1,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use bursar_core::settings::SecretSource;
+
 use super::vault::POD_TOKEN;
 use super::*;
 
@@ -12,7 +14,7 @@ fn a_good_file_is_read_whole() {
     assert_eq!(config.backends.len(), 4);
     let kinds: Vec<_> = config.audit.sinks.iter().map(|sink| sink.kind.as_str()).collect();
     assert_eq!(kinds, ["file", "otlp", "stdout", "syslog"]);
-    assert!(matches!(config.seal_key, SecretSource::Credential(_)));
+    assert!(matches!(config.seal.key.source, SecretSource::Credential(_)));
     assert_eq!(config.leases.keep_gone, Duration::from_secs(24 * 3600));
     let revocation =
         |name| config.backends.iter().find(|one| one.name.as_str() == name).map(|one| one.revocation);
@@ -144,3 +146,28 @@ fn a_sink_whose_file_is_a_directory_is_refused_when_the_file_is_read() {
 }
 
 const LEAST: &str = "trust_domain = 'example.org'\ndata_dir = 'd'\n[seal]\nkey = { env = 'K' }\n";
+
+#[test]
+fn the_seal_key_is_wrapped_by_a_store_that_has_keys() {
+    let config = |wrapped_by: &str, backends: &str| {
+        format!(
+            "trust_domain = 'example.org'\ndata_dir = '/d'\n[seal]\nkey = {{ env = 'KEY' }}\n\
+             [seal.previous]\nkey = {{ env = 'OLD' }}\nwrapped_by = '{wrapped_by}'\n{backends}"
+        )
+    };
+    let local = "[backends.local]\nkind = 'local'\n";
+    let vault = "[backends.v]\nkind = 'vault'\naddress = 'https://v'\n\
+                 auth = { method = 'token', token = { env = 'T' } }\n";
+    let parsed = Config::parse(&config("v/team/transit/bursar", vault)).expect("good");
+    let place = parsed.seal.previous.and_then(|key| key.wrapped_by).expect("a place");
+    assert_eq!((place.backend.as_str(), place.key.as_str()), ("v", "team/transit/bursar"));
+    for (wrapped_by, backends, said) in [
+        ("local/key", local, "backends of kind `aws` and `vault` do"),
+        ("nowhere/key", local, "there is no backend `nowhere`"),
+        ("v/key", vault, "it is `v/MOUNT/KEY`"),
+    ] {
+        let faults = Config::parse(&config(wrapped_by, backends)).expect_err("refused");
+        let told = |fault: &Fault| fault.key == "seal.previous.wrapped_by" && fault.message.contains(said);
+        assert!(faults.len() == 1 && faults.iter().all(told), "{faults:?}");
+    }
+}

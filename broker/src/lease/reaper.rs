@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 
 use super::Leases;
-use crate::call::own_record;
+use crate::call::{own_actor, own_record};
 use crate::failure::Failure;
 use crate::kill::{self, Point};
 use crate::ledger::{Change, Entry, LedgerError};
@@ -123,14 +123,8 @@ impl Leases {
         action: Action,
         at: Timestamp,
     ) -> bursar_core::audit::AuditRecord {
-        let actor = Actor {
-            principal: lease.principal.to_string(),
-            method: crate::identity::Method::Broker.as_str().to_owned(),
-            credential: None,
-            node: lease.node.as_ref().map(ToString::to_string),
-            selectors: Vec::new(),
-            peer: None,
-        };
+        let node = lease.node.as_ref().map(ToString::to_string);
+        let actor = Actor { node, ..own_actor(&lease.principal) };
         let mut record = own_record(actor, at, lease.id.to_string(), action, lease.reference.to_string());
         record.lease_id = Some(lease.id.to_string());
         record.environment = lease.environment.clone();

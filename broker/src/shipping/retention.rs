@@ -5,12 +5,11 @@
 
 use std::time::Duration;
 
-use bursar_core::audit::{Action, Actor};
+use bursar_core::audit::Action;
 use tokio::time::MissedTickBehavior;
 
 use super::Ground;
-use crate::call::own_record;
-use crate::identity::Method;
+use crate::call::{own_actor, own_record};
 use crate::ledger::{Change, Entry, LedgerError};
 
 /// Prunes from time to time, until the broker stops.
@@ -54,14 +53,7 @@ pub(super) async fn prune(ground: &Ground, sinks: &[String], age: Duration) -> R
     }
     let below = below / TILE * TILE;
     let shown = format!("records {} to {}", prunable.first, below - 1);
-    let actor = Actor {
-        principal: ground.broker.to_string(),
-        method: Method::Broker.as_str().to_owned(),
-        credential: None,
-        node: None,
-        selectors: Vec::new(),
-        peer: None,
-    };
+    let actor = own_actor(&ground.broker);
     let record = own_record(actor, now, "retention".to_owned(), Action::Prune, shown);
     ground.ledger.commit(Entry { changes: Vec::new(), records: vec![record] }).await?;
     let mut pace = tokio::time::interval(PACE);

@@ -61,7 +61,7 @@ fn a_seal_key_that_is_missing_open_malformed_or_anothers_is_told_apart() -> Resu
     refused(&broker, 1, &[path, "chmod 600".to_owned()])?;
     fs::set_permissions(&key, Permissions::from_mode(0o600))?;
     fs::write(&key, "a key of another form")?;
-    refused(&broker, 1, &["32 bytes in base64".to_owned(), "bursar-broker init".to_owned()])?;
+    refused(&broker, 1, &["32 bytes in base64".to_owned(), "bursar-broker seal-key".to_owned()])?;
     fs::write(&key, fs::read(other.directory().join("seal.key"))?)?;
     refused(&broker, 1, &["does not open".to_owned(), "it is the key of another broker".to_owned()])?;
 

@@ -29,6 +29,7 @@ fn the_local_store_does_what_a_backend_has_to_do() -> Result<()> {
         path: folder.path().join("store.db"),
         clock: Arc::new(SystemClock),
         key: Secret::new((0..32).map(|_| fastrand::u8(..)).collect()),
+        previous: None,
         max_versions: DEFAULT_MAX_VERSIONS,
     })?;
     conforms(&Local { backend }, "`local`")

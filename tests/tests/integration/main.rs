@@ -29,6 +29,7 @@ mod quotas;
 mod raw;
 mod repeated;
 mod revocation;
+mod sealing;
 mod slow_store;
 mod unauthorized;
 mod vault_backend;

@@ -10,11 +10,12 @@ use aws_sdk_secretsmanager::types::Tag;
 use bursar_backend_http::Plaintext;
 use bursar_core::backend::{
     Backend, BackendError, Capabilities, ErrorKind, Fetched, Labels, Leasing, Operation, VersionInfo,
+    Wrapping,
 };
 use bursar_core::{Clock, SecretPath, Version};
 
 use crate::access::Access;
-use crate::call::{Caller, Sts, secrets_manager};
+use crate::call::{Caller, Sts, kms, secrets_manager};
 use crate::config::{AwsConfig, ConfigError, Role};
 use crate::http::{self, Http};
 use crate::leasing::ROLES;
@@ -29,6 +30,7 @@ pub struct AwsBackend {
     pub(crate) caller: Caller,
     pub(crate) secrets: aws_sdk_secretsmanager::Client,
     pub(crate) sts: aws_sdk_sts::Client,
+    pub(crate) kms: aws_sdk_kms::Client,
     pub(crate) together: Together,
     pub(crate) names: Names,
     pub(crate) roles: BTreeMap<String, Role>,
@@ -45,7 +47,7 @@ impl AwsBackend {
             return Err(ConfigError::ZeroTimeout);
         }
         let plaintext = Plaintext::allowed(config.allow_plaintext);
-        for endpoint in [&config.endpoint, &config.sts_endpoint].into_iter().flatten() {
+        for endpoint in [&config.endpoint, &config.sts_endpoint, &config.kms_endpoint].into_iter().flatten() {
             http::check(endpoint, plaintext)?;
         }
         let http = Http::new(config.ca_file.as_deref(), plaintext)?;
@@ -58,6 +60,7 @@ impl AwsBackend {
         let session = Session::new(config.name.clone(), access, Arc::clone(&clock), config.timeout);
         let session = Arc::new(session);
         Ok(Self {
+            kms: kms(region.clone(), config.kms_endpoint.as_deref(), http.clone(), Arc::clone(&session) as _),
             secrets: secrets_manager(region, config.endpoint.as_deref(), http, Arc::clone(&session) as _),
             sts: sts.signed_by(Arc::clone(&session) as _),
             caller: Caller::new(config.name, session, config.timeout),
@@ -192,6 +195,10 @@ impl Backend for AwsBackend {
 
     fn leasing(&self) -> Option<&dyn Leasing> {
         (!self.roles.is_empty()).then_some(self)
+    }
+
+    fn wrapping(&self) -> Option<&dyn Wrapping> {
+        Some(self)
     }
 }
 

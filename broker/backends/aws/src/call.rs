@@ -120,6 +120,26 @@ pub(crate) fn secrets_manager(
     aws_sdk_secretsmanager::Client::from_conf(config.build())
 }
 
+/// KMS of `region`, called with the credentials of `session`.
+pub(crate) fn kms(
+    region: Region,
+    endpoint: Option<&str>,
+    http: Http,
+    session: Arc<dyn ProvideCredentials>,
+) -> aws_sdk_kms::Client {
+    let mut config = aws_sdk_kms::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(region)
+        .http_client(http)
+        .credentials_provider(session)
+        .identity_cache(aws_sdk_kms::config::IdentityCache::no_cache())
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(TimeoutConfig::disabled())
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled());
+    config.set_endpoint_url(endpoint.map(str::to_owned));
+    aws_sdk_kms::Client::from_conf(config.build())
+}
+
 /// STS of a region.
 #[derive(Debug, Clone)]
 pub(crate) struct Sts {

@@ -19,7 +19,9 @@ pub struct AwsConfig {
     pub endpoint: Option<String>,
     /// The same for STS.
     pub sts_endpoint: Option<String>,
-    /// Lets those two be `http://`: secrets then cross the network in the clear.
+    /// The same for KMS.
+    pub kms_endpoint: Option<String>,
+    /// Lets those three be `http://`: secrets then cross the network in the clear.
     pub allow_plaintext: bool,
     /// Certificates (PEM) that replace the system's trust for this store.
     pub ca_file: Option<PathBuf>,

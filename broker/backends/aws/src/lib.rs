@@ -1,4 +1,4 @@
-//! AWS Secrets Manager and STS as a Bursar backend.
+//! AWS Secrets Manager, STS and KMS as a Bursar backend.
 //!
 //! **Paths.** A path is the name of a secret, below the configured prefix: `payments/stripe`. Where roles are configured,
 //! all below `sts/` is theirs: `sts/deploy` makes a session of the role `deploy`, and a secret of such a name is not
@@ -32,6 +32,7 @@ mod tests;
 mod together;
 mod value;
 mod version;
+mod wrapping;
 
 pub use backend::AwsBackend;
 pub use bursar_core::secret::SecretReader;

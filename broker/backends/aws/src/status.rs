@@ -1,6 +1,6 @@
 //! What AWS's error codes and HTTP statuses mean.
 //!
-//! Codes: the error tables of the API references of Secrets Manager and STS, and
+//! Codes: the error tables of the API references of Secrets Manager, STS and KMS, and
 //! <https://docs.aws.amazon.com/secretsmanager/latest/apireference/CommonErrors.html>.
 
 use bursar_core::backend::ErrorKind;
@@ -72,7 +72,11 @@ const CODES: &[(ErrorKind, bool, &[&str])] = &[
         ],
     ),
     // A secret that is scheduled for deletion is an invalid request; nothing else is that this backend asks for.
-    (ErrorKind::NotFound, false, &["InvalidRequestException", "ResourceNotFoundException"]),
+    (
+        ErrorKind::NotFound,
+        false,
+        &["InvalidRequestException", "NotFoundException", "ResourceNotFoundException"],
+    ),
     (
         ErrorKind::Throttled,
         false,
@@ -92,6 +96,8 @@ const CODES: &[(ErrorKind, bool, &[&str])] = &[
         false,
         &[
             "IDPCommunicationError",
+            "KMSInternalException",
+            "KeyUnavailableException",
             "InternalError",
             "InternalFailure",
             "InternalServiceError",
@@ -100,12 +106,18 @@ const CODES: &[(ErrorKind, bool, &[&str])] = &[
             "ServiceUnavailableException",
         ],
     ),
-    (ErrorKind::Timeout, false, &["RequestTimeout", "RequestTimeoutException"]),
+    (ErrorKind::Timeout, false, &["DependencyTimeoutException", "RequestTimeout", "RequestTimeoutException"]),
     (
         ErrorKind::Misconfigured,
         false,
         &[
+            "DisabledException",
+            "IncorrectKeyException",
             "InvalidAction",
+            "InvalidArnException",
+            "InvalidCiphertextException",
+            "InvalidKeyUsageException",
+            "KMSInvalidStateException",
             "InvalidNextTokenException",
             "InvalidParameterException",
             "InvalidParameterValue",

@@ -9,3 +9,4 @@ mod refusals;
 mod sessions;
 mod tls;
 mod together;
+mod wrapping;

@@ -33,6 +33,9 @@ pub struct LocalConfig {
     pub clock: Arc<dyn Clock>,
     /// The key-encryption key, 32 bytes. A new store is bound to it; an existing one must have been.
     pub key: Secret,
+    /// The key that it may still be bound to: it is then bound to `key` instead. No value is encrypted anew, and an older
+    /// copy of the file still opens with this one.
+    pub previous: Option<Secret>,
     /// How many versions of each secret are kept; [`DEFAULT_MAX_VERSIONS`] unless there is a reason. A lower number
     /// than before destroys older versions of a secret when it is next written.
     pub max_versions: NonZeroU32,
@@ -55,23 +58,12 @@ impl LocalBackend {
     /// # Errors
     /// [`OpenError`]; the file is then as it was.
     pub fn open(config: LocalConfig) -> Result<Self, OpenError> {
-        let LocalConfig { name, path, clock, key: kek, max_versions } = config;
-        let (writer, key) = open::open(&path, &kek)?;
+        let LocalConfig { name, path, clock, key, previous, max_versions } = config;
+        let (writer, key) = open::open(&path, &key, previous.as_ref())?;
         let readers: Result<_, _> = (0..READERS).map(|_| file::connect_reader(&path)).collect();
         let readers = Pool::new(readers.map_err(|source| OpenError::database(&path, source))?);
         let writer = Pool::new(vec![writer]);
         Ok(Self { name, path, clock, max_versions, key: Arc::new(key), readers, writer })
-    }
-
-    /// Wraps the store's data key by another key-encryption key, which the next opening needs. No value is encrypted
-    /// anew, and calls go on meanwhile. An older copy of the file still opens with the old key. Waits for the disk,
-    /// like [`LocalBackend::open`].
-    ///
-    /// # Errors
-    /// [`OpenError`]. The store then opens with the old key, unless the fault is [`OpenError::Database`], where the
-    /// new wrapping may be written already: keep both keys until one opens it.
-    pub fn rewrap(&self, kek: &Secret) -> Result<(), OpenError> {
-        open::rewrap(&self.path, &self.key, kek)
     }
 
     async fn reading<T, F>(&self, operation: Operation, work: F) -> Result<T, BackendError>

@@ -1,7 +1,7 @@
 //! Bursar's own store: versioned secrets in one SQLite file, encrypted before they reach it.
 //!
 //! **Keys.** A key-encryption key (KEK) comes from outside the store. It wraps one random data key (DEK) per store,
-//! and is used for nothing else, so a new KEK re-encrypts 32 bytes and not every secret ([`LocalBackend::rewrap`]).
+//! and is used for nothing else, so a new KEK re-encrypts 32 bytes and not every secret ([`LocalConfig::previous`]).
 //! Each version of a secret is sealed with AES-256-GCM under a key of its own: HKDF-SHA256 (RFC 5869) of the DEK with
 //! a random salt of 32 bytes kept beside it. That key seals one message in its life, so the nonce is fixed at zero.
 //! The alternative, random 96-bit nonces under the DEK itself, must stop at 2^32 versions (NIST SP 800-38D, 8.3) and

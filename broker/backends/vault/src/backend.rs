@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bursar_core::backend::{
-    Backend, BackendError, Capabilities, ErrorKind, Fetched, Labels, Leasing, Operation, VersionInfo, repeat,
+    Backend, BackendError, Capabilities, ErrorKind, Fetched, Labels, Leasing, Operation, VersionInfo,
+    Wrapping, repeat,
 };
 use bursar_core::{BackendName, Clock, SecretPath, Version};
 
@@ -197,6 +198,10 @@ impl Backend for VaultBackend {
 
     fn leasing(&self) -> Option<&dyn Leasing> {
         self.mounts.any(MountKind::creates).then_some(self)
+    }
+
+    fn wrapping(&self) -> Option<&dyn Wrapping> {
+        Some(self)
     }
 }
 

@@ -34,6 +34,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod token;
+mod transit;
 mod trust;
 mod wrapping;
 

@@ -8,4 +8,5 @@ mod login;
 mod reads;
 mod refusals;
 mod tls;
+mod transit;
 mod wrapped;

@@ -170,10 +170,28 @@ impl Store {
     async fn call<T>(
         &self,
         operation: Operation,
+        work: impl FnMut(&mut State) -> Result<T, BackendError>,
+    ) -> Result<T, BackendError> {
+        self.call_or(operation, work, |_| {}).await
+    }
+
+    /// The same, with what a fault leaves to be done long after.
+    async fn call_or<T>(
+        &self,
+        operation: Operation,
         mut work: impl FnMut(&mut State) -> Result<T, BackendError>,
+        put_off: impl FnOnce(&mut State),
     ) -> Result<T, BackendError> {
         tokio::task::yield_now().await;
-        let fault = self.state().fault.take().unwrap_or(Fault::None);
+        // In one moment: a call beside this one may take the fault.
+        let fault = {
+            let mut state = self.state();
+            let fault = state.fault.take().unwrap_or(Fault::None);
+            if matches!(fault, Fault::Late | Fault::CrashLate) {
+                put_off(&mut state);
+            }
+            fault
+        };
         let error = |kind| Err(BackendError::new(kind, &self.0.name, operation));
         match fault {
             Fault::None | Fault::Gone => work(&mut self.state()),
@@ -212,17 +230,14 @@ impl Leasing for Store {
         let (handle, late) = {
             let mut state = self.state();
             state.issued += 1;
-            let handle = format!("credential-{}", state.issued);
-            if matches!(state.fault, Some(Fault::Late | Fault::CrashLate)) {
-                state.pending.push((now + LATE, handle.clone()));
-            }
-            (handle, std::mem::take(&mut state.hold))
+            (format!("credential-{}", state.issued), std::mem::take(&mut state.hold))
         };
-        let made = self.call(Operation::Issue, |state| {
+        let make = |state: &mut State| {
             state.alive.insert(handle.clone(), now);
             Ok(())
-        });
-        made.await?;
+        };
+        self.call_or(Operation::Issue, make, |state| state.pending.push((now + LATE, handle.clone())))
+            .await?;
         if late {
             self.0.held.notified().await;
         }

@@ -54,6 +54,7 @@ impl Aws {
             region: REGION.to_owned(),
             endpoint: Some(gate.url()),
             sts_endpoint: Some(gate.url()),
+            kms_endpoint: None,
             allow_plaintext: true,
             ca_file: None,
             timeout: Duration::from_secs(3),

@@ -109,6 +109,7 @@ pub(super) fn config(address: &str) -> AwsConfig {
         region: "eu-central-1".to_owned(),
         endpoint: Some(address.to_owned()),
         sts_endpoint: Some(address.to_owned()),
+        kms_endpoint: Some(address.to_owned()),
         allow_plaintext: true,
         ca_file: None,
         timeout: Duration::from_secs(20),

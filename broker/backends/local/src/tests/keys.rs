@@ -40,33 +40,34 @@ async fn a_changed_wrapped_key_or_store_id_is_refused() {
 }
 
 #[tokio::test]
-async fn a_rewrapped_store_opens_with_the_new_key_only() {
+async fn a_store_is_bound_to_the_new_key_while_the_one_before_is_known() {
     let store = Store::new();
     store.put("a", "value").await;
-    store.backend.rewrap(&kek(KEY + 1)).expect("rewrapped");
-    store.put("b", "after").await;
-    store.backend.health().await.expect("healthy");
-    let file = store.file();
-    let _directory = store.close();
-    assert!(matches!(open(&file, KEY), Err(OpenError::WrongKey { .. })));
-    let again = open(&file, KEY + 1).expect("open");
-    assert!(is(&again.read(&path("a"), None).await.map_err(kind), b"value"));
-    assert!(is(&again.read(&path("b"), None).await.map_err(kind), b"after"));
-}
-
-#[tokio::test]
-async fn rewrapping_leaves_no_old_wrapping_behind() {
-    let store = Store::new();
     let query = "SELECT wrapped_key FROM store";
     let old: Vec<u8> = store.raw().query_row(query, [], |row| row.get(0)).expect("wrapped key");
-    store.backend.rewrap(&kek(KEY + 1)).expect("rewrapped");
-    assert!(!files::holds(store.directory.path(), &old));
+    let file = store.file();
+    let directory = store.close();
+    for _ in 0..2 {
+        let again = rebound(&file, KEY, KEY + 1).expect("bound, or bound already");
+        again.health().await.expect("healthy");
+        assert!(is(&again.read(&path("a"), None).await.map_err(kind), b"value"));
+        assert!(!files::holds(directory.path(), &old), "the old wrapping is still there");
+    }
+    assert!(matches!(open(&file, KEY), Err(OpenError::WrongKey { .. })));
+    let new = open(&file, KEY + 1).expect("open");
+    assert!(is(&new.read(&path("a"), None).await.map_err(kind), b"value"));
 }
 
 #[test]
-fn rewrapping_to_a_key_of_another_length_is_refused() {
+fn a_store_of_neither_key_is_refused_and_stays_as_it_is() {
     let store = Store::new();
-    let refused = store.backend.rewrap(&Secret::new(vec![1; 16])).expect_err("refused");
+    let file = store.file();
+    let _directory = store.close();
+    let before = std::fs::read(&file).expect("read");
+    let refused = rebound(&file, KEY + 1, KEY + 2).expect_err("refused");
+    assert!(matches!(refused, OpenError::WrongKey { .. }), "{refused}");
+    assert!(std::fs::read(&file).expect("read") == before, "the file must be as it was");
+    let short = LocalConfig { previous: Some(Secret::new(vec![1; 16])), ..config(&file, KEY) };
+    let refused = LocalBackend::open(short).expect_err("refused");
     assert!(matches!(refused, OpenError::KeyLength { length: 16, .. }), "{refused}");
-    open(&store.file(), KEY).expect("the old key still opens");
 }

@@ -87,12 +87,17 @@ fn config(file: &Path, key: u8) -> LocalConfig {
         path: file.to_owned(),
         clock: Arc::new(TestClock::new()),
         key: kek(key),
+        previous: None,
         max_versions: crate::DEFAULT_MAX_VERSIONS,
     }
 }
 
 fn open(file: &Path, key: u8) -> Result<LocalBackend, OpenError> {
     LocalBackend::open(config(file, key))
+}
+
+fn rebound(file: &Path, from: u8, to: u8) -> Result<LocalBackend, OpenError> {
+    LocalBackend::open(LocalConfig { previous: Some(kek(from)), ..config(file, to) })
 }
 
 fn kek(byte: u8) -> Secret {
