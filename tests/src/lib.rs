@@ -32,7 +32,7 @@ pub use crate::odd_store::{OddStore, Oddity};
 pub use crate::openbao::{AppRole, OpenBao};
 pub use crate::place::binary;
 pub use crate::port::free_port;
-pub use crate::postgres::Postgres;
+pub use crate::postgres::{Postgres, Release};
 pub use crate::process::{Process, wait_stopped};
 pub use crate::token_issuer::TokenIssuer;
 pub use crate::token_review::TokenReviews;

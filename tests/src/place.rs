@@ -26,9 +26,18 @@ pub(crate) fn bao() -> Result<PathBuf> {
     told("BURSAR_TEST_BAO")
 }
 
-/// A program of the PostgreSQL server's directory.
-pub(crate) fn postgres(program: &str) -> Result<PathBuf> {
-    Ok(told("BURSAR_TEST_PG_BIN")?.join(program))
+/// The directory of the programs of the system's PostgreSQL.
+pub(crate) fn postgres() -> Result<PathBuf> {
+    told("BURSAR_TEST_PG_BIN")
+}
+
+/// The directory of a package in the Python environment.
+pub(crate) fn package(name: &str) -> Result<PathBuf> {
+    let libraries = told("BURSAR_TEST_VENV")?.join("lib");
+    let versions = std::fs::read_dir(&libraries)?.collect::<Result<Vec<_>, _>>()?;
+    let packages = versions.iter().map(|version| version.path().join("site-packages").join(name));
+    let found = packages.into_iter().find(|package| package.is_dir());
+    found.with_context(|| format!("there is no `{name}` in `{}`: {ADVICE}", libraries.display()))
 }
 
 /// A program of the Python environment.

@@ -3,6 +3,8 @@
 //! Every login is by password (SCRAM), as in production: `trust` would let a test pass with a wrong one. PostgreSQL
 //! refuses to run as root; then it and its directory belong to an ordinary user of the system.
 
+mod release;
+
 use std::fs::{self, Permissions};
 use std::io::Write;
 use std::net::SocketAddr;
@@ -23,6 +25,8 @@ use crate::place;
 use crate::port::free_port;
 use crate::process::{Process, wait_stopped};
 
+pub use release::Release;
+
 /// A running server. Stopped, and its data removed, on drop.
 #[derive(Debug)]
 pub struct Postgres {
@@ -33,6 +37,8 @@ pub struct Postgres {
     files: ServerFiles,
     settings: Vec<String>,
     password: Canary,
+    programs: PathBuf,
+    release: Release,
 }
 
 impl Postgres {
@@ -54,6 +60,14 @@ impl Postgres {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn start_with(settings: &[&str]) -> Result<Self> {
+        Self::start_release(Release::System, settings)
+    }
+
+    /// The same of another release.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_release(release: Release, settings: &[&str]) -> Result<Self> {
         let owner = Owner::of_servers()?;
         let directory = tempfile::Builder::new().prefix("bursar-pg-").tempdir()?;
         if let Some(owner) = &owner {
@@ -61,7 +75,8 @@ impl Postgres {
         }
         let password = Canary::alphanumeric("PostgreSQL superuser password");
         let here = directory.path();
-        initdb(here, owner.as_ref(), &password)?;
+        let programs = release.programs(here)?;
+        initdb(&programs, here, owner.as_ref(), &password)?;
         let address = free_port()?;
         let files = ServerFiles::make(here)?;
         // The server refuses a key that others may read.
@@ -69,9 +84,10 @@ impl Postgres {
         if let Some(owner) = &owner {
             [&files.certificate, &files.key].into_iter().try_for_each(|file| owner.take(file))?;
         }
-        let settings = settings.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let process = launch(here, owner.as_ref(), address, &files, &settings)?;
-        Ok(Self { process, directory, address, files, settings, password })
+        let tls = format!("ssl={}", if release.has_tls() { "on" } else { "off" });
+        let settings = settings.iter().map(ToString::to_string).chain([tls]).collect::<Vec<_>>();
+        let process = launch(&programs, here, owner.as_ref(), address, &files, &settings)?;
+        Ok(Self { process, directory, address, files, settings, password, programs, release })
     }
 
     /// Where it listens.
@@ -100,13 +116,16 @@ impl Postgres {
     /// What a broker's configuration says of this server: the table `[backends.NAME]`, without its roles. The broker
     /// logs in as `user`, whose password is where `password`, a TOML value, says.
     pub fn backend(&self, name: &str, user: &str, password: &str) -> String {
+        let transport = match self.release.has_tls() {
+            true => format!("ca_file = '{}'", self.authority().display()),
+            false => "allow_plaintext = true".to_owned(),
+        };
         format!(
             "[backends.{name}]\nkind = 'postgres'\nhost = '{}'\nport = {}\ndatabase = '{}'\nuser = '{user}'\n\
-             password = {password}\nca_file = '{}'\n",
+             password = {password}\n{transport}\n",
             self.address.ip(),
             self.address.port(),
             Self::DATABASE,
-            self.authority().display(),
         )
     }
 
@@ -125,7 +144,8 @@ impl Postgres {
     pub fn start_again(&mut self) -> Result<()> {
         let owner = Owner::of_servers()?;
         let here = self.directory.path();
-        self.process = launch(here, owner.as_ref(), self.address, &self.files, &self.settings)?;
+        let (programs, files) = (&self.programs, &self.files);
+        self.process = launch(programs, here, owner.as_ref(), self.address, files, &self.settings)?;
         Ok(())
     }
 
@@ -171,7 +191,7 @@ impl Postgres {
     /// # Errors
     /// There is no PostgreSQL.
     pub fn client(&self) -> Result<PathBuf> {
-        place::postgres("psql")
+        Ok(place::postgres()?.join("psql"))
     }
 
     /// Runs `sql` as superuser and returns its rows, one a line, columns parted by `|`.
@@ -187,7 +207,7 @@ impl Postgres {
     /// # Errors
     /// The login is refused, or what the server answered.
     pub fn psql_as(&self, user: &str, password: &str, sql: &str) -> Result<String> {
-        let mut psql = command("psql", self.directory.path(), None)?;
+        let mut psql = command(&self.client()?, self.directory.path(), None);
         psql.args(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--set=ON_ERROR_STOP=1"]);
         psql.args(["--no-password", "--host", &self.address.ip().to_string()]);
         psql.args(["--port", &self.address.port().to_string(), "--username", user, Self::DATABASE]);
@@ -206,13 +226,14 @@ impl Postgres {
 }
 
 fn launch(
+    programs: &Path,
     directory: &Path,
     owner: Option<&Owner>,
     address: SocketAddr,
     files: &ServerFiles,
     settings: &[String],
 ) -> Result<Process> {
-    let mut server = command("postgres", directory, owner)?;
+    let mut server = command(&programs.join("postgres"), directory, owner);
     server.arg("-D").arg(directory.join("data"));
     server.arg("-c").arg(format!("port={}", address.port()));
     server.arg("-c").arg(format!("unix_socket_directories={}", directory.display()));
@@ -228,13 +249,13 @@ fn launch(
 }
 
 /// Makes the data directory. The superuser's password passes by a file that is gone afterwards.
-fn initdb(directory: &Path, owner: Option<&Owner>, password: &Canary) -> Result<()> {
+fn initdb(programs: &Path, directory: &Path, owner: Option<&Owner>, password: &Canary) -> Result<()> {
     let file = directory.join("password");
     fs::write(&file, password.value())?;
     if let Some(owner) = owner {
         owner.take(&file)?;
     }
-    let mut initdb = command("initdb", directory, owner)?;
+    let mut initdb = command(&programs.join("initdb"), directory, owner);
     initdb.arg("-D").arg(directory.join("data")).arg("--pwfile").arg(&file);
     initdb.args(["--auth=scram-sha-256", "--no-sync", "--encoding=UTF8", "--locale=C"]);
     initdb.args(["--username", Postgres::SUPERUSER]);
@@ -252,13 +273,13 @@ fn initdb(directory: &Path, owner: Option<&Owner>, password: &Canary) -> Result<
 }
 
 /// A command of PostgreSQL's in a clean environment, run by `owner`.
-fn command(program: &str, directory: &Path, owner: Option<&Owner>) -> Result<Command> {
-    let mut command = Command::new(place::postgres(program)?);
+fn command(program: &Path, directory: &Path, owner: Option<&Owner>) -> Command {
+    let mut command = Command::new(program);
     command.env_clear().env("LC_ALL", "C").env("TZ", "UTC").current_dir(directory);
     if let Some(owner) = owner {
         command.uid(owner.uid).gid(owner.gid);
     }
-    Ok(command)
+    command
 }
 
 /// The ordinary user that PostgreSQL runs as when the tests run as root.
@@ -300,9 +321,8 @@ impl Owner {
 const LIMIT: Duration = Duration::from_secs(60);
 const USERS: &str = "/etc/passwd";
 const ORDINARY: [&str; 2] = ["postgres", "nobody"];
-const SETTINGS: [&str; 6] = [
+const SETTINGS: [&str; 5] = [
     "listen_addresses=127.0.0.1",
-    "ssl=on",
     // Its data ends with the test.
     "fsync=off",
     "full_page_writes=off",

@@ -7,16 +7,33 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bursar_tests::{Broker, Canary, Cli, Postgres, Process, Signal, scan, wait_until};
+use bursar_tests::{Broker, Canary, Cli, Postgres, Process, Release, Signal, scan, wait_until};
 use serde_json::Value;
 use tempfile::TempDir;
 
 #[test]
 fn a_credential_opens_until_it_is_revoked_and_what_it_opened_is_cut() -> Result<()> {
-    let site = Site::start(&[])?;
+    opens_until_it_is_revoked(&Site::start(&[])?)
+}
+
+/// From 16 on whoever makes roles may give memberships only where he has the right to, and is no member of what he made.
+#[test]
+fn newer_servers_do_the_same_where_the_brokers_user_may_give_memberships() -> Result<()> {
+    for release in [Release::Sixteen, Release::Eighteen] {
+        let site = Site::start_on(Postgres::start_release(release, &[])?, "3s")?;
+        opens_until_it_is_revoked(&site).with_context(|| format!("{release:?}"))?;
+        site.postgres.psql(&format!("REVOKE readers FROM {USER}"))?;
+        let refused = site.admin.run(&["get", "--new-lease", "pg/creds/app"])?;
+        refused.refused(1, &["denied", "hint: "])?;
+        ensure!(site.roles()? == "0", "a role that was refused its group is there");
+    }
+    Ok(())
+}
+
+fn opens_until_it_is_revoked(site: &Site) -> Result<()> {
     let credential = site.credential("app")?;
-    ensure!(credential.says(&site, "SELECT current_user")? == credential.user);
-    ensure!(credential.says(&site, "SELECT name FROM payments")? == "first");
+    ensure!(credential.says(site, "SELECT current_user")? == credential.user);
+    ensure!(credential.says(site, "SELECT name FROM payments")? == "first");
     // A name that says which lease it is of, and an end of its own.
     let lease = site.admin.json(&["lease", "list"])?;
     let lease = lease.pointer("/0/id").and_then(Value::as_str).context("no lease")?.to_lowercase();
@@ -30,13 +47,13 @@ fn a_credential_opens_until_it_is_revoked_and_what_it_opened_is_cut() -> Result<
         credential.user
     );
     ensure!(site.postgres.psql(&ends)? == "t", "it does not end by itself in time");
-    credential.says(&site, "CREATE TABLE kept (x int)")?;
+    credential.says(site, "CREATE TABLE kept (x int)")?;
 
-    let mut open = credential.session(&site)?;
+    let mut open = credential.session(site)?;
     site.revoke("pg/creds/app")?;
     let status = open.wait(LIMIT)?;
     ensure!(!status.success(), "a session outlived its credential");
-    ensure!(credential.says(&site, "SELECT 1").is_err(), "it logs in after the revocation");
+    ensure!(credential.says(site, "SELECT 1").is_err(), "it logs in after the revocation");
     ensure!(site.roles()? == "0", "the role is still there");
     // What it made is not lost.
     let owner = site.postgres.psql("SELECT tableowner FROM pg_tables WHERE tablename = 'kept'")?;
@@ -340,7 +357,10 @@ impl Site {
 
     /// Each call to the server may take `timeout`.
     fn start_within(timeout: &str, settings: &[&str]) -> Result<Self> {
-        let postgres = Postgres::start_with(settings)?;
+        Self::start_on(Postgres::start_with(settings)?, timeout)
+    }
+
+    fn start_on(postgres: Postgres, timeout: &str) -> Result<Self> {
         let password = postgres.role_maker(USER)?;
         postgres.psql(DATABASE)?;
         let secrets = tempfile::tempdir()?;
@@ -471,7 +491,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 const DATABASE: &str = "
 CREATE TABLE payments (name text); INSERT INTO payments VALUES ('first');
 CREATE ROLE readers NOLOGIN; GRANT SELECT ON payments TO readers; GRANT CREATE ON SCHEMA public TO readers;
-GRANT SELECT ON payments TO bursar WITH GRANT OPTION;
+GRANT SELECT ON payments TO bursar WITH GRANT OPTION; GRANT readers TO bursar WITH ADMIN OPTION;
 ";
 
 const ROLES: &str = "

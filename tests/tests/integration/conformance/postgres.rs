@@ -13,7 +13,7 @@ use bursar_core::backend::{Backend, BackendError};
 use bursar_core::conformance::{Fault, Site, Trouble};
 use bursar_core::secret::SecretData;
 use bursar_core::{BackendName, Secret, SecretPath, SystemClock};
-use bursar_tests::{Canary, Postgres};
+use bursar_tests::{Canary, Postgres, Release};
 use rustix::process::Signal;
 
 use super::conforms;
@@ -21,7 +21,17 @@ use crate::vault_backend::logs_in;
 
 #[test]
 fn postgres_does_what_a_backend_has_to_do() -> Result<()> {
-    conforms(&Server::start()?, "`postgres`")
+    conforms(&Server::start(Release::System)?, "`postgres`")
+}
+
+#[test]
+fn a_server_that_lets_nobody_make_members_of_a_role_unasked_does_so_too() -> Result<()> {
+    conforms(&Server::start(Release::Sixteen)?, "`postgres`")
+}
+
+#[test]
+fn the_newest_server_does_so_too() -> Result<()> {
+    conforms(&Server::start(Release::Eighteen)?, "`postgres`")
 }
 
 struct Server {
@@ -30,11 +40,14 @@ struct Server {
 }
 
 impl Server {
-    fn start() -> Result<Self> {
-        let postgres = Postgres::start()?;
+    fn start(release: Release) -> Result<Self> {
+        let postgres = Postgres::start_release(release, &[])?;
         let password = postgres.role_maker(USER)?;
         postgres.psql("CREATE ROLE readers NOLOGIN")?;
-        let backend = backend(&postgres, &password)?;
+        if release != Release::System {
+            postgres.psql(&format!("GRANT readers TO {USER} WITH ADMIN OPTION"))?;
+        }
+        let backend = backend(&postgres, release, &password)?;
         Ok(Self { backend, postgres: Mutex::new(postgres) })
     }
 
@@ -62,7 +75,7 @@ impl Server {
 }
 
 /// A backend with one role, `app`, a member of `readers`.
-fn backend(postgres: &Postgres, password: &Canary) -> Result<PostgresBackend> {
+fn backend(postgres: &Postgres, release: Release, password: &Canary) -> Result<PostgresBackend> {
     let creation =
         "CREATE ROLE {{name}} LOGIN PASSWORD {{password}} VALID UNTIL {{expiration}} IN ROLE readers";
     let role = Role {
@@ -80,7 +93,10 @@ fn backend(postgres: &Postgres, password: &Canary) -> Result<PostgresBackend> {
         database: Postgres::DATABASE.to_owned(),
         user: USER.to_owned(),
         password: Arc::new(Fixed(password.value().to_owned())),
-        transport: Transport::Tls { ca_file: Some(postgres.authority().to_owned()) },
+        transport: match release.has_tls() {
+            true => Transport::Tls { ca_file: Some(postgres.authority().to_owned()) },
+            false => Transport::Plaintext,
+        },
         connections: 4,
         timeout: Duration::from_secs(3),
         roles: BTreeMap::from([(RoleName::parse("app")?, role)]),
