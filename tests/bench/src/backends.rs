@@ -8,12 +8,14 @@ use crate::load::Plan;
 use crate::report::Figure;
 
 mod cached;
+mod hung;
 mod storm;
 mod users;
 
 pub(crate) fn measure(runtime: &Runtime, programs: &Programs, plan: &Plan) -> Result<Vec<Figure>> {
     let mut figures = storm::measure(runtime, programs, plan)?;
     figures.push(cached::measure(runtime, plan)?);
+    figures.extend(hung::measure(runtime, programs, plan)?);
     figures.extend(users::measure(runtime, programs, plan)?);
     Ok(figures)
 }
