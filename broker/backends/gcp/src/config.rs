@@ -32,11 +32,6 @@ pub struct GcpConfig {
     pub credentials: Credentials,
 }
 
-impl GcpConfig {
-    /// What `timeout` is when the configuration does not say.
-    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
-}
-
 /// Where the broker's own token comes from. Each is read anew at each login and forgotten after.
 #[derive(Debug)]
 pub enum Credentials {

@@ -52,8 +52,9 @@ impl GcpBackend {
 
     /// Secrets whose names hold `start`, in the order that Google has them.
     async fn page(&self, start: &str, from: Option<&str>) -> Result<Page, BackendError> {
-        // A `-` before a term would turn its meaning round.
+        // A `-` before a term, or a term that is an operator, would mean something else.
         let held = start.trim_matches(['-', '_']);
+        let held = if ["AND", "NOT", "OR"].contains(&held) { "" } else { held };
         let filter = format!("name:{held}");
         let mut query = vec![("pageSize", PAGE), ("fields", "secrets/name,nextPageToken")];
         if !held.is_empty() {

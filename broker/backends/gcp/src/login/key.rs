@@ -16,7 +16,7 @@ use reqwest::Url;
 pub(super) enum Key {
     ServiceAccount(ServiceAccount),
     User(User),
-    External(External),
+    External(Box<External>),
 }
 
 /// A service account, proven by a key of its own.
@@ -77,7 +77,9 @@ impl Unfit {
             Self::NotAnObject => "it is no JSON object".to_owned(),
             Self::Absent(member) => format!("it has no text `{member}`"),
             Self::NotUsable(member) => format!("its `{member}` cannot be used"),
-            Self::Form => format!("its `type` is none of `{}`", FORMS.join("`, `")),
+            Self::Form => {
+                "its `type` is none of `service_account`, `authorized_user` and `external_account`".to_owned()
+            }
             Self::Source => "its `credential_source` is neither a `file` nor a `url`".to_owned(),
         }
     }
@@ -87,12 +89,11 @@ impl Key {
     /// Reads a credential.
     pub(super) fn read(json: &Secret, plaintext: Plaintext) -> Result<Self, Unfit> {
         let members = Members::of(json).ok_or(Unfit::NotAnObject)?;
-        let form = members.text("type")?;
-        match FORMS.iter().position(|known| *known == form) {
-            Some(0) => members.service_account(plaintext).map(Self::ServiceAccount),
-            Some(1) => members.user(plaintext).map(Self::User),
-            Some(_) => members.external(plaintext).map(Self::External),
-            None => Err(Unfit::Form),
+        match members.text("type")?.as_str() {
+            "service_account" => members.service_account(plaintext).map(Self::ServiceAccount),
+            "authorized_user" => members.user(plaintext).map(Self::User),
+            "external_account" => members.external(plaintext).map(Box::new).map(Self::External),
+            _ => Err(Unfit::Form),
         }
     }
 }
@@ -201,7 +202,6 @@ impl Members {
     }
 }
 
-const FORMS: [&str; 3] = ["service_account", "authorized_user", "external_account"];
 const TOKEN_URI: &str = "https://oauth2.googleapis.com/token";
 
 #[cfg(test)]
