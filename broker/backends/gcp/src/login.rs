@@ -16,12 +16,11 @@ use std::io;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bursar_backend_http::Plaintext;
+use bursar_backend_http::{Bearer, Plaintext};
 use bursar_core::backend::{self, BackendError, ErrorKind, Granted, Operation};
 use bursar_core::secret::SecretReader;
 use bursar_core::{BackendName, Clock, Secret};
 use http::{HeaderValue, header};
-use subtle::ConstantTimeEq;
 
 use crate::config::{Credentials, Machine};
 use key::{Key, Unfit};
@@ -38,33 +37,22 @@ pub(crate) struct Source {
     pub(crate) clock: Arc<dyn Clock>,
 }
 
-/// A token of Google's, as the headers of a call. Its Debug shows neither.
+/// A token of Google's, as the headers of a call.
+#[derive(PartialEq)]
 pub(crate) struct Token {
-    authorization: HeaderValue,
+    bearer: Bearer,
     /// The project whose quota is used, where the credential says so.
     quota_project: Option<HeaderValue>,
 }
 
 impl Token {
-    /// Takes what stands after `Bearer`; none where that cannot be a header.
-    fn new(token: &Secret) -> Option<Self> {
-        let authorization = bursar_backend_http::header(grant::bearer(token))?;
-        Some(Self { authorization, quota_project: None })
-    }
-
     /// Makes a call with this token.
     pub(crate) fn sign(&self, call: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
-        let call = call.header(header::AUTHORIZATION, self.authorization.clone());
+        let call = call.header(header::AUTHORIZATION, self.bearer.header());
         match &self.quota_project {
             Some(project) => call.header("x-goog-user-project", project.clone()),
             None => call,
         }
-    }
-}
-
-impl PartialEq for Token {
-    fn eq(&self, other: &Self) -> bool {
-        self.authorization.as_bytes().ct_eq(other.authorization.as_bytes()).into()
     }
 }
 

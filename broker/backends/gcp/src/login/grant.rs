@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use bursar_backend_http::NotReached;
-use bursar_core::Secret;
+use bursar_backend_http::{Bearer, NotReached, form};
 use bursar_core::backend::{BackendError, ErrorKind, Granted};
 use bursar_core::secret::json;
+use bytes::Bytes;
 use http::header;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use zeroize::Zeroizing;
 
 use super::key::{External, ServiceAccount, Unfit, User};
 use super::{Source, Token, assertion};
@@ -77,10 +76,10 @@ impl Source {
     async fn granted(
         &self,
         call: reqwest::RequestBuilder,
-        form: Secret,
+        form: Bytes,
     ) -> Result<Granted<Token>, BackendError> {
         let call = call.header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-        self.token_of(&self.exchange(call.body(bursar_backend_http::body(form))).await?)
+        self.token_of(&self.exchange(call.body(form)).await?)
     }
 
     fn token_of(&self, reply: &Reply) -> Result<Granted<Token>, BackendError> {
@@ -121,8 +120,8 @@ impl Source {
     ) -> Result<Granted<Token>, BackendError> {
         // What is no text would be made one.
         let token = token.get().starts_with('"').then(|| json::secret(token)).flatten();
-        let credential = token.as_ref().and_then(Token::new).ok_or_else(|| self.malformed(reply))?;
-        Ok(Granted { credential, life })
+        let bearer = token.as_ref().and_then(Bearer::new).ok_or_else(|| self.malformed(reply))?;
+        Ok(Granted { credential: Token { bearer, quota_project: None }, life })
     }
 
     fn parse<'body, T: Deserialize<'body>>(&self, reply: &'body Reply) -> Result<T, BackendError> {
@@ -160,50 +159,5 @@ impl Source {
     }
 }
 
-/// The value of an `Authorization` header.
-pub(super) fn bearer(token: &Secret) -> Secret {
-    let mut header = Zeroizing::new(Vec::with_capacity(BEARER.len() + token.len()));
-    header.extend_from_slice(BEARER);
-    header.extend_from_slice(token.expose());
-    Secret::from(header)
-}
-
-/// Pairs in the form of `application/x-www-form-urlencoded`.
-fn form(pairs: &[(&str, &[u8])]) -> Secret {
-    // A byte takes at most three: the buffer never grows, so it leaves no copy behind.
-    let most: usize = pairs.iter().map(|(name, value)| name.len() + 2 + 3 * value.len()).sum();
-    let mut form = Zeroizing::new(Vec::with_capacity(most));
-    for (name, value) in pairs {
-        if !form.is_empty() {
-            form.push(b'&');
-        }
-        form.extend_from_slice(name.as_bytes());
-        form.push(b'=');
-        for byte in *value {
-            match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => form.push(*byte),
-                other => form.extend([b'%', digit(other >> 4), digit(other & 0xF)]),
-            }
-        }
-    }
-    Secret::from(form)
-}
-
-fn digit(half: u8) -> u8 {
-    if half < 10 { b'0' + half } else { b'A' + half - 10 }
-}
-
-const BEARER: &[u8] = b"Bearer ";
 /// Whatever an answer says: nobody gives tokens for longer, and a number that is none must not be believed.
 const LONGEST_LIFE: Duration = Duration::from_secs(12 * 3600);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_form_is_escaped() {
-        let form = form(&[("a", b"urn:x/y+z"), ("b", b"1.-_~\xff ")]);
-        assert!(form.ct_eq(b"a=urn%3Ax%2Fy%2Bz&b=1.-_~%FF%20"));
-    }
-}
