@@ -9,7 +9,7 @@ use bursar_core::secret::SecretReader;
 use bursar_core::settings::SecretSource;
 use bursar_core::{BackendName, Clock};
 
-use super::{Opened, fault, token_reader};
+use super::{Opened, fault, reader, token_reader};
 use crate::config::{GcpCredentials, GcpSettings};
 use crate::source::{self, SourceError};
 use crate::start::StartError;
@@ -20,9 +20,9 @@ pub(super) fn open(
     clock: Arc<dyn Clock>,
 ) -> Result<Opened, StartError> {
     let credentials = match &settings.credentials {
-        GcpCredentials::Machine => Credentials::Machine(machine()),
-        GcpCredentials::Json(source) => Credentials::Json(super::reader(source)),
-        GcpCredentials::Anonymous => Credentials::Anonymous,
+        GcpCredentials::Machine => Some(Credentials::Machine(machine())),
+        GcpCredentials::Json(source) => Some(Credentials::Json(reader(source))),
+        GcpCredentials::Anonymous => None,
     };
     let config = GcpConfig {
         name: name.clone(),

@@ -13,7 +13,7 @@ use reqwest::Url;
 use serde::Deserialize;
 
 use crate::client::{Client, Request};
-use crate::config::{ConfigError, Credentials, GcpConfig};
+use crate::config::{ConfigError, GcpConfig};
 use crate::login::Source;
 use crate::name::Names;
 use crate::payload::{self, Accessed, Fault};
@@ -34,8 +34,8 @@ impl GcpBackend {
         if config.timeout.is_zero() {
             return Err(ConfigError::ZeroTimeout);
         }
-        if matches!(config.credentials, Credentials::Anonymous) && config.endpoint.is_none() {
-            return Err(ConfigError::AnonymousAtGoogle);
+        if config.credentials.is_none() && config.endpoint.is_none() {
+            return Err(ConfigError::NoToken);
         }
         let plaintext = Plaintext::allowed(config.allow_plaintext);
         let parent = parent(&config, plaintext)?;
@@ -45,16 +45,12 @@ impl GcpBackend {
             http.timeout(config.timeout).build().map_err(SetupError::from)
         };
         let (google, machine) = (http(plaintext)?, http(Plaintext::Allowed)?);
-        let source = Source {
-            backend: config.name.clone(),
-            credentials: config.credentials,
-            http: google.clone(),
-            machine,
-            plaintext,
-            clock,
+        let session = |credentials| {
+            let (backend, http) = (config.name.clone(), google.clone());
+            let source = Source { backend, credentials, http, machine, plaintext, clock };
+            Session::new(config.name.clone(), source, config.timeout)
         };
-        let anonymous = matches!(source.credentials, Credentials::Anonymous);
-        let session = (!anonymous).then(|| Session::new(config.name.clone(), source, config.timeout));
+        let session = config.credentials.map(session);
         let client = Client {
             backend: config.name,
             http: google,

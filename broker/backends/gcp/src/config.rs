@@ -28,8 +28,8 @@ pub struct GcpConfig {
     pub prefix: String,
     /// What an id has for each `/` of a path. Without it paths have none.
     pub separator: Option<String>,
-    /// Where the broker's own token comes from.
-    pub credentials: Credentials,
+    /// Where the broker's own token comes from. Without, none is sent: an emulator asks for none.
+    pub credentials: Option<Credentials>,
 }
 
 /// Where the broker's own token comes from. Each is read anew at each login and forgotten after.
@@ -39,8 +39,6 @@ pub enum Credentials {
     Machine(Machine),
     /// A credential in Google's JSON: a service account's key, an external account, a user's login.
     Json(SecretReader),
-    /// None: an emulator asks for no token.
-    Anonymous,
 }
 
 /// What a machine offers.
@@ -66,8 +64,8 @@ pub enum ConfigError {
     Endpoint(#[from] AddressError),
     #[error("an endpoint has a path; leave only scheme, host and port")]
     EndpointWithPath,
-    #[error("without a token nothing of Google's can be read; `anonymous` is for an emulator at `endpoint`")]
-    AnonymousAtGoogle,
+    #[error("without a token Google gives no secret; leave it out only before an emulator, at `endpoint`")]
+    NoToken,
     #[error("the timeout is zero; give a duration such as `5s`")]
     ZeroTimeout,
     #[error(transparent)]

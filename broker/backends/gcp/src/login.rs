@@ -64,8 +64,6 @@ impl backend::Login for Source {
         match &self.credentials {
             Credentials::Machine(machine) => self.by_machine(machine).await,
             Credentials::Json(source) => self.by_json(&self.read(source).await?).await,
-            // Nobody asks: there is no session then.
-            Credentials::Anonymous => Err(self.error(ErrorKind::Misconfigured)),
         }
     }
 }

@@ -36,6 +36,7 @@ impl Gcp {
         let drongo = Drongo::start()?;
         let door = GoogleDoor::before(drongo.address())?;
         let (gate, key) = (Gate::before(door.address())?, door.key());
+        let key = SecretReader::new("a test", move || Ok(key.clone().into()));
         let config = GcpConfig {
             name: BackendName::parse("gcp")?,
             project: PROJECT.to_owned(),
@@ -46,7 +47,7 @@ impl Gcp {
             timeout: Duration::from_secs(3),
             prefix: "bursar-".to_owned(),
             separator: Some("--".to_owned()),
-            credentials: Credentials::Json(SecretReader::new("a test", move || Ok(key.clone().into()))),
+            credentials: Some(Credentials::Json(key)),
         };
         let backend = GcpBackend::new(config, Arc::new(SystemClock))?;
         Ok(Self { backend, gate: Mutex::new(gate), _door: door, drongo })

@@ -87,7 +87,7 @@ async fn assert_no_canary(reply: Reply, login: Option<Reply>, about: &str) {
         "token_uri": format!("{}/token", fake.address),
     });
     for credentials in [credential(account(&fake.address)), credential(external), credential(user)] {
-        let config = GcpConfig { credentials, ..config(&fake.address) };
+        let config = GcpConfig { credentials: Some(credentials), ..config(&fake.address) };
         let shown = format!("{config:?}");
         let log = Log::default();
         let collecting = log.collect();
@@ -145,7 +145,7 @@ async fn a_credential_that_quotes_or_lacks_is_not_quoted() {
     for credentials in bad {
         let log = Log::default();
         let collecting = log.collect();
-        let config = GcpConfig { credentials, ..config("http://127.0.0.1:1") };
+        let config = GcpConfig { credentials: Some(credentials), ..config("http://127.0.0.1:1") };
         let printed = everything_printable(&backend(config)).await;
         drop(collecting);
         for canary in [SUBJECT, key_line()] {

@@ -109,7 +109,7 @@ impl Fake {
 
     /// One that gets its token here by the key of a service account.
     pub(super) fn backend_with_key(&self) -> GcpBackend {
-        backend(GcpConfig { credentials: json(account(&self.address)), ..config(&self.address) })
+        backend(GcpConfig { credentials: Some(json(account(&self.address))), ..config(&self.address) })
     }
 }
 
@@ -129,7 +129,7 @@ pub(super) fn config(address: &str) -> GcpConfig {
         timeout: Duration::from_secs(20),
         prefix: String::new(),
         separator: None,
-        credentials: Credentials::Anonymous,
+        credentials: None,
     }
 }
 

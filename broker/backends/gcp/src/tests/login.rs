@@ -196,7 +196,7 @@ async fn a_token_endpoint_that_hangs_costs_one_timeout() {
     let fake = Fake::start(|call| if call.is_login() { Some(Reply::Drips) } else { value(b"v") }).await;
     let config = GcpConfig {
         timeout: Duration::from_millis(300),
-        credentials: credential(account(&fake.address)),
+        credentials: Some(credential(account(&fake.address))),
         ..config(&fake.address)
     };
     assert_eq!(reads(&backend(config)).await, Err((ErrorKind::Timeout, Operation::Login)));
@@ -213,7 +213,7 @@ async fn a_credential_that_cannot_be_used_is_a_fault_of_the_configuration() {
     let mut elsewhere = account(&fake.address);
     elsewhere["token_uri"] = json!("ftp://example.org");
     for bad in [json!({}), json!("text"), weak, broken, elsewhere, json!({ "type": "api_key" })] {
-        let config = GcpConfig { credentials: credential(bad.clone()), ..config(&fake.address) };
+        let config = GcpConfig { credentials: Some(credential(bad.clone())), ..config(&fake.address) };
         assert_eq!(reads(&backend(config)).await, Err((ErrorKind::Misconfigured, Operation::Login)), "{bad}");
     }
     assert_eq!(fake.calls().len(), 0);
@@ -230,7 +230,8 @@ async fn a_key_that_was_replaced_is_read_when_google_refuses_the_old() {
     })
     .await;
     std::fs::write(&file, account(&fake.address).to_string()).expect("written");
-    let config = GcpConfig { credentials: Credentials::Json(from_file(&file)), ..config(&fake.address) };
+    let config =
+        GcpConfig { credentials: Some(Credentials::Json(from_file(&file))), ..config(&fake.address) };
     let backend = backend(config);
     assert_eq!(reads(&backend).await, Err((ErrorKind::Denied, Operation::Login)));
     let mut replaced = account(&fake.address);
@@ -251,7 +252,7 @@ async fn a_person_who_has_logged_in_is_a_refresh_token_and_the_quota_of_a_projec
         "type": "authorized_user", "client_id": "id", "client_secret": "s&cret", "refresh_token": "1//r+",
         "token_uri": format!("{}/token", fake.address), "quota_project_id": "quota",
     });
-    let config = GcpConfig { credentials: credential(user), ..config(&fake.address) };
+    let config = GcpConfig { credentials: Some(credential(user)), ..config(&fake.address) };
     assert_eq!(reads(&backend(config)).await, Ok(()));
     let [login, read] = fake.calls().try_into().expect("two calls");
     let due = [
@@ -272,7 +273,7 @@ async fn another_providers_token_is_exchanged_as_it_is_now() {
     let grant = granting(0);
     let fake = Fake::start(move |call| if call.is_login() { grant() } else { value(b"v") }).await;
     let config = GcpConfig {
-        credentials: credential(external(&fake, &json!({ "file": file }))),
+        credentials: Some(credential(external(&fake, &json!({ "file": file })))),
         ..config(&fake.address)
     };
     let backend = backend(config);
@@ -308,7 +309,7 @@ async fn it_may_be_a_member_of_what_a_url_answers_and_act_as_a_service_account()
     );
     credential_of["service_account_impersonation_url"] =
         json!(format!("{}/as:generateAccessToken", fake.address));
-    let config = GcpConfig { credentials: credential(credential_of), ..config(&fake.address) };
+    let config = GcpConfig { credentials: Some(credential(credential_of)), ..config(&fake.address) };
     assert_eq!(reads(&backend(config)).await, Ok(()));
     let [identity, exchange, impersonation, read] = fake.calls().try_into().expect("four calls");
     assert_eq!(identity.target, "/identity?resource=r");
@@ -327,7 +328,8 @@ async fn without_another_providers_token_there_is_none() {
         (json!({ "url": format!("{}/absent", fake.address) }), ErrorKind::Misconfigured),
         (json!({ "url": "http://bursar.invalid/" }), ErrorKind::Unavailable),
     ] {
-        let config = GcpConfig { credentials: credential(external(&fake, &source)), ..config(&fake.address) };
+        let config =
+            GcpConfig { credentials: Some(credential(external(&fake, &source))), ..config(&fake.address) };
         assert_eq!(reads(&backend(config)).await, Err((kind, Operation::Login)), "{source}");
     }
 }

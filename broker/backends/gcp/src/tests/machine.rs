@@ -3,9 +3,8 @@
 use std::io;
 
 use bursar_core::backend::{Backend, ErrorKind, Operation};
-use serde_json::json;
 
-use super::fake::{Fake, account, backend, config, path, reader, text, token, value};
+use super::fake::{Fake, account, backend, config, json, path, reader, text, token, value};
 use crate::{Credentials, GcpConfig, Machine, SecretReader};
 
 /// `/token` and the metadata server give different tokens.
@@ -29,7 +28,8 @@ async fn token_of(
     left: Option<SecretReader>,
 ) -> Result<String, (ErrorKind, Operation)> {
     let machine = Machine { named, left, metadata: fake.host().to_owned() };
-    let backend = backend(GcpConfig { credentials: Credentials::Machine(machine), ..config(&fake.address) });
+    let backend =
+        backend(GcpConfig { credentials: Some(Credentials::Machine(machine)), ..config(&fake.address) });
     backend.read(&path("db"), None).await.map_err(|error| (error.kind, error.operation))?;
     Ok(fake.calls().last().map(|call| call.token().to_owned()).unwrap_or_default())
 }
@@ -67,7 +67,7 @@ async fn a_machine_without_an_account_or_a_metadata_server_has_no_token() {
     let none = Fake::start(|_| text(404, "no service account")).await;
     assert_eq!(token_of(&none, None, None).await, Err((ErrorKind::Misconfigured, Operation::Login)));
     let machine = Machine { named: None, left: None, metadata: "bursar.invalid".to_owned() };
-    let config = GcpConfig { credentials: Credentials::Machine(machine), ..config(&none.address) };
+    let config = GcpConfig { credentials: Some(Credentials::Machine(machine)), ..config(&none.address) };
     let error = backend(config).read(&path("db"), None).await.err().expect("nobody there");
     assert_eq!((error.kind, error.operation), (ErrorKind::Unavailable, Operation::Login));
 }
@@ -76,22 +76,14 @@ async fn a_machine_without_an_account_or_a_metadata_server_has_no_token() {
 async fn what_the_machine_serves_may_come_in_the_clear_and_google_may_not() {
     let fake = fake().await;
     let machine = Machine { named: None, left: None, metadata: fake.host().to_owned() };
-    let config = GcpConfig {
-        credentials: Credentials::Machine(machine),
-        endpoint: Some("https://127.0.0.1:1".to_owned()),
-        allow_plaintext: false,
-        ..config(&fake.address)
+    let read = |credentials| async {
+        let config = GcpConfig { credentials: Some(credentials), ..config("https://127.0.0.1:1") };
+        let backend = backend(GcpConfig { allow_plaintext: false, ..config });
+        let error = backend.read(&path("db"), None).await.err().expect("nobody there");
+        (error.kind, error.operation)
     };
-    let error = backend(config).read(&path("db"), None).await.err().expect("nobody there");
-    assert_eq!(error.operation, Operation::Read, "the token came");
-    let mut account = account(&fake.address);
-    account["type"] = json!("service_account");
-    let plain = GcpConfig {
-        credentials: super::fake::json(account),
-        endpoint: Some("https://127.0.0.1:1".to_owned()),
-        allow_plaintext: false,
-        ..super::fake::config(&fake.address)
-    };
-    let error = backend(plain).read(&path("db"), None).await.err().expect("a token endpoint without TLS");
-    assert_eq!((error.kind, error.operation), (ErrorKind::Misconfigured, Operation::Login));
+    let told = read(Credentials::Machine(machine)).await;
+    assert_eq!(told, (ErrorKind::Unavailable, Operation::Read), "the token came");
+    let told = read(json(account(&fake.address))).await;
+    assert_eq!(told, (ErrorKind::Misconfigured, Operation::Login), "a token endpoint without TLS");
 }

@@ -1,5 +1,7 @@
 //! What is asked and what the answers become.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use bursar_core::backend::{Backend, ErrorKind, Fetched, Operation};
 use bursar_core::{FieldName, Version};
 use serde_json::json;
@@ -47,11 +49,10 @@ async fn escapes_of_the_answer_are_no_part_of_the_value() {
 #[tokio::test]
 async fn a_payload_that_was_damaged_is_asked_for_again() {
     let damaged = |times: usize| {
-        let left = std::sync::atomic::AtomicUsize::new(times);
+        let left = AtomicUsize::new(times);
         Fake::start(move |_| {
             let less = |left: usize| left.checked_sub(1);
-            let (one, other) = (std::sync::atomic::Ordering::Relaxed, std::sync::atomic::Ordering::Relaxed);
-            let damaged = left.fetch_update(one, other, less).is_ok();
+            let damaged = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok();
             text(200, accessed(b"value", if damaged { 1 } else { crc32c(b"value") }))
         })
     };

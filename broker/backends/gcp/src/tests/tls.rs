@@ -38,7 +38,7 @@ async fn what_can_never_work_is_refused_at_the_start() {
     assert!(matches!(plaintext, ConfigError::Endpoint(AddressError::Plaintext)));
     assert!(matches!(refusal(with_ca("https://a/b", None)), ConfigError::EndpointWithPath));
     let none = GcpConfig { endpoint: None, ..config("https://127.0.0.1:1") };
-    assert!(matches!(refusal(none), ConfigError::AnonymousAtGoogle));
+    assert!(matches!(refusal(none), ConfigError::NoToken));
     let zero = GcpConfig { timeout: Duration::ZERO, ..config("https://127.0.0.1:1") };
     assert!(matches!(refusal(zero), ConfigError::ZeroTimeout));
 }
