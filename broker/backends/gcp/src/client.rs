@@ -10,6 +10,7 @@ use bursar_core::secret::Gathered;
 use http::{HeaderMap, StatusCode, header};
 use reqwest::Url;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use tokio::time::Instant;
 
 use crate::login::{Source, Token};
@@ -111,7 +112,10 @@ impl Client {
             return Err(Refusal::of(&self.backend, operation, &reply));
         }
         let Reply { status, body, .. } = reply;
-        Ok(Answer { backend: self.backend.clone(), operation, status: status.as_u16(), body })
+        let answer = Answer { backend: self.backend.clone(), operation, status: status.as_u16(), body };
+        // What is no JSON comes from somebody else, such as a page to log in at.
+        answer.parse::<IgnoredAny>()?;
+        Ok(answer)
     }
 }
 

@@ -227,6 +227,14 @@ async fn health_is_not_asked_for_while_google_answers_and_is_after_a_failure() {
 }
 
 #[tokio::test]
+async fn a_page_to_log_in_at_is_no_sign_that_google_is_well() {
+    let fake = Fake::start(|_| text(200, "<html>log in</html>")).await;
+    let backend = fake.backend();
+    assert!(backend.read(&path("db"), None).await.is_err());
+    assert_eq!(backend.health().await.map_err(|error| error.kind), Err(ErrorKind::Malformed));
+}
+
+#[tokio::test]
 async fn health_is_to_be_reached_and_known() {
     let table = [
         (text(200, "{}"), None),
