@@ -34,6 +34,8 @@ struct Keeper {
     token: Mutex<Canary>,
     /// Tokens that were given.
     given: AtomicUsize,
+    /// What was asked for with a good token.
+    asked: Mutex<Vec<String>>,
     /// Whether the account's key was taken away.
     refusing: AtomicBool,
     stop: AtomicBool,
@@ -58,6 +60,7 @@ impl GoogleDoor {
             server,
             token: Mutex::new(Canary::alphanumeric("access token")),
             given: AtomicUsize::new(0),
+            asked: Mutex::default(),
             refusing: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
@@ -99,6 +102,12 @@ impl GoogleDoor {
     /// How many tokens were given.
     pub fn given(&self) -> usize {
         self.keeper.given.load(Ordering::Acquire)
+    }
+
+    /// How often something was asked for whose name ends so.
+    pub fn asked(&self, end: &str) -> usize {
+        let asked = self.keeper.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.iter().filter(|target| target.ends_with(end)).count()
     }
 
     /// Takes the account's key away, or gives it back.
@@ -159,6 +168,7 @@ impl Keeper {
             },
             METADATA if request.header("metadata-flavor") == Some("Google") => self.give(),
             _ if request.header("authorization") == Some(&format!("Bearer {}", self.token().value())) => {
+                self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(request.target.clone());
                 http::request(self.server, &request.method, &request.target, &[], &request.body)?
             }
             _ => answer(401, &json!({ "error": { "code": 401, "status": "UNAUTHENTICATED" } })),
