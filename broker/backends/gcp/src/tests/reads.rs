@@ -6,7 +6,9 @@ use bursar_core::backend::{Backend, ErrorKind, Fetched, Operation};
 use bursar_core::{FieldName, Version};
 use serde_json::json;
 
-use super::fake::{Fake, SECRETS, accessed, backend, config, path, text, value};
+use super::fake::{
+    Fake, SECRETS, accessed, account, backend, config, json as json_credential, path, text, value,
+};
 use crate::GcpConfig;
 use crate::crc32c::crc32c;
 
@@ -100,6 +102,21 @@ async fn a_location_has_secrets_of_its_own() {
     assert!(backend.read(&path("db"), None).await.is_ok());
     let [call] = fake.calls().try_into().expect("one call");
     assert_eq!(call.target, "/v1/projects/shop/locations/europe-west3/secrets/db/versions/latest:access");
+}
+
+#[tokio::test]
+async fn without_an_endpoint_google_is_where_google_says() {
+    let parent = |location: Option<&str>| {
+        let location = location.map(str::to_owned);
+        let credentials = Some(json_credential(account("https://oauth2.example")));
+        let config = GcpConfig { endpoint: None, location, credentials, ..config("") };
+        backend(config).client.parent.to_string()
+    };
+    assert_eq!(parent(None), "https://secretmanager.googleapis.com/v1/projects/shop");
+    assert_eq!(
+        parent(Some("europe-west3")),
+        "https://secretmanager.europe-west3.rep.googleapis.com/v1/projects/shop/locations/europe-west3"
+    );
 }
 
 #[tokio::test]
