@@ -4,6 +4,7 @@ mod audit;
 mod aws;
 mod cache;
 mod disk;
+mod gcp;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod seal;
@@ -23,6 +24,7 @@ pub use audit::{AuditSettings, FileSink, OtlpSink, SinkConfig, SinkKind, SyslogP
 pub use aws::{AwsCredentials, AwsRole, AwsSettings};
 pub use cache::{CacheContract, CacheContracts, OnOutage};
 pub use disk::{DiskLimits, Threshold};
+pub use gcp::{GcpCredentials, GcpSettings};
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresSettings, StandingSettings};
 pub use seal::{KeyPlace, SealKey, SealSettings};
@@ -134,6 +136,8 @@ pub enum BackendKind {
     Local { max_versions: NonZeroU32 },
     /// AWS Secrets Manager and STS.
     Aws(Box<AwsSettings>),
+    /// Google Secret Manager.
+    Gcp(Box<GcpSettings>),
     /// Roles of a PostgreSQL.
     #[cfg(feature = "postgres")]
     Postgres(Box<PostgresSettings>),
@@ -291,6 +295,7 @@ fn backend(name: &str, section: &mut Section<'_>) -> Option<BackendConfig> {
             Some(BackendKind::Local { max_versions })
         }
         "aws" => aws::aws(section).map(Box::new).map(BackendKind::Aws),
+        "gcp" => gcp::gcp(section).map(Box::new).map(BackendKind::Gcp),
         #[cfg(feature = "postgres")]
         "postgres" => postgres::postgres(section).map(Box::new).map(BackendKind::Postgres),
         #[cfg(not(feature = "postgres"))]
@@ -302,7 +307,7 @@ fn backend(name: &str, section: &mut Section<'_>) -> Option<BackendConfig> {
         other => section.fault(
             "kind",
             format!(
-                "there is no kind of backend `{other}`; there are `aws`, `local`, `postgres` and `vault`"
+                "there is no kind of backend `{other}`; there are `aws`, `gcp`, `local`, `postgres` and `vault`"
             ),
         ),
     };

@@ -46,7 +46,7 @@ enum Modes {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a source in the environment is read here and nowhere else")]
-fn variable(name: &str) -> Result<String, SourceError> {
+pub(crate) fn variable(name: &str) -> Result<String, SourceError> {
     std::env::var(name).map_err(|_| SourceError::Unset { name: name.to_owned() })
 }
 
