@@ -34,7 +34,10 @@ const HOUSE: &[(&str, &[&str])] = &[
     ("bursar-agent", &["bursar-core", "bursar-proto", "bursar-sdk"]),
     ("bursar", &["bursar-core", "bursar-proto", "bursar-sdk"]),
     ("bursar-tests", &[]),
-    ("bursar-bench", &["bursar-broker", "bursar-core", "bursar-proto", "bursar-sdk", "bursar-tests"]),
+    (
+        "bursar-bench",
+        &["bursar-agent", "bursar-broker", "bursar-core", "bursar-proto", "bursar-sdk", "bursar-tests"],
+    ),
     ("bursar-torture", &["bursar-core", "bursar-proto", "bursar-sdk", "bursar-tests"]),
     ("xtask", &["bursar-tests"]),
 ];
