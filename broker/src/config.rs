@@ -2,6 +2,7 @@
 
 mod audit;
 mod aws;
+mod azure;
 mod cache;
 mod disk;
 #[cfg(feature = "postgres")]
@@ -21,6 +22,7 @@ use bursar_core::{BackendName, SpiffeId};
 
 pub use audit::{AuditSettings, FileSink, OtlpSink, SinkConfig, SinkKind, SyslogPlace};
 pub use aws::{AwsCredentials, AwsRole, AwsSettings};
+pub use azure::{AzureCredentials, AzureProof, AzureSettings};
 pub use cache::{CacheContract, CacheContracts, OnOutage};
 pub use disk::{DiskLimits, Threshold};
 #[cfg(feature = "postgres")]
@@ -134,6 +136,8 @@ pub enum BackendKind {
     Local { max_versions: NonZeroU32 },
     /// AWS Secrets Manager and STS.
     Aws(Box<AwsSettings>),
+    /// The secrets of an Azure Key Vault.
+    Azure(Box<AzureSettings>),
     /// Roles of a PostgreSQL.
     #[cfg(feature = "postgres")]
     Postgres(Box<PostgresSettings>),
@@ -291,6 +295,7 @@ fn backend(name: &str, section: &mut Section<'_>) -> Option<BackendConfig> {
             Some(BackendKind::Local { max_versions })
         }
         "aws" => aws::aws(section).map(Box::new).map(BackendKind::Aws),
+        "azure" => azure::azure(section).map(Box::new).map(BackendKind::Azure),
         #[cfg(feature = "postgres")]
         "postgres" => postgres::postgres(section).map(Box::new).map(BackendKind::Postgres),
         #[cfg(not(feature = "postgres"))]
@@ -302,7 +307,7 @@ fn backend(name: &str, section: &mut Section<'_>) -> Option<BackendConfig> {
         other => section.fault(
             "kind",
             format!(
-                "there is no kind of backend `{other}`; there are `aws`, `local`, `postgres` and `vault`"
+                "there is no kind of backend `{other}`; there are `aws`, `azure`, `local`, `postgres` and `vault`"
             ),
         ),
     };
