@@ -47,7 +47,6 @@ const OPENERS: &[&str] = &[
     "broker/backends/aws/src/value.rs",
     "broker/backends/aws/src/wrapping.rs",
     "broker/backends/azure/src/access.rs",
-    "broker/backends/azure/src/token.rs",
     "broker/backends/azure/src/value.rs",
     "broker/backends/http/src/credential.rs",
     "broker/backends/local/src/keys.rs",

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bursar_backend_http::{Authorities, Plaintext, SetupError, client, trimmed};
+use bursar_backend_http::{Authorities, Bearer, Plaintext, SetupError, client, form, trimmed};
 use bursar_core::backend::{BackendError, ErrorKind, Granted, Login, Operation};
 use bursar_core::secret::{SecretReader, json};
 use bursar_core::{BackendName, Clock, Secret};
@@ -20,8 +20,6 @@ use serde_json::value::RawValue;
 use crate::address::{Vault, identity_endpoint, token_endpoint};
 use crate::config::{ConfigError, Credentials, Proof};
 use crate::exchange::{Reply, exchange};
-use crate::form::form;
-use crate::token::Token;
 
 /// How tokens are obtained.
 pub(crate) struct Access {
@@ -110,9 +108,9 @@ impl Access {
 
 #[async_trait]
 impl Login for Access {
-    type Credential = Token;
+    type Credential = Bearer;
 
-    async fn log_in(&self) -> Result<Granted<Token>, BackendError> {
+    async fn log_in(&self) -> Result<Granted<Bearer>, BackendError> {
         let reply = exchange(&self.backend, Operation::Login, self.call().await?).await?;
         if reply.status != 200 {
             return Err(self.refusal(&reply));
@@ -135,7 +133,7 @@ async fn credential(backend: &BackendName, source: &SecretReader) -> Result<Secr
     if credential.is_empty() { Err(unusable("it is empty")) } else { Ok(credential) }
 }
 
-fn granted(body: &[u8], now: Timestamp) -> Option<Granted<Token>> {
+fn granted(body: &[u8], now: Timestamp) -> Option<Granted<Bearer>> {
     let granted: Grant<'_> = serde_json::from_slice(body).ok()?;
     if !granted.token_type.eq_ignore_ascii_case("bearer") || !granted.access_token.get().starts_with('"') {
         return None;
@@ -146,7 +144,7 @@ fn granted(body: &[u8], now: Timestamp) -> Option<Granted<Token>> {
         (None, None) => return None,
     };
     let life = Duration::from_secs(u64::try_from(left).ok().filter(|left| *left > 0)?);
-    let credential = Token::new(json::secret(granted.access_token)?)?;
+    let credential = Bearer::new(&json::secret(granted.access_token)?)?;
     Some(Granted { credential, life: Some(life.min(LONGEST_LIFE)) })
 }
 

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use bursar_backend_http::Bearer;
 use bursar_core::BackendName;
 use bursar_core::backend::{BackendError, ErrorKind, Operation, Session, repeat};
 use bursar_core::secret::Gathered;
@@ -13,7 +14,6 @@ use tokio::time::{Instant, timeout};
 use crate::access::Access;
 use crate::exchange::exchange;
 use crate::refusal::Refusal;
-use crate::token::Token;
 
 /// Makes calls with the broker's token. All of them read.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl Caller {
         }
     }
 
-    async fn once(&self, operation: Operation, url: &Url, token: &Token) -> Result<Gathered, Refusal> {
+    async fn once(&self, operation: Operation, url: &Url, token: &Bearer) -> Result<Gathered, Refusal> {
         let call = self.http.get(url.clone()).header(ACCEPT, "application/json");
         let call = exchange(&self.backend, operation, call.header(AUTHORIZATION, token.header()));
         let answer = match timeout(self.timeout, call).await {

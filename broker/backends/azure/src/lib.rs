@@ -24,14 +24,12 @@ mod backend;
 mod call;
 mod config;
 mod exchange;
-mod form;
 mod listing;
 mod name;
 mod refusal;
 mod status;
 #[cfg(test)]
 mod tests;
-mod token;
 mod value;
 
 pub use backend::AzureBackend;

@@ -4,9 +4,47 @@
 //! buffer, so that what the client keeps and clones is counted references to one piece of memory, wiped at the last.
 //! Its own write buffer and the TLS records are beyond reach.
 
+use std::fmt;
+
 use bursar_core::Secret;
 use bytes::Bytes;
 use http::HeaderValue;
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+/// A token, as the value of an `Authorization` header.
+#[derive(Clone)]
+pub struct Bearer(HeaderValue);
+
+impl Bearer {
+    /// Takes what stands after `Bearer`; none when it is empty or cannot stand there.
+    pub fn new(token: &Secret) -> Option<Self> {
+        if token.is_empty() || !token.expose().iter().all(u8::is_ascii_graphic) {
+            return None;
+        }
+        let mut value = Zeroizing::new(Vec::with_capacity(BEARER.len() + token.len()));
+        value.extend_from_slice(BEARER);
+        value.extend_from_slice(token.expose());
+        header(Secret::from(value)).map(Self)
+    }
+
+    /// The header's value.
+    pub fn header(&self) -> HeaderValue {
+        self.0.clone()
+    }
+}
+
+impl PartialEq for Bearer {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
+    }
+}
+
+impl fmt::Debug for Bearer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Bearer(..)")
+    }
+}
 
 /// The value of a header that is never printed; none when it is empty or cannot be one.
 pub fn header(value: Secret) -> Option<HeaderValue> {
@@ -20,9 +58,35 @@ pub fn body(content: Secret) -> Bytes {
     Bytes::from_owner(Owned(content))
 }
 
+/// The body of a request that is a form (`application/x-www-form-urlencoded`).
+pub fn form(pairs: &[(&str, &[u8])]) -> Bytes {
+    // A byte takes at most three: the buffer never grows, so it leaves no copy behind.
+    let most = pairs.iter().map(|(name, value)| 2 + name.len() + 3 * value.len()).sum();
+    let mut form = Zeroizing::new(Vec::with_capacity(most));
+    for (name, value) in pairs {
+        if !form.is_empty() {
+            form.push(b'&');
+        }
+        // The names of fields are plain words.
+        form.extend_from_slice(name.as_bytes());
+        form.push(b'=');
+        for byte in *value {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => form.push(*byte),
+                other => form.extend([b'%', digit(other >> 4), digit(other & 0xF)]),
+            }
+        }
+    }
+    body(Secret::from(form))
+}
+
 /// The same without the line end and blanks that files carry around a credential.
 pub fn trimmed(credential: &Secret) -> Secret {
     Secret::new(credential.expose().trim_ascii().to_vec())
+}
+
+fn digit(half: u8) -> u8 {
+    if half < 10 { b'0' + half } else { b'A' + half - 10 }
 }
 
 struct Owned(Secret);
@@ -33,9 +97,27 @@ impl AsRef<[u8]> for Owned {
     }
 }
 
+const BEARER: &[u8] = b"Bearer ";
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_is_a_header_that_is_not_printed() {
+        let token = Bearer::new(&Secret::from("ey.canary".to_owned())).expect("a token");
+        assert_eq!(token.header().as_bytes(), b"Bearer ey.canary");
+        assert!(!format!("{token:?} {:?}", token.header()).contains("canary"));
+        for bad in ["", "a b", "a\nb", "a\0", "\u{e9}"] {
+            assert!(Bearer::new(&Secret::from(bad.to_owned())).is_none(), "`{}`", bad.escape_debug());
+        }
+    }
+
+    #[test]
+    fn a_form_is_escaped() {
+        let form = form(&[("a", b"urn:x/y+z"), ("b", b"1.-_~\xff &=")]);
+        assert_eq!(form.as_ref(), b"a=urn%3Ax%2Fy%2Bz&b=1.-_~%FF%20%26%3D");
+    }
 
     #[test]
     fn a_header_is_not_printed() {

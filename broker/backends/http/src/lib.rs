@@ -13,4 +13,4 @@ mod credential;
 pub use address::{AddressError, address};
 pub use answer::{NotReached, Unread, is_certificate_refused, whole};
 pub use client::{Authorities, Plaintext, SetupError, client};
-pub use credential::{body, header, trimmed};
+pub use credential::{Bearer, body, form, header, trimmed};
