@@ -4,6 +4,8 @@
 mod aws;
 #[cfg(feature = "azure")]
 mod azure;
+#[cfg(feature = "gcp")]
+mod gcp;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "vault")]
@@ -97,6 +99,10 @@ pub fn open(config: &BackendConfig, ground: &Ground<'_>) -> Result<Opened, Start
         BackendKind::Azure(settings) => azure::open(&config.name, settings, Arc::clone(clock)),
         #[cfg(not(feature = "azure"))]
         BackendKind::Azure(_) => Err(left_out(&config.name, "azure")),
+        #[cfg(feature = "gcp")]
+        BackendKind::Gcp(settings) => gcp::open(&config.name, settings, Arc::clone(clock)),
+        #[cfg(not(feature = "gcp"))]
+        BackendKind::Gcp(_) => Err(left_out(&config.name, "gcp")),
         #[cfg(feature = "postgres")]
         BackendKind::Postgres(settings) => postgres::open(&config.name, settings, ground),
         #[cfg(feature = "vault")]
@@ -132,7 +138,7 @@ pub fn silenced() -> &'static [&'static str] {
     silenced
 }
 
-#[cfg(not(all(feature = "aws", feature = "azure", feature = "vault")))]
+#[cfg(not(all(feature = "aws", feature = "azure", feature = "gcp", feature = "vault")))]
 fn left_out(name: &BackendName, feature: &str) -> StartError {
     let message = format!("this broker was built without the feature `{feature}`");
     StartError::Backend { name: name.clone(), message }

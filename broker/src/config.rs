@@ -5,6 +5,7 @@ mod aws;
 mod azure;
 mod cache;
 mod disk;
+mod gcp;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod seal;
@@ -25,6 +26,7 @@ pub use aws::{AwsCredentials, AwsRole, AwsSettings};
 pub use azure::{AzureCredentials, AzureProof, AzureSettings};
 pub use cache::{CacheContract, CacheContracts, OnOutage};
 pub use disk::{DiskLimits, Threshold};
+pub use gcp::{GcpCredentials, GcpSettings};
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresSettings, StandingSettings};
 pub use seal::{KeyPlace, SealKey, SealSettings};
@@ -138,6 +140,8 @@ pub enum BackendKind {
     Aws(Box<AwsSettings>),
     /// The secrets of an Azure Key Vault.
     Azure(Box<AzureSettings>),
+    /// Google Secret Manager.
+    Gcp(Box<GcpSettings>),
     /// Roles of a PostgreSQL.
     #[cfg(feature = "postgres")]
     Postgres(Box<PostgresSettings>),
@@ -296,6 +300,7 @@ fn backend(name: &str, section: &mut Section<'_>) -> Option<BackendConfig> {
         }
         "aws" => aws::aws(section).map(Box::new).map(BackendKind::Aws),
         "azure" => azure::azure(section).map(Box::new).map(BackendKind::Azure),
+        "gcp" => gcp::gcp(section).map(Box::new).map(BackendKind::Gcp),
         #[cfg(feature = "postgres")]
         "postgres" => postgres::postgres(section).map(Box::new).map(BackendKind::Postgres),
         #[cfg(not(feature = "postgres"))]
@@ -307,7 +312,7 @@ fn backend(name: &str, section: &mut Section<'_>) -> Option<BackendConfig> {
         other => section.fault(
             "kind",
             format!(
-                "there is no kind of backend `{other}`; there are `aws`, `azure`, `local`, `postgres` and `vault`"
+                "there is no kind of backend `{other}`; there are `aws`, `azure`, `gcp`, `local`, `postgres` and `vault`"
             ),
         ),
     };

@@ -11,7 +11,7 @@ fn a_good_file_is_read_whole() {
     let config = Config::parse(include_str!("../testdata/good.toml")).expect("good");
     assert_eq!(config.name, "broker-1");
     assert_eq!(config.limits.streams, 128);
-    assert_eq!(config.backends.len(), 4);
+    assert_eq!(config.backends.len(), 5);
     let kinds: Vec<_> = config.audit.sinks.iter().map(|sink| sink.kind.as_str()).collect();
     assert_eq!(kinds, ["file", "otlp", "stdout", "syslog"]);
     assert!(matches!(config.seal.key.source, SecretSource::Credential(_)));
@@ -28,7 +28,7 @@ fn a_good_file_is_read_whole() {
     assert_eq!(config.leases.quota, quota(5000, 600));
     assert_eq!(
         config.backends.iter().map(|one| one.quota).collect::<Vec<_>>(),
-        [quota(0, 0), quota(0, 0), quota(0, 0), quota(800, 0)]
+        [quota(0, 0), quota(0, 0), quota(0, 0), quota(0, 0), quota(800, 0)]
     );
 }
 
@@ -50,6 +50,25 @@ fn aws_is_read_whole_and_needs_a_region_only() {
     let least = aws(&[LEAST, "[backends.aws]\nkind = 'aws'\nregion = 'us-gov-west-1'\n"].concat(), "aws");
     assert!(matches!(least.credentials, AwsCredentials::Chain));
     assert!(least.roles.is_empty() && least.endpoint.is_none() && !least.allow_plaintext);
+}
+
+#[test]
+fn gcp_is_read_whole_and_needs_a_project_only() {
+    let gcp = |text: &str, name: &str| {
+        let backends = Config::parse(text).expect("good").backends;
+        match backends.into_iter().find(|backend| backend.name.as_str() == name).map(|backend| backend.kind) {
+            Some(BackendKind::Gcp(settings)) => settings,
+            other => panic!("{other:?}"),
+        }
+    };
+    let whole = gcp(include_str!("../testdata/good.toml"), "gcp-prod");
+    assert!(matches!(whole.credentials, GcpCredentials::Json(_)));
+    assert_eq!((whole.prefix.as_str(), whole.separator.as_deref()), ("prod-", Some("--")));
+    assert_eq!((whole.location.as_deref(), whole.timeout), (Some("europe-west3"), Duration::from_secs(4)));
+
+    let least = gcp(&[LEAST, "[backends.gcp]\nkind = 'gcp'\nproject = '123456789012'\n"].concat(), "gcp");
+    assert!(matches!(least.credentials, GcpCredentials::Machine));
+    assert!(least.separator.is_none() && least.endpoint.is_none() && !least.allow_plaintext);
 }
 
 #[test]

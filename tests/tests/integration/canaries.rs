@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bursar_tests::{
-    Agent, Broker, Canary, Cli, EVERYTHING, Finding, Moto, OddStore, OpenBao, Postgres, Process, Said,
-    Signal, scan, scan_bytes, wait_until,
+    Agent, Broker, Canary, Cli, Drongo, EVERYTHING, Finding, GoogleDoor, Moto, OddStore, OpenBao, PROJECT,
+    Postgres, Process, Said, Signal, scan, scan_bytes, wait_until,
 };
 use rustix::process::{Resource, Rlimit, setrlimit};
 use serde_json::json;
@@ -95,11 +95,16 @@ struct Values {
     odd: Canary,
     aws: Canary,
     aws_key: Canary,
+    gcp: Canary,
+    gcp_key: Canary,
+    gcp_token: Canary,
 }
 
 impl Values {
     fn all(&self) -> Vec<&Canary> {
-        vec![&self.local, &self.replaced, &self.kv, &self.odd, &self.aws, &self.aws_key]
+        let gcp = [&self.gcp, &self.gcp_key, &self.gcp_token];
+        let others = [&self.local, &self.replaced, &self.kv, &self.odd, &self.aws, &self.aws_key];
+        [&others[..], &gcp].concat()
     }
 }
 
@@ -111,12 +116,15 @@ struct Site {
     workload: Cli,
     bao: OpenBao,
     moto: Moto,
+    drongo: Drongo,
+    door: GoogleDoor,
     _postgres: Postgres,
     values: Rc<Values>,
     /// What commands wrote to standard error, and to standard output where that is no secret.
     said: RefCell<String>,
     _odd: OddStore,
     _token: tempfile::NamedTempFile,
+    _account_key: tempfile::NamedTempFile,
 }
 
 impl Site {
@@ -136,8 +144,18 @@ impl Site {
         let key = moto.user("broker", EVERYTHING)?;
         moto.put_secret("app", &json!({ "p": aws.value() }).to_string())?;
         let account = moto.backend("aws", &key, "")?;
+        let (drongo, gcp) = (Drongo::start()?, canary("GCP value"));
+        drongo.put_secret("app", json!({ "p": gcp.value() }).to_string().as_bytes())?;
+        let (door, account_key) = (GoogleDoor::before(drongo.address())?, tempfile::NamedTempFile::new()?);
+        door.write_key(account_key.path())?;
+        let project = format!(
+            "[backends.gcp]\nkind = 'gcp'\nproject = '{PROJECT}'\nendpoint = '{}'\nallow_plaintext = true\n\
+             credentials = {{ json = {{ file = '{}' }} }}\n",
+            door.url(),
+            account_key.path().display()
+        );
         let broker = Broker::start(&format!(
-            "[backends.local]\nkind = 'local'\n{vault}{account}[backends.odd]\nkind = 'vault'\naddress = '{}'\n\
+            "[backends.local]\nkind = 'local'\n{vault}{account}{project}[backends.odd]\nkind = 'vault'\naddress = '{}'\n\
              allow_plaintext = true\ntimeout = '1s'\nauth = {{ method = 'token', token = {{ file = '{}' }} }}\n\
              mounts = {{ kv = 'kv-v2' }}\n",
             store.url(),
@@ -151,8 +169,10 @@ impl Site {
         let join = admin.done(&["node", "token", "web-1"])?;
         let agent = Agent::start(&broker, "web-1", join.trim())?;
         let workload = Cli::through(&agent.socket())?;
-        let values = Rc::new(Values { local, replaced, kv, odd, aws, aws_key: key.secret });
-        let (said, _odd, _token) = (RefCell::default(), store, token);
+        let (gcp_key, gcp_token) = (GoogleDoor::key_line()?, door.token());
+        let values = Values { local, replaced, kv, odd, aws, aws_key: key.secret, gcp, gcp_key, gcp_token };
+        let (values, said) = (Rc::new(values), RefCell::default());
+        let (_odd, _token, _account_key) = (store, token, account_key);
         Ok(Self {
             broker,
             agent,
@@ -160,11 +180,14 @@ impl Site {
             workload,
             bao,
             moto,
+            drongo,
+            door,
             _postgres: postgres,
             values,
             said,
             _odd,
             _token,
+            _account_key,
         })
     }
 
@@ -184,6 +207,7 @@ impl Site {
             "vault/database/creds/app",
             "aws/app#p",
             "aws/sts/app",
+            "gcp/app#p",
         ];
         for reference in secrets {
             for cli in [&self.admin, &self.workload] {
@@ -230,6 +254,7 @@ impl Site {
             self.told(said, None)?;
         }
         self.refused_by_aws()?;
+        self.refused_by_google()?;
         self.delete_and_revoke()?;
         self.bao.seal()?;
         let said = self.admin.run(&["get", "vault/secret/api#key", "--max-age", "0s"])?;
@@ -254,6 +279,24 @@ impl Site {
         }
         self.moto.enforce(false)?;
         self.moto.allow("broker", EVERYTHING)
+    }
+
+    /// Google takes no token any more, gives none, and has disabled what was there.
+    fn refused_by_google(&self) -> Result<()> {
+        self.drongo.change("app", "1", "disable")?;
+        let read = ["get", "gcp/app#p", "--max-age", "0s"];
+        let disabled = self.admin.run(&read)?;
+        self.told(disabled, Some(1))?;
+        self.door.refuse(true);
+        self.door.end_token();
+        let refusals: [&[&str]; 3] = [&read, &["secret", "list", "gcp"], &["secret", "history", "gcp/app"]];
+        for arguments in refusals {
+            let said = self.admin.run(arguments)?;
+            ensure!(said.code != Some(0), "`bursar {}` was not refused", arguments.join(" "));
+            self.told(said, None)?;
+        }
+        self.door.refuse(false);
+        self.drongo.change("app", "1", "enable")
     }
 
     fn delete_and_revoke(&self) -> Result<()> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bursar_tests::{Agent, Broker, Canary, Cli, OpenBao, wait_until};
+use bursar_tests::{Agent, Broker, Canary, Cli, Drongo, GoogleDoor, OpenBao, PROJECT, wait_until};
 use serde_json::json;
 
 use super::vault_backend::answers;
@@ -48,6 +48,33 @@ fn a_change_at_the_store_reaches_a_node_and_costs_one_read() -> Result<()> {
     ensure!(answers(&audit, "kv/metadata/a") > 0, "its versions were not looked at");
     let reads = answers(&audit, "kv/data/a") - 2;
     ensure!(reads == 2, "it was read {reads} times");
+    Ok(())
+}
+
+#[test]
+fn a_change_at_google_reaches_a_node_and_its_payload_is_accessed_once() -> Result<()> {
+    let drongo = Drongo::start()?;
+    let (door, key) = (GoogleDoor::before(drongo.address())?, tempfile::NamedTempFile::new()?);
+    door.write_key(key.path())?;
+    let site = Site::start(
+        &format!(
+            "[backends.gcp]\nkind = 'gcp'\nproject = '{PROJECT}'\nendpoint = '{}'\nallow_plaintext = true\n\
+             credentials = {{ json = {{ file = '{}' }} }}\nmax_stale = '1h'\npoll = '1s'\n",
+            door.url(),
+            key.path().display()
+        ),
+        "gcp",
+    )?;
+    let (first, second) = (Canary::random("first value"), Canary::random("second value"));
+    for value in [&first, &second] {
+        drongo.put_secret("a", value.value().as_bytes())?;
+        wait_until(LIMIT, "the value that was put", || {
+            site.get("gcp/a").is_ok_and(|got| got == value.value())
+        })?;
+    }
+    ensure!(door.asked("/secrets/a/versions/latest") > 0, "its versions were not looked at");
+    let accesses = door.asked("/secrets/a/versions/latest:access");
+    ensure!(accesses == 2, "it was accessed {accesses} times");
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 mod aws;
 mod azure;
+mod gcp;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -17,6 +17,7 @@ mod cli_golden;
 mod conformance;
 mod disk;
 mod disk_full;
+mod gcp;
 mod harness;
 mod house;
 mod import;

@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use bursar_tests::{Canary, EVERYTHING, Moto, OpenBao, scan};
+use bursar_tests::{Broker, Canary, EVERYTHING, Moto, OpenBao, scan};
 use data_encoding::BASE64;
 use serde_json::{Value, json};
 
@@ -42,6 +42,23 @@ fn the_seal_key_is_replaced_and_everything_opens_by_the_new_one() -> Result<()> 
     ensure!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
     let found = scan(site.broker.directory(), &[&key])?;
     ensure!(found.is_empty(), "the first key is in {found:?}");
+    Ok(())
+}
+
+#[test]
+fn systemd_hands_the_seal_key_over() -> Result<()> {
+    let credentials = tempfile::tempdir()?;
+    let directory = credentials.path().display().to_string();
+    let mut broker = Broker::start_with("", &[("CREDENTIALS_DIRECTORY", &directory)])?;
+    let file = broker.directory().join("seal.key");
+    let named = format!("key = {{ file = '{}' }}", file.display());
+    broker.process().stop()?;
+    fs::rename(&file, credentials.path().join("bursar-seal"))?;
+    let config = fs::read_to_string(broker.config())?;
+    fs::write(broker.config(), config.replace(&named, "key = { credential = 'bursar-seal' }"))?;
+    broker.start_again()?;
+    let made = broker.command(&["seal-key"])?;
+    ensure!(String::from_utf8_lossy(&made.stdout).contains("is no file"), "a credential was made");
     Ok(())
 }
 

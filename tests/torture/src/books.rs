@@ -97,7 +97,7 @@ fn told(export: &Export) -> Result<Told> {
     Ok(told)
 }
 
-/// PostgreSQL, OpenBao and the ledger have the same credentials. Answers them by the hash of their users.
+/// The stores, PostgreSQL and the ledger have the same credentials. Answers them by the hash of their users.
 fn credentials(
     site: &Site,
     leases: &BTreeMap<LeaseId, Row>,
@@ -110,15 +110,15 @@ fn credentials(
         let twice = held.insert(handle.to_owned(), id);
         ensure!(twice.is_none(), "leases {twice:?} and {id} hold one credential");
     }
-    let at_store = site.store_leases()?;
+    let at_store = site.store_handles()?;
     let orphans: Vec<_> = at_store.iter().filter(|handle| !held.contains_key(*handle)).collect();
     ensure!(
         orphans.len() <= left_behind,
-        "{} orphans: OpenBao has {orphans:?}, and no lease holds it; {left_behind} were given up",
+        "{} orphans: the stores have {orphans:?}, and no lease holds it; {left_behind} were given up",
         orphans.len()
     );
     let lost: Vec<_> = held.iter().filter(|(handle, _)| !at_store.contains(*handle)).collect();
-    ensure!(lost.is_empty(), "these leases hold what OpenBao does not have: {lost:?}");
+    ensure!(lost.is_empty(), "these leases hold what the stores do not have: {lost:?}");
     let roles = site.roles()?;
     ensure!(
         roles.len() == held.len() + orphans.len(),

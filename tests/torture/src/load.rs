@@ -117,8 +117,14 @@ impl Caller {
             let asked = match (self.rng.u8(0..100), self.held.len()) {
                 (_, MOST_HELD..) | (0..15, 1..) => self.revoke(&client).await,
                 (15..30, 1..) => self.renew(&client).await,
-                (..45, _) => self.read(&client, CREDENTIAL).await,
-                (45..50, _) => self.read(&client, LACKING).await,
+                (..45, _) => {
+                    let reference = self.one_of(CREDENTIALS);
+                    self.read(&client, reference).await
+                }
+                (45..50, _) => {
+                    let reference = self.one_of(LACKING);
+                    self.read(&client, reference).await
+                }
                 (50..57, _) => self.read_both(&client).await,
                 (57..62, _) => self.read(&client, BULK_CREDENTIAL).await,
                 (62..66, _) => self.read(&client, BULK_STATIC).await,
@@ -140,14 +146,14 @@ impl Caller {
         let id = request_id(&request);
         let mut secrets = client.secrets();
         let Some(answer) = answered(secrets.read(request)).await else { return Ok(None) };
-        ensure!(reference != LACKING, "a field that is not there was handed out");
+        ensure!(!LACKING.contains(&reference), "a field that is not there was handed out");
         self.note(answer, reference, id)?;
         Ok(Some(()))
     }
 
     async fn read_both(&mut self, client: &Client) -> Result<Option<()>> {
         let common = self.message(STATIC);
-        let references = [CREDENTIAL, STATIC];
+        let references = [self.one_of(CREDENTIALS), STATIC];
         let requests = references.map(|reference| SecretsReadRequest {
             reference: reference.to_owned(),
             ttl: common.ttl,
@@ -212,6 +218,11 @@ impl Caller {
         Ok(Some(()))
     }
 
+    fn one_of(&mut self, references: [&'static str; 2]) -> &'static str {
+        let [first, second] = references;
+        if self.rng.bool() { first } else { second }
+    }
+
     fn message(&mut self, reference: &str) -> SecretsReadRequest {
         // Half of the leases end by themselves soon; a static one is asked for by several instances.
         let short = self.rng.bool().then(|| self.rng.u64(1..=3));
@@ -238,7 +249,8 @@ impl Caller {
         let mut answer = answer;
         let value = answer.take_value();
         let lease = Lease::try_from(answer.lease.take().context("a value came without a lease")?)?;
-        let user = [CREDENTIAL, BULK_CREDENTIAL].contains(&reference).then(|| hash(value.expose()));
+        let is_credential = reference == BULK_CREDENTIAL || CREDENTIALS.contains(&reference);
+        let user = is_credential.then(|| hash(value.expose()));
         let bulk = [BULK_CREDENTIAL, BULK_STATIC].contains(&reference);
         self.notes.received(lease.id, request, (user, bulk), lease.expires_at.as_second());
         if !self.held.contains(&lease.id) {
@@ -278,9 +290,9 @@ fn request_id<M>(request: &Request<M>) -> String {
 }
 
 /// The user alone: its password is nothing that a note needs.
-const CREDENTIAL: &str = "vault/database/creds/torture#username";
+const CREDENTIALS: [&str; 2] = ["vault/database/creds/torture#username", "pg/creds/torture#username"];
 /// Created at the store, and not handed out.
-const LACKING: &str = "vault/database/creds/torture#absent";
+const LACKING: [&str; 2] = ["vault/database/creds/torture#absent", "pg/creds/torture#absent"];
 const STATIC: &str = "local/torture#value";
 /// What is taken back from everybody at once, now and then.
 const BULK_CREDENTIAL: &str = "vault/database/creds/bulk#username";

@@ -1,4 +1,4 @@
-//! The servers: OpenBao with a database engine, PostgreSQL below it, and the broker that is killed.
+//! The servers: OpenBao with a database engine, PostgreSQL below it and by itself, and the broker that is killed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -88,6 +88,13 @@ impl Site {
         let secret_id = directory.path().join("secret-id");
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&secret_id)?;
         file.write_all(login.secret_id.value().as_bytes())?;
+        let password = postgres.role_maker(PG_USER)?;
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(directory.path().join("pg-password"))?;
+        file.write_all(password.value().as_bytes())?;
         let (grpc, http) = (free_port()?, free_port()?);
         let store = bao.tls_url().trim_start_matches("https://").parse()?;
         let store = relay::start(runtime, store)?;
@@ -99,9 +106,10 @@ impl Site {
              [backends.local]\nkind = 'local'\n\
              [backends.vault]\nkind = 'vault'\naddress = 'https://{store}'\nca_file = '{}'\n\
              auth = {{ method = 'approle', role_id = '{}', secret_id = {{ file = 'secret-id' }} }}\n\
-             mounts = {{ database = 'leased' }}\n",
+             mounts = {{ database = 'leased' }}\n{}{PG_ROLE}",
             bao.authority().display(),
             login.role_id,
+            postgres.backend("pg", PG_USER, "{ file = 'pg-password' }"),
         );
         fs::write(directory.path().join(CONFIG), config)?;
         let program =
@@ -230,7 +238,7 @@ impl Site {
     /// The broker refuses.
     pub(crate) async fn revoke_everything(&self) -> Result<()> {
         let mut leases = self.door()?.connect()?.leases();
-        for backend in ["vault", "local"] {
+        for backend in ["vault", "pg", "local"] {
             let selector = Some(Selector::PathPrefix(backend.to_owned()));
             let request = LeasesRevokeManyRequest { selector, reason: "the end".to_owned(), dry_run: false };
             leases.revoke_many(request).await?;
@@ -243,16 +251,21 @@ impl Site {
     /// # Errors
     /// PostgreSQL does not answer.
     pub(crate) fn roles(&self) -> Result<BTreeSet<String>> {
-        let roles = self.postgres.psql("SELECT rolname FROM pg_roles WHERE rolname LIKE 'v-%'")?;
-        Ok(roles.lines().map(str::to_owned).collect())
+        let by_openbao = self.roles_like("v-%")?;
+        Ok(by_openbao.into_iter().chain(self.roles_like(OWN_ROLES)?).collect())
     }
 
-    /// The leases that OpenBao has on them.
+    fn roles_like(&self, pattern: &str) -> Result<BTreeSet<String>> {
+        let select = format!("SELECT rolname FROM pg_roles WHERE rolname LIKE '{pattern}'");
+        Ok(self.postgres.psql(&select)?.lines().map(str::to_owned).collect())
+    }
+
+    /// What the stores call them: OpenBao by its leases, PostgreSQL by the names of those that the broker made there.
     ///
     /// # Errors
-    /// OpenBao does not answer.
-    pub(crate) fn store_leases(&self) -> Result<BTreeSet<String>> {
-        let mut leases = BTreeSet::new();
+    /// One of them does not answer.
+    pub(crate) fn store_handles(&self) -> Result<BTreeSet<String>> {
+        let mut leases = self.roles_like(OWN_ROLES)?;
         for role in ROLES {
             let path = format!("database/creds/{role}");
             match self.bao.api("GET", &format!("sys/leases/lookup/{path}?list=true"), &Value::Null) {
@@ -337,8 +350,17 @@ permit (principal == Bursar::Principal::"spiffe://torture.test/user/admin",
 permit (principal == Bursar::Principal::"spiffe://torture.test/user/admin",
         action in Bursar::Action::"use", resource in Bursar::Backend::"vault");
 permit (principal == Bursar::Principal::"spiffe://torture.test/user/admin",
+        action in Bursar::Action::"use", resource in Bursar::Backend::"pg");
+permit (principal == Bursar::Principal::"spiffe://torture.test/user/admin",
         action in Bursar::Action::"use", resource in Bursar::Backend::"local");
 "#;
+
+/// As whom the broker makes roles at PostgreSQL by itself.
+const PG_USER: &str = "bursar";
+const OWN_ROLES: &str = "bursar\\_torture\\_%";
+/// Calls are short, since a server may go on with one for as long after its client is gone.
+const PG_ROLE: &str = "timeout = '1s'\nscram_iterations = 1\n[backends.pg.roles.torture]\n\
+     creation = ['CREATE ROLE {{name}} LOGIN PASSWORD {{password}} VALID UNTIL {{expiration}}']\n";
 
 const CONFIG: &str = "broker.toml";
 /// Longer than any run between two comparisons: what ends, the broker ends.
