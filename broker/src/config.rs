@@ -2,6 +2,7 @@
 
 mod audit;
 mod aws;
+mod azure;
 mod cache;
 mod disk;
 mod gcp;
@@ -22,6 +23,7 @@ use bursar_core::{BackendName, SpiffeId};
 
 pub use audit::{AuditSettings, FileSink, OtlpSink, SinkConfig, SinkKind, SyslogPlace};
 pub use aws::{AwsCredentials, AwsRole, AwsSettings};
+pub use azure::{AzureCredentials, AzureProof, AzureSettings};
 pub use cache::{CacheContract, CacheContracts, OnOutage};
 pub use disk::{DiskLimits, Threshold};
 pub use gcp::{GcpCredentials, GcpSettings};
@@ -136,6 +138,8 @@ pub enum BackendKind {
     Local { max_versions: NonZeroU32 },
     /// AWS Secrets Manager and STS.
     Aws(Box<AwsSettings>),
+    /// The secrets of an Azure Key Vault.
+    Azure(Box<AzureSettings>),
     /// Google Secret Manager.
     Gcp(Box<GcpSettings>),
     /// Roles of a PostgreSQL.
@@ -295,6 +299,7 @@ fn backend(name: &str, section: &mut Section<'_>) -> Option<BackendConfig> {
             Some(BackendKind::Local { max_versions })
         }
         "aws" => aws::aws(section).map(Box::new).map(BackendKind::Aws),
+        "azure" => azure::azure(section).map(Box::new).map(BackendKind::Azure),
         "gcp" => gcp::gcp(section).map(Box::new).map(BackendKind::Gcp),
         #[cfg(feature = "postgres")]
         "postgres" => postgres::postgres(section).map(Box::new).map(BackendKind::Postgres),
@@ -307,7 +312,7 @@ fn backend(name: &str, section: &mut Section<'_>) -> Option<BackendConfig> {
         other => section.fault(
             "kind",
             format!(
-                "there is no kind of backend `{other}`; there are `aws`, `gcp`, `local`, `postgres` and `vault`"
+                "there is no kind of backend `{other}`; there are `aws`, `azure`, `gcp`, `local`, `postgres` and `vault`"
             ),
         ),
     };

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SanType,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
 };
 
 /// PEM files of one TLS server on this machine.
@@ -33,6 +33,8 @@ impl ServerFiles {
         let mut authority = CertificateParams::new([])?;
         authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         authority.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        // OpenSSL takes a certificate that names its issuer as itself for one that nobody vouches for.
+        authority.distinguished_name.push(DnType::CommonName, "authority of Bursar's tests");
         let authority_key = KeyPair::generate()?;
         write(&files.authority, &authority.self_signed(&authority_key)?.pem())?;
 

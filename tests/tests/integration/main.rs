@@ -4,6 +4,8 @@
 mod audit_log;
 mod aws;
 mod aws_login;
+mod azure;
+mod azure_login;
 mod backup;
 mod bad_input;
 mod bad_start;
