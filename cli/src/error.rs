@@ -76,6 +76,10 @@ pub(crate) enum Error {
     WouldNotResolve { name: String },
     #[error("policy would deny it")]
     WouldBeDenied,
+    #[error("table `{}` cannot be used: {what}", path.display())]
+    Table { path: PathBuf, what: String },
+    #[error("{failed} of {} not as expected", counted(*total, "decision"))]
+    NotAsExpected { failed: usize, total: usize },
     #[error("the broker is not ready")]
     NotReady,
     #[error("the log does not verify")]

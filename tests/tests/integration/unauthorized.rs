@@ -384,6 +384,24 @@ fn rows(things: &Things) -> Vec<Row> {
             },
         ),
         Row::new(
+            "Policies/Test",
+            "check-policy",
+            "policies",
+            v1::PoliciesTestRequest {
+                expectations: vec![v1::PolicyExpectation {
+                    request: Some(v1::PoliciesCheckRequest {
+                        principal: EVE.to_owned(),
+                        action: "read".to_owned(),
+                        resource: plain(),
+                        ..Default::default()
+                    }),
+                    decision: v1::Decision::Deny.into(),
+                    policies: Vec::new(),
+                }],
+                ..Default::default()
+            },
+        ),
+        Row::new(
             "Policies/Apply",
             "apply-policy",
             "policies",
