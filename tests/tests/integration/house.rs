@@ -25,6 +25,7 @@ const HOUSE: &[(&str, &[&str])] = &[
             "bursar-proto",
             "bursar-backend-aws",
             "bursar-backend-gcp",
+            "bursar-backend-http",
             "bursar-backend-local",
             "bursar-backend-postgres",
             "bursar-backend-vault",
