@@ -84,7 +84,10 @@ fn an_issuer_is_read_whole_and_needs_its_name_and_audience_only() {
     let config = Config::parse(&[LEAST, least].concat()).expect("good");
     let issuer = config.issuers.first().expect("an issuer");
     assert!(matches!(&issuer.keys, KeysPlace::Discovery { base, token: None } if base == "https://c"));
-    assert_eq!((issuer.clock_skew, issuer.max_stale), (Duration::from_secs(60), Duration::from_secs(24 * 3600)));
+    assert_eq!(
+        (issuer.clock_skew, issuer.max_stale),
+        (Duration::from_secs(60), Duration::from_secs(24 * 3600))
+    );
 }
 
 #[test]
