@@ -10,6 +10,7 @@ use bursar_backend_http::{Plaintext, address};
 use bursar_core::SpiffeId;
 use bursar_core::settings::{SecretSource, Section};
 use bursar_core::spiffe::TrustDomain;
+use reqwest::Url;
 
 pub use rule::{Matched, Rule};
 
@@ -37,7 +38,7 @@ pub struct IssuerSettings {
 #[derive(Debug)]
 pub enum KeysPlace {
     /// A server that says so itself, below this address; `token` is shown to it.
-    Discovery { base: String, token: Option<SecretSource> },
+    Discovery { base: Url, token: Option<SecretSource> },
     /// A file with the key set.
     File(PathBuf),
 }
@@ -54,7 +55,7 @@ pub enum IssuerKind {
 /// How a cluster is asked whether a token still counts.
 #[derive(Debug)]
 pub struct ReviewSettings {
-    pub server: String,
+    pub server: Url,
     pub ca_file: Option<PathBuf>,
     /// The broker's own token there.
     pub token: SecretSource,
@@ -91,7 +92,7 @@ fn issuer(name: &str, section: &mut Section<'_>, domain: Option<&TrustDomain>) -
     if name.is_empty() || name.len() > 63 || !name.bytes().all(allowed) {
         section.fault::<()>("", "an issuer's name has 1 to 63 of a-z, 0-9 and `-`".to_owned());
     }
-    let issuer = section.parsed("issuer", https);
+    let issuer = section.parsed("issuer", |text| https(text).map(|url| (text.to_owned(), url)));
     let issuer = section.required("issuer", issuer);
     let audiences = section.one_or_more("audience");
     let audiences = section.required("audience", audiences).and_then(|audiences| {
@@ -100,7 +101,7 @@ fn issuer(name: &str, section: &mut Section<'_>, domain: Option<&TrustDomain>) -
             false => Some(audiences),
         }
     });
-    let keys = keys(section, issuer.as_deref());
+    let keys = keys(section, issuer.as_ref().map(|(_, url)| url));
     let ca_file = section.path("ca_file");
     let mut within = |key, default, least: Duration, most: Duration, form: &str| {
         let given = section.duration(key).unwrap_or(default);
@@ -124,7 +125,7 @@ fn issuer(name: &str, section: &mut Section<'_>, domain: Option<&TrustDomain>) -
     };
     Some(IssuerSettings {
         name: name.to_owned(),
-        issuer: issuer?,
+        issuer: issuer?.0,
         audiences: audiences?,
         keys: keys?,
         ca_file,
@@ -135,7 +136,7 @@ fn issuer(name: &str, section: &mut Section<'_>, domain: Option<&TrustDomain>) -
     })
 }
 
-fn keys(section: &mut Section<'_>, issuer: Option<&str>) -> Option<KeysPlace> {
+fn keys(section: &mut Section<'_>, issuer: Option<&Url>) -> Option<KeysPlace> {
     let discovery = section.parsed("discovery", https);
     let file = section.path("jwks_file");
     let token = section.secret_source("discovery_token");
@@ -148,7 +149,7 @@ fn keys(section: &mut Section<'_>, issuer: Option<&str>) -> Option<KeysPlace> {
         }
         (None, Some(file)) => Some(KeysPlace::File(file)),
         (Some(base), None) => Some(KeysPlace::Discovery { base, token }),
-        (None, None) => Some(KeysPlace::Discovery { base: issuer?.to_owned(), token }),
+        (None, None) => Some(KeysPlace::Discovery { base: issuer?.clone(), token }),
     }
 }
 
@@ -200,13 +201,9 @@ fn oidc(section: &mut Section<'_>, domain: Option<&TrustDomain>) -> Option<Issue
     Some(IssuerKind::Oidc { rules: rules.into() })
 }
 
-fn https(text: &str) -> Result<String, String> {
-    match address(text, Plaintext::Refused) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(_) => {
-            Err("must be a URL that starts with `https://`, without user, query and fragment".to_owned())
-        }
-    }
+fn https(text: &str) -> Result<Url, &'static str> {
+    let form = "must be a URL that starts with `https://`, without user, query and fragment";
+    address(text, Plaintext::Refused).map_err(|_| form)
 }
 
 fn path(text: &str) -> Option<Vec<String>> {

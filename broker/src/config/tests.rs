@@ -83,7 +83,9 @@ fn an_issuer_is_read_whole_and_needs_its_name_and_audience_only() {
     let least = "[identity.issuers.c]\nkind = 'kubernetes'\nissuer = 'https://c'\naudience = 'bursar'\n";
     let config = Config::parse(&[LEAST, least].concat()).expect("good");
     let issuer = config.issuers.first().expect("an issuer");
-    assert!(matches!(&issuer.keys, KeysPlace::Discovery { base, token: None } if base == "https://c"));
+    assert!(
+        matches!(&issuer.keys, KeysPlace::Discovery { base, token: None } if base.as_str() == "https://c/")
+    );
     assert_eq!(
         (issuer.clock_skew, issuer.max_stale),
         (Duration::from_secs(60), Duration::from_secs(24 * 3600))

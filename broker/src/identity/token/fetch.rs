@@ -35,8 +35,7 @@ impl Source {
         };
         let authorities = settings.ca_file.as_deref().map(Authorities::read).transpose()?;
         let http = client(authorities.as_ref(), Plaintext::Refused)?.timeout(TIMEOUT).build()?;
-        let base = address(base, Plaintext::Refused).map_err(|_| SetupError::NoTlsProvider)?;
-        Ok(Self::Discovery { http, issuer: settings.issuer.clone(), base, token })
+        Ok(Self::Discovery { http, issuer: settings.issuer.clone(), base: base.clone(), token })
     }
 
     /// Fetches the set.
@@ -50,7 +49,10 @@ impl Source {
                 return KeySet::parse(&set).ok_or(Unfetched::Set);
             }
             Self::Discovery { http, issuer, base, token } => {
-                let bearer = token.as_ref().map(bearer).transpose()?;
+                let bearer = match token {
+                    Some(token) => Some(own_token(token).await.map_err(Unfetched::OwnToken)?),
+                    None => None,
+                };
                 let document = read(http, below(base, DISCOVERY), bearer.as_ref()).await?;
                 let document = json::object(document.bytes()).ok_or(Unfetched::Document)?;
                 let text = |name: &str| document.get(name).and_then(Value::as_str);
@@ -76,9 +78,16 @@ pub(super) fn below(base: &Url, path: &str) -> Url {
     url
 }
 
-fn bearer(token: &SecretSource) -> Result<HeaderValue, Unfetched> {
-    let token = source::fetch_token(token).map_err(|_| Unfetched::OwnToken)?;
-    Ok(Bearer::new(&token).ok_or(Unfetched::OwnToken)?.header())
+/// The broker's own token, as a header; it is read anew, since something else replaces it in time.
+///
+/// # Errors
+/// Why there is none.
+pub(super) async fn own_token(source: &SecretSource) -> Result<HeaderValue, String> {
+    let source = source.clone();
+    let token = tokio::task::spawn_blocking(move || source::fetch_token(&source)).await;
+    let token = token.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    let bearer = Bearer::new(&token).ok_or("the broker's own token is empty, or no token")?;
+    Ok(bearer.header())
 }
 
 async fn read(http: &reqwest::Client, url: Url, bearer: Option<&HeaderValue>) -> Result<Gathered, Unfetched> {
@@ -112,8 +121,8 @@ pub(super) enum Unfetched {
     Set,
     #[error("the file of the key set cannot be read")]
     File,
-    #[error("`discovery_token` cannot be read")]
-    OwnToken,
+    #[error("`discovery_token` is not there: {0}")]
+    OwnToken(String),
 }
 
 impl From<NotReached> for Unfetched {
@@ -131,7 +140,7 @@ impl Unfetched {
             Self::Status(_) => "refused",
             Self::Document | Self::Set => "malformed",
             Self::OtherIssuer => "other_issuer",
-            Self::File | Self::OwnToken => "unreadable",
+            Self::File | Self::OwnToken(_) => "unreadable",
         }
     }
 }

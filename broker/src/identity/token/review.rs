@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use bursar_backend_http::{Authorities, Bearer, Plaintext, SetupError, address, body, client, whole};
+use bursar_backend_http::{Authorities, Plaintext, SetupError, body, client, whole};
 use bursar_core::Secret;
 use bursar_core::settings::SecretSource;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -11,12 +11,11 @@ use http::{HeaderValue, StatusCode};
 use reqwest::Url;
 use serde_json::{Map, Value, json};
 
-use super::fetch::below;
+use super::fetch::{below, own_token};
 use super::json;
 use super::kubernetes::Account;
 use super::refused::Refused;
 use crate::config::{OnOutage, ReviewSettings};
-use crate::source;
 
 /// The way to one cluster.
 #[derive(Debug)]
@@ -41,10 +40,9 @@ impl Review {
     ) -> Result<Self, SetupError> {
         let authorities = settings.ca_file.as_deref().map(Authorities::read).transpose()?;
         let http = client(authorities.as_ref(), Plaintext::Refused)?.timeout(TIMEOUT).build()?;
-        let server = address(&settings.server, Plaintext::Refused).map_err(|_| SetupError::NoTlsProvider)?;
         Ok(Self {
             http,
-            url: below(&server, PATH),
+            url: below(&settings.server, PATH),
             token: settings.token.clone(),
             on_outage: settings.on_outage,
             issuer: issuer.to_owned(),
@@ -86,9 +84,7 @@ impl Review {
     }
 
     async fn ask(&self, token: &str) -> Result<Map<String, Value>, Unasked> {
-        let own = source::fetch_token(&self.token).map_err(|error| Unasked::ours(error.to_string()))?;
-        let own =
-            Bearer::new(&own).ok_or_else(|| Unasked::ours("the broker's own token is none".to_owned()))?;
+        let own = own_token(&self.token).await.map_err(Unasked::ours)?;
         let review = json!({
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenReview",
@@ -96,7 +92,7 @@ impl Review {
         });
         let review = serde_json::to_vec(&review).map(Secret::new).map_err(|_| Unasked::odd())?;
         let call = self.http.post(self.url.clone()).body(body(review));
-        let call = call.header(AUTHORIZATION, own.header());
+        let call = call.header(AUTHORIZATION, own);
         let call = call.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let mut answer = call.send().await.map_err(|error| Unasked::away(error.into()))?;
         match answer.status() {

@@ -72,7 +72,7 @@ async fn a_storm_of_unknown_keys_costs_one_round_in_ten_seconds() {
             let all = futures_util::future::join_all(tokens.iter().map(|token| held.verify(token))).await;
             assert!(all.iter().all(|refused| *refused == Err(Refused::KeyUnknown)));
             // Half of the window lies between two storms.
-            assert_eq!(issuer.asked.get(), 1 + (storm + 1) / 2, "after storm {storm}");
+            assert_eq!(issuer.asked.get(), 1 + usize::div_ceil(storm, 2), "after storm {storm}");
             tokio::time::sleep(WINDOW / 2).await;
         }
     })
