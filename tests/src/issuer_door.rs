@@ -30,6 +30,10 @@ pub struct IssuerDoor {
 struct Shared {
     url: String,
     keys: Mutex<Vec<Value>>,
+    /// What the discovery document says: whose it is, and where the keys are.
+    document: Mutex<Value>,
+    /// The paths that were asked for with a token.
+    shown: Mutex<Vec<String>>,
     /// What is said of tokens that are reviewed.
     verdict: Mutex<Verdict>,
     away: AtomicBool,
@@ -76,6 +80,10 @@ impl IssuerDoor {
         let shared = Arc::new(Shared {
             url: format!("https://{address}"),
             keys: Mutex::default(),
+            document: Mutex::new(json!({
+                "issuer": format!("https://{address}"), "jwks_uri": format!("https://{address}/keys"),
+            })),
+            shown: Mutex::default(),
             verdict: Mutex::new(Verdict::Known),
             away: AtomicBool::new(false),
             stop: AtomicBool::new(false),
@@ -110,6 +118,21 @@ impl IssuerDoor {
     pub fn publish(&self, issuers: &[&TokenIssuer]) {
         let keys = issuers.iter().map(|issuer| issuer.jwk().clone()).collect();
         *self.shared.keys.lock().unwrap_or_else(PoisonError::into_inner) = keys;
+    }
+
+    /// Says from now on that it is `issuer`.
+    pub fn pretend(&self, issuer: &str) {
+        self.shared.say("issuer", issuer);
+    }
+
+    /// Says from now on that its keys are at another name of this machine.
+    pub fn keep_keys_elsewhere(&self) {
+        self.shared.say("jwks_uri", &format!("https://localhost:{}/keys", self.address.port()));
+    }
+
+    /// The paths that were asked for with a token.
+    pub fn shown(&self) -> Vec<String> {
+        self.shared.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Hangs up on everybody, or does not any more.
@@ -153,6 +176,13 @@ impl fmt::Debug for IssuerDoor {
 }
 
 impl Shared {
+    fn say(&self, name: &str, value: &str) {
+        let mut document = self.document.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(member) = document.get_mut(name) {
+            *member = json!(value);
+        }
+    }
+
     fn answer(&self, stream: TcpStream, config: Arc<ServerConfig>) -> Result<()> {
         if self.away.load(Ordering::Acquire) {
             return Ok(());
@@ -161,11 +191,15 @@ impl Shared {
         let mut reader = BufReader::new(StreamOwned::new(ServerConnection::new(config)?, stream));
         let mut first = String::new();
         reader.read_line(&mut first)?;
+        let path = first.split(' ').nth(1).unwrap_or_default();
         let mut length = 0;
         loop {
             let mut line = String::new();
             if reader.read_line(&mut line)? == 0 || line.trim().is_empty() {
                 break;
+            }
+            if line.to_ascii_lowercase().starts_with("authorization:") {
+                self.shown.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_owned());
             }
             if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
                 length = value.trim().parse()?;
@@ -173,9 +207,9 @@ impl Shared {
         }
         let mut body = vec![0; length];
         reader.read_exact(&mut body)?;
-        let (status, said) = match first.split(' ').nth(1).unwrap_or_default() {
+        let (status, said) = match path {
             "/.well-known/openid-configuration" => {
-                (200, json!({ "issuer": self.url, "jwks_uri": format!("{}/keys", self.url) }))
+                (200, self.document.lock().unwrap_or_else(PoisonError::into_inner).clone())
             }
             "/keys" => {
                 self.asked.fetch_add(1, Ordering::AcqRel);

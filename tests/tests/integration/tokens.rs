@@ -153,6 +153,40 @@ fn an_issuer_that_is_away_stops_no_broker_and_what_is_known_goes_on() -> Result<
 }
 
 #[test]
+fn a_server_that_speaks_for_another_issuer_is_not_believed() -> Result<()> {
+    let door = IssuerDoor::start()?;
+    door.pretend("https://elsewhere.example.org");
+    let site = Site::with(door, "kind = 'kubernetes'\npath = 'east'")?;
+    let token = site.issuer.token(&site.pod("shop", 600)?)?;
+    let ended = Caller::connect(&site.broker, None)?.bearing(&token).read()?;
+    ensure!(ended.reason == Some(Reason::IssuerUnavailable), "{ended:?}");
+    ensure!(site.metrics()?.contains(r#"issuer="issuer",outcome="other_issuer""#), "it is not counted");
+    ensure!(site.door.asked() == 0, "its keys were asked for");
+    Ok(())
+}
+
+#[test]
+fn the_brokers_own_token_is_shown_to_the_server_of_discovery_alone() -> Result<()> {
+    for elsewhere in [false, true] {
+        let door = IssuerDoor::start()?;
+        let own = door.file("own-token");
+        std::fs::write(&own, "the.broker.token")?;
+        if elsewhere {
+            door.keep_keys_elsewhere();
+        }
+        let kind =
+            format!("kind = 'kubernetes'\npath = 'east'\ndiscovery_token = {{ file = '{}' }}", own.display());
+        let site = Site::with(door, &kind)?;
+        let token = site.issuer.token(&site.pod("shop", 600)?)?;
+        ensure!(Caller::connect(&site.broker, None)?.bearing(&token).read()?.code == Code::Ok);
+        let shown = site.door.shown();
+        ensure!(shown.iter().any(|path| path == "/.well-known/openid-configuration"), "{shown:?}");
+        ensure!(shown.iter().any(|path| path == "/keys") != elsewhere, "{elsewhere}: {shown:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_cluster_that_is_asked_decides() -> Result<()> {
     let site = Site::reviewed("fail")?;
     let of = |life: i64| {
