@@ -6,6 +6,7 @@ mod azure;
 mod cache;
 mod disk;
 mod gcp;
+mod identity;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod seal;
@@ -27,6 +28,7 @@ pub use azure::{AzureCredentials, AzureProof, AzureSettings};
 pub use cache::{CacheContract, CacheContracts, OnOutage};
 pub use disk::{DiskLimits, Threshold};
 pub use gcp::{GcpCredentials, GcpSettings};
+pub use identity::{IssuerKind, IssuerSettings, KeysPlace, Matched, ReviewSettings, Rule};
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresSettings, StandingSettings};
 pub use seal::{KeyPlace, SealKey, SealSettings};
@@ -50,6 +52,8 @@ pub struct Config {
     pub log: Log,
     pub audit: AuditSettings,
     pub disk: DiskLimits,
+    /// Whose tokens count.
+    pub issuers: Vec<IssuerSettings>,
     pub backends: Vec<BackendConfig>,
 }
 
@@ -175,12 +179,7 @@ impl Config {
 
     /// The administrator whose certificate `init` makes.
     pub fn administrator(&self) -> SpiffeId {
-        // The trust domain was checked, and the segments are constants.
-        #[expect(
-            clippy::expect_used,
-            reason = "a checked trust domain with constant segments is a SPIFFE ID"
-        )]
-        SpiffeId::from_segments(&self.trust_domain, &["user", "admin"]).expect("constant segments")
+        administrator(&self.trust_domain)
     }
 
     /// The broker's own name, in its server certificate.
@@ -193,6 +192,12 @@ impl Config {
     pub fn ledger_path(&self) -> PathBuf {
         self.data_dir.join("ledger.db")
     }
+}
+
+fn administrator(domain: &TrustDomain) -> SpiffeId {
+    // The trust domain was checked, and the segments are constants.
+    #[expect(clippy::expect_used, reason = "a checked trust domain with constant segments is a SPIFFE ID")]
+    SpiffeId::from_segments(domain, &["user", "admin"]).expect("constant segments")
 }
 
 fn root(root: &mut Section<'_>) -> Option<Config> {
@@ -220,6 +225,7 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
     });
     let audit = root.section("audit", audit::audit);
     let disk = root.section("disk", disk::disk);
+    let issuers = root.section("identity", |identity| identity::issuers(identity, trust_domain.as_ref()));
     let mut named = Vec::new();
     let backends = root.each("backends", |name, section| {
         named.push(name.to_owned());
@@ -240,6 +246,7 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
         log,
         audit,
         disk,
+        issuers,
         backends,
     })
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bursar_backend_http::SetupError;
 use bursar_core::audit::Action;
 use bursar_core::backend::BackendError;
 use bursar_core::clock::SteadyClock;
@@ -32,6 +33,7 @@ use crate::health::Health;
 use crate::http::{self, Gauges, Shown};
 use crate::identity::Authority;
 use crate::identity::tls::{ServerCertificate, TlsError, server_config};
+use crate::identity::token::Tokens;
 use crate::ids::Ids;
 use crate::keys::{Keys, KeysError};
 use crate::kill::{self, Point};
@@ -135,6 +137,9 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
     let membership = Membership::load(Arc::clone(&authority), ledger.clone(), Arc::clone(&clock)).await?;
     let membership = Arc::new(membership);
 
+    let tokens = Tokens::new(&config.issuers, config.trust_domain.clone(), metrics.clone());
+    let tokens = tokens.map_err(|(name, source)| StartError::Issuer { name, source })?;
+
     let grpc = bind(config.listen.grpc).await?;
     let http = bind(config.listen.http).await?;
     tracing::info!(
@@ -151,6 +156,7 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
         broker: config.identity(),
     };
     upkeep.into_iter().for_each(|upkeep| keep_up(upkeep, around.clone(), &tasks));
+    tokens.keep_keys(&clock, &tasks);
     tasks.run("clock", watch_clock(steady, metrics.clone(), tasks.clone()));
     tasks.run("reaper", Arc::clone(&leases).reap());
     tasks.run("forgetting", Arc::clone(&leases).forget());
@@ -189,6 +195,7 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
     let identify = Identify {
         broker,
         membership,
+        tokens,
         metrics,
         disk,
         ids: Ids::default(),
@@ -456,6 +463,12 @@ pub enum StartError {
     },
     #[error("backend `{name}` cannot be opened: {message}")]
     Backend { name: BackendName, message: String },
+    #[error("the servers of issuer `{name}` cannot be called")]
+    Issuer {
+        name: String,
+        #[source]
+        source: SetupError,
+    },
     #[error("`{}` has no certificate in PEM that can be read", path.display())]
     Roots { path: PathBuf },
     #[error("cannot listen on {address}; is another process there?")]

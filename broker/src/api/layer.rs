@@ -14,6 +14,7 @@ use bursar_core::audit::Action;
 use bursar_proto::REQUEST_ID_METADATA_KEY;
 use bursar_proto::v1::WorkloadContext;
 use http::HeaderValue;
+use jiff::Timestamp;
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::metadata::MetadataMap;
@@ -27,7 +28,8 @@ use crate::broker::Broker;
 use crate::call::Call;
 use crate::disk::Disk;
 use crate::failure::Failure;
-use crate::identity::workload;
+use crate::identity::token::{self, Tokens};
+use crate::identity::{Caller, Method, workload};
 use crate::ids::Ids;
 use crate::kill::{self, Point};
 use crate::membership::Membership;
@@ -68,6 +70,7 @@ pub(super) struct Stranger {
 pub struct Identify {
     pub broker: Arc<Broker>,
     pub membership: Arc<Membership>,
+    pub tokens: Tokens,
     pub metrics: Metrics,
     pub disk: Arc<Disk>,
     pub ids: Ids,
@@ -189,6 +192,8 @@ impl Identify {
         arrived: Instant,
     ) -> Result<(), Failure> {
         let handshake = request.extensions().get::<Handshake>().cloned();
+        // Out of the call first of all, so that it reaches no handler, whoever asks for what.
+        let token = token::take(request.headers_mut());
         let action = match rpc.access {
             Access::Known(action) => action,
             Access::Open => {
@@ -198,7 +203,14 @@ impl Identify {
         };
         let handshake = handshake.ok_or(Failure::Unauthenticated)?;
         let time = self.broker.clock.now();
-        let caller = self.membership.caller(&handshake, time)?;
+        let caller = match token.map_err(Failure::Token)? {
+            // It speaks, whoever's connection it came over: an agent's, for one.
+            Some(token) => {
+                let known = self.tokens.caller(&token, handshake.address, time).await;
+                known.map_err(Failure::Token)?
+            }
+            None => self.certified(&handshake, time)?,
+        };
         self.disk.admit(action)?;
         let trace_id = request.headers().get(TRACE_PARENT).and_then(trace_id);
         let mut call = Call { caller, request_id: Arc::clone(request_id), trace_id, time, arrived };
@@ -214,6 +226,18 @@ impl Identify {
         }
         request.extensions_mut().insert(Arrival { call, action });
         Ok(())
+    }
+}
+
+impl Identify {
+    /// Whoever the certificate of the connection names.
+    fn certified(&self, handshake: &Handshake, time: Timestamp) -> Result<Arc<Caller>, Failure> {
+        let known = self.membership.caller(handshake, time);
+        if handshake.peer.is_some() {
+            let outcome = known.as_ref().map_or_else(Failure::kind, |_| "ok");
+            self.metrics.authentication(Method::Mtls.as_str(), outcome);
+        }
+        known
     }
 }
 

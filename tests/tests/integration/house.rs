@@ -27,6 +27,7 @@ const HOUSE: &[(&str, &[&str])] = &[
             "bursar-backend-aws",
             "bursar-backend-azure",
             "bursar-backend-gcp",
+            "bursar-backend-http",
             "bursar-backend-local",
             "bursar-backend-postgres",
             "bursar-backend-vault",

@@ -35,6 +35,7 @@ mod repeated;
 mod revocation;
 mod sealing;
 mod slow_store;
+mod tokens;
 mod unauthorized;
 mod vault_backend;
 mod vault_cluster;
