@@ -62,21 +62,30 @@ pub struct ReviewSettings {
     pub on_outage: OnOutage,
 }
 
+impl IssuerSettings {
+    /// Whether both are clusters whose accounts have the same names.
+    fn shares_names_with(&self, other: &Self) -> bool {
+        match (&self.kind, &other.kind) {
+            (IssuerKind::Kubernetes { path, .. }, IssuerKind::Kubernetes { path: taken, .. }) => {
+                path == taken
+            }
+            _ => false,
+        }
+    }
+}
+
 pub(super) fn issuers(identity: &mut Section<'_>, domain: Option<&TrustDomain>) -> Vec<IssuerSettings> {
     let mut read: Vec<IssuerSettings> = Vec::new();
     identity.each("issuers", |name, section| {
         let issuer = issuer(name, section, domain)?;
         if let Some(other) = read.iter().find(|other| other.issuer == issuer.issuer) {
-            return section.fault("issuer", format!("is that of `{}` too; a token has to be of one", other.name));
+            let message = format!("is that of `{}` too; a token has to be of one", other.name);
+            return section.fault("issuer", message);
         }
-        let path = |kind: &IssuerKind| match kind {
-            IssuerKind::Kubernetes { path, .. } => Some(path.clone()),
-            IssuerKind::Oidc { .. } => None,
-        };
-        let taken = |other: &&IssuerSettings| path(&other.kind).is_some() && path(&other.kind) == path(&issuer.kind);
-        if let Some(other) = read.iter().find(taken) {
+        if let Some(other) = read.iter().find(|other| other.shares_names_with(&issuer)) {
             let message = format!(
-                "is that of `{}` too: accounts of one cluster would pass for those of the other; give each a path",
+                "is that of `{}` too: accounts of one cluster would pass for those of the other; give each a \
+                 path",
                 other.name
             );
             return section.fault("path", message);
