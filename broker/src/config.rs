@@ -8,6 +8,7 @@ mod gcp;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod seal;
+mod trust;
 mod vault;
 
 use std::net::SocketAddr;
@@ -28,6 +29,7 @@ pub use gcp::{GcpCredentials, GcpSettings};
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresSettings, StandingSettings};
 pub use seal::{KeyPlace, SealKey, SealSettings};
+pub use trust::{PrincipalPatterns, TrustSettings};
 pub use vault::{VaultAuth, VaultCredential, VaultMount, VaultSettings};
 
 use crate::ledger::Quota;
@@ -42,6 +44,7 @@ pub struct Config {
     pub data_dir: PathBuf,
     pub listen: Listen,
     pub tls: Tls,
+    pub identity: Identity,
     pub seal: SealSettings,
     pub leases: LeaseLimits,
     pub limits: RequestLimits,
@@ -59,13 +62,18 @@ pub struct Listen {
     pub http: SocketAddr,
 }
 
-/// Names and trust of the gRPC port.
+/// Names of the gRPC port.
 #[derive(Debug)]
 pub struct Tls {
     /// DNS names and addresses under which clients reach the broker.
     pub names: Vec<String>,
-    /// More roots, in PEM files, that vouch for this trust domain's callers.
-    pub client_ca: Vec<PathBuf>,
+}
+
+/// How callers prove who they are.
+#[derive(Debug)]
+pub struct Identity {
+    /// Authorities that vouch for callers, beside the broker's own.
+    pub trust: Vec<TrustSettings>,
 }
 
 /// Bounds on the time that leases get.
@@ -198,10 +206,8 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
     let data_dir = root.path("data_dir");
     let data_dir = root.required("data_dir", data_dir);
     let listen = root.section("listen", listen);
-    let tls = root.section("tls", |tls| Tls {
-        names: some_or(tls.texts("names"), &["localhost", "127.0.0.1", "::1"]),
-        client_ca: tls.texts("client_ca").into_iter().map(PathBuf::from).collect(),
-    });
+    let tls = root.section("tls", tls);
+    let identity = root.section("identity", |identity| Identity { trust: trust::trust(identity) });
     let seal = root.section("seal", seal::seal);
     let leases = root.section("leases", lease_limits);
     let limits = root.section("limits", |limits| RequestLimits {
@@ -230,6 +236,7 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
         data_dir: data_dir?,
         listen,
         tls,
+        identity,
         seal: seal?,
         leases,
         limits,
@@ -249,6 +256,14 @@ fn listen(listen: &mut Section<'_>) -> Listen {
         grpc: listen.parsed("grpc", address).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8443))),
         http: listen.parsed("http", address).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8480))),
     }
+}
+
+fn tls(tls: &mut Section<'_>) -> Tls {
+    let names = some_or(tls.texts("names"), &["localhost", "127.0.0.1", "::1"]);
+    if !tls.texts("client_ca").is_empty() {
+        tls.fault::<()>("client_ca", TRUST_MOVED.to_owned());
+    }
+    Tls { names }
 }
 
 fn lease_limits(leases: &mut Section<'_>) -> LeaseLimits {
@@ -368,6 +383,9 @@ fn list(faults: &[Fault]) -> String {
     faults.iter().map(|fault| format!("\n  {fault}")).collect()
 }
 
+/// A root that was given there could name anybody, so what it may name is asked for and not assumed.
+const TRUST_MOVED: &str = "is no longer read; write a table `[identity.trust.NAME]` with `trust_domain`, `bundle` and \
+                           `principals`, which says whom the authority may vouch for";
 const DEFAULT_LIVE: u64 = 100_000;
 const DEFAULT_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(99);
 

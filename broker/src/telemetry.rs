@@ -82,6 +82,7 @@ pub struct Metrics {
     quota_refusals: Family<QuotaLabels, Counter>,
     leases_ending: Family<WithinLabels, Gauge>,
     clock_ahead: Gauge,
+    trust_stale: Family<BundleLabels, Gauge>,
 }
 
 impl Metrics {
@@ -104,6 +105,7 @@ impl Metrics {
             quota_refusals: Family::default(),
             leases_ending: Family::default(),
             clock_ahead: Gauge::default(),
+            trust_stale: Family::default(),
         };
         registry.register(REQUESTS, "Calls by gRPC method and status code", metrics.requests.clone());
         registry.register(REQUEST_SECONDS, "Time that calls took", metrics.request_seconds.clone());
@@ -145,6 +147,11 @@ impl Metrics {
             CLOCK_AHEAD,
             "How far the machine's clock is ahead of the broker's time",
             metrics.clock_ahead.clone(),
+        );
+        registry.register(
+            TRUST_STALE,
+            "Whether the files of a trust bundle cannot be used, so that what was read before stays in force",
+            metrics.trust_stale.clone(),
         );
         registry.register(LEASES_ENDING, "Active leases that end soon", metrics.leases_ending.clone());
         metrics
@@ -214,6 +221,12 @@ impl Metrics {
         self.clock_ahead.set(seconds);
     }
 
+    /// Whether what is in force of a trust bundle is another than its files say.
+    pub fn trust_stale(&self, bundle: &str, stale: bool) {
+        let labels = BundleLabels { bundle: bundle.to_owned() };
+        self.trust_stale.get_or_create(&labels).set(i64::from(stale));
+    }
+
     /// How many active leases end within a time from now.
     pub fn leases_ending(&self, within: &'static str, count: u64) {
         let gauge = self.leases_ending.get_or_create(&WithinLabels { within });
@@ -259,6 +272,12 @@ pub(crate) struct SinkLabels {
 struct SinkFailureLabels {
     sink: String,
     fault: &'static str,
+}
+
+/// Bundles are named in the configuration, so they are few.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BundleLabels {
+    bundle: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -335,6 +354,7 @@ const WATCHED: &str = "bursar_watched_secrets";
 const CREDENTIALS: &str = "bursar_credentials";
 const QUOTA_REFUSALS: &str = "bursar_quota_refusals";
 const CLOCK_AHEAD: &str = "bursar_clock_ahead_seconds";
+const TRUST_STALE: &str = "bursar_trust_stale";
 const LEASES_ENDING: &str = "bursar_leases_ending";
 /// Leases by state, collected when somebody asks.
 pub const LEASES: &str = "bursar_leases";

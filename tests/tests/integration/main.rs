@@ -32,6 +32,7 @@ mod repeated;
 mod revocation;
 mod sealing;
 mod slow_store;
+mod trust;
 mod unauthorized;
 mod vault_backend;
 mod vault_cluster;

@@ -506,11 +506,8 @@ impl Site {
     fn start() -> Result<Self> {
         let authority = ClientAuthority::new()?;
         let bundle = tempfile::NamedTempFile::new()?;
-        std::fs::write(bundle.path(), authority.pem())?;
-        let broker = Broker::start(&format!(
-            "[tls]\nclient_ca = ['{}']\n[backends.local]\nkind = 'local'\n",
-            bundle.path().display()
-        ))?;
+        let trusted = authority.trusted(bundle.path())?;
+        let broker = Broker::start(&format!("{trusted}[backends.local]\nkind = 'local'\n"))?;
         let admin = Cli::administering(&broker)?;
         admin.apply_policies(POLICIES, REGISTRATIONS)?;
         admin.done_with(&["secret", "put", "local/plain"], b"value")?;
@@ -548,6 +545,7 @@ impl Site {
         let certificate = ClientCertificate {
             certificate: format!("-----BEGIN CERTIFICATE-----\n{leaf}\n-----END CERTIFICATE-----\n"),
             key: key.serialize_pem(),
+            serial: 0,
         };
         Caller::presenting(&self.broker, &certificate)
     }
