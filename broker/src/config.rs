@@ -104,6 +104,16 @@ pub struct RequestLimits {
     pub connections: usize,
     /// Requests under way on one connection.
     pub streams: u32,
+    pub rates: Rates,
+}
+
+/// How often somebody may ask, in times a second; nothing sets no limit.
+#[derive(Debug, Clone, Copy)]
+pub struct Rates {
+    /// Handshakes, and calls of those who are not known.
+    pub per_address: Option<NonZeroU32>,
+    /// Calls.
+    pub per_principal: Option<NonZeroU32>,
 }
 
 /// What is logged, and how.
@@ -215,6 +225,7 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
         message_bytes: size(limits.number("message_bytes", 4096..=67_108_864), 4 * 1024 * 1024),
         connections: size(limits.number("connections", 1..=100_000), 4096),
         streams: u32::try_from(limits.number("streams", 1..=10_000).unwrap_or(256)).unwrap_or(256),
+        rates: limits.section("rate", rates),
     });
     let log = root.section("log", |log| Log {
         format: log.parsed("format", str::parse).unwrap_or(LogFormat::Json),
@@ -329,6 +340,14 @@ fn backend(name: &str, section: &mut Section<'_>) -> Option<BackendConfig> {
     Some(BackendConfig { name: name?, cache, calls_per_second, revocation, quota, kind: kind? })
 }
 
+fn rates(rates: &mut Section<'_>) -> Rates {
+    let mut rate = |key, usual| {
+        let given = rates.number(key, 0..=1_000_000).and_then(|rate| u32::try_from(rate).ok());
+        NonZeroU32::new(given.unwrap_or(usual))
+    };
+    Rates { per_address: rate("per_address", DEFAULT_PER_ADDRESS), per_principal: rate("per_principal", 0) }
+}
+
 /// `live` is the limit on leases where none is given; 0 is none.
 fn quota(quota: &mut Section<'_>, live: u64) -> Quota {
     let live = quota.number("live", 0..=1_000_000_000).unwrap_or(live);
@@ -387,6 +406,8 @@ fn list(faults: &[Fault]) -> String {
 const TRUST_MOVED: &str = "is no longer read; write a table `[identity.trust.NAME]` with `trust_domain`, `bundle` and \
                            `principals`, which says whom the authority may vouch for";
 const DEFAULT_LIVE: u64 = 100_000;
+/// What a few thousand machines behind one address need when they come back, and a tenth of what a core can shake.
+const DEFAULT_PER_ADDRESS: u32 = 200;
 const DEFAULT_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(99);
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! The gRPC port: connections in, calls out.
 //!
-//! A connection costs a place among `limits.connections` from its first byte; the handshake has a deadline, so one that
-//! says nothing gives its place back. What the handshake established travels with every call of the connection.
+//! A connection costs a place among `limits.connections` from its first byte, and its address a part of its rate: one
+//! that comes too often is closed before it costs a handshake. The handshake has a deadline, so one that says nothing
+//! gives its place back. What the handshake established travels with every call of the connection.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ use tonic::transport::server::Connected;
 
 use crate::identity::Trust;
 use crate::identity::peer::{CertificateFault, Presented};
+use crate::pace::Pace;
 
 /// Accepts connections and shakes hands with them.
 #[derive(Debug)]
@@ -27,6 +29,7 @@ pub struct Listener {
     pub tcp: TcpListener,
     pub tls: Arc<rustls::ServerConfig>,
     pub trust: Arc<Trust>,
+    pub pace: Arc<Pace>,
     pub connections: usize,
 }
 
@@ -66,6 +69,9 @@ impl Listener {
                     continue;
                 }
             };
+            if !self.pace.admits(address.ip()) {
+                continue;
+            }
             let (acceptor, ready, trust) = (acceptor.clone(), ready.clone(), Arc::clone(&self.trust));
             drop(tasks.finish(async move {
                 match tokio::time::timeout(HANDSHAKE, shake_hands(&acceptor, stream, address, &trust)).await {

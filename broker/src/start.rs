@@ -38,6 +38,7 @@ use crate::lease::Leases;
 use crate::ledger::{Change, Entry, Ledger, LedgerConfig, LedgerError, OpenError, Quotas};
 use crate::membership::Membership;
 use crate::mounts::{Mount, Mounts};
+use crate::pace::Pace;
 use crate::rulebook::Rulebook;
 use crate::seal::SealError;
 use crate::sealing::{self, Sealing};
@@ -200,16 +201,19 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
         message_bytes: config.limits.message_bytes,
         started: Instant::now(),
     };
+    let pace = Arc::new(Pace::new(config.limits.rates, metrics.clone()));
     let identify = Identify {
         broker,
         membership,
         metrics,
         disk,
+        pace: Arc::clone(&pace),
         ids: Ids::default(),
         deadline: config.limits.deadline,
         message_bytes: config.limits.message_bytes,
     };
-    let listener = Listener { tcp: grpc, tls: Arc::new(tls), trust, connections: config.limits.connections };
+    let listener =
+        Listener { tcp: grpc, tls: Arc::new(tls), trust, pace, connections: config.limits.connections };
     let connections = listener.accept(&tasks);
     tasks.run("grpc", serve_grpc(api, identify, config.limits.streams, connections, tasks.clone()));
 

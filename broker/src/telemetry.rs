@@ -80,6 +80,7 @@ pub struct Metrics {
     watched: Gauge,
     credentials: Family<CredentialLabels, Counter>,
     quota_refusals: Family<QuotaLabels, Counter>,
+    rate_refusals: Family<RateLabels, Counter>,
     leases_ending: Family<WithinLabels, Gauge>,
     clock_ahead: Gauge,
     trust_stale: Family<BundleLabels, Gauge>,
@@ -103,6 +104,7 @@ impl Metrics {
             watched: Gauge::default(),
             credentials: Family::default(),
             quota_refusals: Family::default(),
+            rate_refusals: Family::default(),
             leases_ending: Family::default(),
             clock_ahead: Gauge::default(),
             trust_stale: Family::default(),
@@ -143,6 +145,11 @@ impl Metrics {
             metrics.credentials.clone(),
         );
         registry.register(QUOTA_REFUSALS, "Requests that a quota refused", metrics.quota_refusals.clone());
+        registry.register(
+            RATE_REFUSALS,
+            "Handshakes and calls that came too often",
+            metrics.rate_refusals.clone(),
+        );
         registry.register(
             CLOCK_AHEAD,
             "How far the machine's clock is ahead of the broker's time",
@@ -214,6 +221,11 @@ impl Metrics {
     /// A request that a quota refused: `of` says whose, `limit` which.
     pub fn quota_refusal(&self, of: &'static str, limit: &'static str) {
         self.quota_refusals.get_or_create(&QuotaLabels { of, limit }).inc();
+    }
+
+    /// What came too often: `of` says who paid for it, `at` what was refused.
+    pub fn rate_refusal(&self, of: &'static str, at: &'static str) {
+        self.rate_refusals.get_or_create(&RateLabels { of, at }).inc();
     }
 
     /// How many seconds the machine's clock is ahead of the broker's time.
@@ -316,6 +328,12 @@ struct QuotaLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RateLabels {
+    of: &'static str,
+    at: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CacheLabels {
     outcome: &'static str,
 }
@@ -353,6 +371,7 @@ const CHANGES: &str = "bursar_changes";
 const WATCHED: &str = "bursar_watched_secrets";
 const CREDENTIALS: &str = "bursar_credentials";
 const QUOTA_REFUSALS: &str = "bursar_quota_refusals";
+const RATE_REFUSALS: &str = "bursar_rate_refusals";
 const CLOCK_AHEAD: &str = "bursar_clock_ahead_seconds";
 const TRUST_STALE: &str = "bursar_trust_stale";
 const LEASES_ENDING: &str = "bursar_leases_ending";

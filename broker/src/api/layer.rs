@@ -31,6 +31,7 @@ use crate::identity::workload;
 use crate::ids::Ids;
 use crate::kill::{self, Point};
 use crate::membership::Membership;
+use crate::pace::Pace;
 use crate::server::Handshake;
 use crate::telemetry::Metrics;
 
@@ -70,6 +71,7 @@ pub struct Identify {
     pub membership: Arc<Membership>,
     pub metrics: Metrics,
     pub disk: Arc<Disk>,
+    pub pace: Arc<Pace>,
     pub ids: Ids,
     pub deadline: Duration,
     pub message_bytes: usize,
@@ -192,13 +194,20 @@ impl Identify {
         let action = match rpc.access {
             Access::Known(action) => action,
             Access::Open => {
+                self.pace_stranger(handshake.as_ref())?;
                 request.extensions_mut().insert(Stranger { request_id: Arc::clone(request_id), handshake });
                 return Ok(());
             }
         };
         let handshake = handshake.ok_or(Failure::Unauthenticated)?;
         let time = self.broker.clock.now();
-        let caller = self.membership.caller(&handshake, time)?;
+        let caller = match self.membership.caller(&handshake, time) {
+            Ok(caller) => caller,
+            Err(failure) => {
+                self.pace_stranger(Some(&handshake))?;
+                return Err(failure);
+            }
+        };
         self.disk.admit(action)?;
         let trace_id = request.headers().get(TRACE_PARENT).and_then(trace_id);
         let mut call = Call { caller, request_id: Arc::clone(request_id), trace_id, time, arrived };
@@ -207,13 +216,20 @@ impl Identify {
             match workload::on_behalf(&call.caller, context, rules.policies.registrations()) {
                 Ok(caller) => call.caller = Arc::new(caller),
                 Err(failure) => {
+                    self.pace.principal(call.caller.id())?;
                     let draft = call.asks(Action::Authenticate, rpc.path);
                     return Err(self.broker.failed(draft, failure).await);
                 }
             }
         }
+        self.pace.principal(call.caller.id())?;
         request.extensions_mut().insert(Arrival { call, action });
         Ok(())
+    }
+
+    /// The address pays for a call of somebody who is not known, and for one whose credential does not hold.
+    fn pace_stranger(&self, handshake: Option<&Handshake>) -> Result<(), Failure> {
+        handshake.map_or(Ok(()), |handshake| self.pace.stranger(handshake.address.ip()))
     }
 }
 
