@@ -101,7 +101,7 @@ impl Pace {
 fn payer(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & NETWORK)),
-        v4 => v4,
+        v4 @ IpAddr::V4(_) => v4,
     }
 }
 

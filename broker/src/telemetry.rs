@@ -157,7 +157,7 @@ impl Metrics {
         );
         registry.register(
             TRUST_STALE,
-            "Whether the files of a trust bundle cannot be used, so that what was read before stays in force",
+            "Whether the files of a trust bundle cannot be used or are out of date",
             metrics.trust_stale.clone(),
         );
         registry.register(LEASES_ENDING, "Active leases that end soon", metrics.leases_ending.clone());

@@ -55,6 +55,8 @@ pub struct Trust {
 struct Finding {
     name: String,
     fault: Option<String>,
+    /// Whether the lists of revoked certificates in force are out of date.
+    late: bool,
 }
 
 impl Trust {
@@ -77,7 +79,8 @@ impl Trust {
             bundles.push(Arc::new(read.map_err(|source| TrustError { table: one.to_string(), source })?));
             metrics.trust_stale(&one.name, false);
         }
-        let findings = settings.iter().map(|one| Finding { name: one.name.clone(), fault: None }).collect();
+        let findings =
+            settings.iter().map(|one| Finding { name: one.name.clone(), fault: None, late: false }).collect();
         Ok(Self {
             domain,
             settings,
@@ -157,7 +160,11 @@ impl Trust {
                 }
                 Err(error) => Some(told(&error)),
             };
-            self.find(place, settings, fault);
+            let until = self.bundles().get(place + 1).and_then(|bundle| bundle.until);
+            let late = until.filter(|until| *until < self.clock.now());
+            let out_of_date =
+                || late.map(|until| format!("its list of revoked certificates is out of date since {until}"));
+            self.find(place, settings, fault.or_else(out_of_date), late.is_some());
         }
     }
 
@@ -187,18 +194,19 @@ impl Trust {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
-    fn find(&self, place: usize, settings: &TrustSettings, fault: Option<String>) {
+    fn find(&self, place: usize, settings: &TrustSettings, fault: Option<String>, late: bool) {
         self.metrics.trust_stale(&settings.name, fault.is_some());
         let mut findings = self.findings.write().unwrap_or_else(PoisonError::into_inner);
         let Some(found) = findings.get_mut(place) else { return };
         if let (Some(error), true) = (&fault, fault != found.fault) {
-            tracing::warn!(
-                bundle = settings.name,
-                error,
-                "a trust bundle is not read again; the old one stays"
-            );
+            tracing::warn!(bundle = settings.name, error, "a trust bundle is not what its files should say");
         }
         found.fault = fault;
+        if late && !found.late {
+            // Whoever is connected came in by lists that held then.
+            self.generation.fetch_add(1, Ordering::AcqRel);
+        }
+        found.late = late;
     }
 
     fn bundles(&self) -> Arc<[Arc<Bundle>]> {

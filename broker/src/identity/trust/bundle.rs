@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bursar_core::spiffe::TrustDomain;
+use jiff::Timestamp;
 use rustls::RootCertStore;
 use rustls::crypto::ring;
 use rustls::server::WebPkiClientVerifier;
@@ -14,7 +15,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use sha2::{Digest, Sha256};
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::prelude::{CertificateRevocationList, FromDer, GeneralName, X509Certificate};
 
 use crate::config::{PrincipalPatterns, TrustSettings};
 
@@ -26,6 +27,8 @@ pub(super) struct Bundle {
     pub(super) principals: PrincipalPatterns,
     pub(super) roots: Vec<CertificateDer<'static>>,
     pub(super) verifier: Arc<dyn ClientCertVerifier>,
+    /// When its first list of revoked certificates is out of date, and with it the bundle.
+    pub(super) until: Option<Timestamp>,
     /// Of the files that it was read from.
     pub(super) digest: [u8; 32],
 }
@@ -43,7 +46,7 @@ impl Bundle {
         let named = ["/node/*", "/broker/*", "/**"];
         let principals = PrincipalPatterns::parse(named).map_err(BundleError::Verifier)?;
         let verifier = verifier(&roots, Vec::new())?;
-        Ok(Self { name: None, domain, principals, roots, verifier, digest: [0; 32] })
+        Ok(Self { name: None, domain, principals, roots, verifier, until: None, digest: [0; 32] })
     }
 
     /// A bundle of the configuration.
@@ -66,6 +69,7 @@ impl Bundle {
             name: Some(settings.name.clone()),
             domain: settings.domain.clone(),
             principals: settings.principals.clone(),
+            until: revoked.iter().filter_map(until).min(),
             verifier: verifier(&roots, revoked)?,
             roots,
             digest: content.digest(),
@@ -127,6 +131,12 @@ fn revocation_lists(
             .map_err(|_| fault())?,
     };
     if lists.is_empty() { Err(fault()) } else { Ok(lists) }
+}
+
+/// The next update that a list promises.
+fn until(list: &CertificateRevocationListDer<'static>) -> Option<Timestamp> {
+    let (_, list) = CertificateRevocationList::from_der(list).ok()?;
+    Timestamp::from_second(list.next_update()?.timestamp()).ok()
 }
 
 /// With lists of what was revoked, a certificate on whose state none of them speaks is refused, and so is every one once

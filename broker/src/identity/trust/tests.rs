@@ -1,5 +1,6 @@
 use std::path::Path;
 
+use bursar_core::clock::TestClock;
 use bursar_core::{SpiffeId, SystemClock};
 use prometheus_client::registry::Registry;
 use rcgen::{
@@ -203,6 +204,36 @@ fn a_chain_without_end_is_not_looked_at() {
     assert!(handshake(&trust, &chain).is_err());
 }
 
+#[test]
+fn whoever_is_connected_is_refused_once_the_list_of_the_revoked_is_out_of_date() {
+    let site = Site::new();
+    let root = Root::new("people");
+    let clock = Arc::new(TestClock::new());
+    let year = i32::from(jiff::tz::TimeZone::UTC.to_datetime(clock.now()).year());
+    site.write("people.crl", &root.revoked(&[], year + 1));
+    let crl = format!("crl = '{}'", site.0.path().join("people.crl").display());
+    let trust = site.open_at(&clock, &[("people", OURS, &root, &crl)]).expect("good bundles");
+    let connected = present(&trust, &root).expect("somebody");
+    trust.look_again();
+    assert_eq!(
+        (trust.stands(&connected), trust.findings()),
+        (Ok(()), vec![("trust people".to_owned(), None)])
+    );
+
+    clock.advance(Duration::from_secs(366 * 24 * 3600));
+    trust.look_again();
+    assert!(matches!(trust.stands(&connected), Err(CertificateFault::NotVouchedFor { .. })));
+    let faults: Vec<_> = trust.findings().into_iter().filter_map(|(_, fault)| fault).collect();
+    assert!(matches!(faults.as_slice(), [fault] if fault.contains("is out of date since")), "{faults:?}");
+
+    site.write("people.crl", &root.revoked(&[], year + 2));
+    trust.look_again();
+    assert_eq!(
+        (trust.stands(&connected), trust.findings()),
+        (Ok(()), vec![("trust people".to_owned(), None)])
+    );
+}
+
 /// A folder for files of bundles.
 struct Site(tempfile::TempDir);
 
@@ -221,6 +252,14 @@ impl Site {
     }
 
     fn try_open(&self, tables: &[(&str, &str, &Root, &str)]) -> Result<Trust, TrustError> {
+        self.open_at(&Arc::new(SystemClock), tables)
+    }
+
+    fn open_at<C: Clock + 'static>(
+        &self,
+        clock: &Arc<C>,
+        tables: &[(&str, &str, &Root, &str)],
+    ) -> Result<Trust, TrustError> {
         let mut config =
             "trust_domain = 'example.org'\ndata_dir = 'd'\n[seal]\nkey = { env = 'K' }\n".to_owned();
         for (name, domain, root, more) in tables {
@@ -232,7 +271,7 @@ impl Site {
         let config = Config::parse(&config).expect("a configuration");
         let own = Root::new("the broker's own").certificate;
         let metrics = Metrics::register(&mut Registry::default());
-        Trust::open(config.trust_domain, own, config.identity.trust, Arc::new(SystemClock), metrics)
+        Trust::open(config.trust_domain, own, config.identity.trust, Arc::clone(clock) as _, metrics)
     }
 }
 
