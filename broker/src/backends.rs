@@ -2,6 +2,8 @@
 
 #[cfg(feature = "aws")]
 mod aws;
+#[cfg(feature = "azure")]
+mod azure;
 #[cfg(feature = "gcp")]
 mod gcp;
 #[cfg(feature = "postgres")]
@@ -93,6 +95,10 @@ pub fn open(config: &BackendConfig, ground: &Ground<'_>) -> Result<Opened, Start
         BackendKind::Aws(settings) => aws::open(&config.name, settings, Arc::clone(clock)),
         #[cfg(not(feature = "aws"))]
         BackendKind::Aws(_) => Err(left_out(&config.name, "aws")),
+        #[cfg(feature = "azure")]
+        BackendKind::Azure(settings) => azure::open(&config.name, settings, Arc::clone(clock)),
+        #[cfg(not(feature = "azure"))]
+        BackendKind::Azure(_) => Err(left_out(&config.name, "azure")),
         #[cfg(feature = "gcp")]
         BackendKind::Gcp(settings) => gcp::open(&config.name, settings, Arc::clone(clock)),
         #[cfg(not(feature = "gcp"))]
@@ -132,7 +138,7 @@ pub fn silenced() -> &'static [&'static str] {
     silenced
 }
 
-#[cfg(not(all(feature = "aws", feature = "gcp", feature = "vault")))]
+#[cfg(not(all(feature = "aws", feature = "azure", feature = "gcp", feature = "vault")))]
 fn left_out(name: &BackendName, feature: &str) -> StartError {
     let message = format!("this broker was built without the feature `{feature}`");
     StartError::Backend { name: name.clone(), message }

@@ -2,9 +2,11 @@
 
 mod audit;
 mod aws;
+mod azure;
 mod cache;
 mod disk;
 mod gcp;
+mod identity;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod seal;
@@ -23,9 +25,11 @@ use bursar_core::{BackendName, SpiffeId};
 
 pub use audit::{AuditSettings, FileSink, OtlpSink, SinkConfig, SinkKind, SyslogPlace};
 pub use aws::{AwsCredentials, AwsRole, AwsSettings};
+pub use azure::{AzureCredentials, AzureProof, AzureSettings};
 pub use cache::{CacheContract, CacheContracts, OnOutage};
 pub use disk::{DiskLimits, Threshold};
 pub use gcp::{GcpCredentials, GcpSettings};
+pub use identity::{IssuerKind, IssuerSettings, KeysPlace, Matched, ReviewSettings, Rule};
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresSettings, StandingSettings};
 pub use seal::{KeyPlace, SealKey, SealSettings};
@@ -51,6 +55,8 @@ pub struct Config {
     pub log: Log,
     pub audit: AuditSettings,
     pub disk: DiskLimits,
+    /// Whose tokens count.
+    pub issuers: Vec<IssuerSettings>,
     pub backends: Vec<BackendConfig>,
 }
 
@@ -154,6 +160,8 @@ pub enum BackendKind {
     Local { max_versions: NonZeroU32 },
     /// AWS Secrets Manager and STS.
     Aws(Box<AwsSettings>),
+    /// The secrets of an Azure Key Vault.
+    Azure(Box<AzureSettings>),
     /// Google Secret Manager.
     Gcp(Box<GcpSettings>),
     /// Roles of a PostgreSQL.
@@ -189,12 +197,7 @@ impl Config {
 
     /// The administrator whose certificate `init` makes.
     pub fn administrator(&self) -> SpiffeId {
-        // The trust domain was checked, and the segments are constants.
-        #[expect(
-            clippy::expect_used,
-            reason = "a checked trust domain with constant segments is a SPIFFE ID"
-        )]
-        SpiffeId::from_segments(&self.trust_domain, &["user", "admin"]).expect("constant segments")
+        administrator(&self.trust_domain)
     }
 
     /// The broker's own name, in its server certificate.
@@ -209,6 +212,12 @@ impl Config {
     }
 }
 
+fn administrator(domain: &TrustDomain) -> SpiffeId {
+    // The trust domain was checked, and the segments are constants.
+    #[expect(clippy::expect_used, reason = "a checked trust domain with constant segments is a SPIFFE ID")]
+    SpiffeId::from_segments(domain, &["user", "admin"]).expect("constant segments")
+}
+
 fn root(root: &mut Section<'_>) -> Option<Config> {
     let trust_domain = root.parsed("trust_domain", TrustDomain::parse);
     let trust_domain = root.required("trust_domain", trust_domain);
@@ -217,7 +226,10 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
     let data_dir = root.required("data_dir", data_dir);
     let listen = root.section("listen", listen);
     let tls = root.section("tls", tls);
-    let identity = root.section("identity", |identity| Identity { trust: trust::trust(identity) });
+    let (identity, issuers) = root.section("identity", |identity| {
+        let trust = trust::trust(identity);
+        (Identity { trust }, identity::issuers(identity, trust_domain.as_ref()))
+    });
     let seal = root.section("seal", seal::seal);
     let leases = root.section("leases", lease_limits);
     let limits = root.section("limits", |limits| RequestLimits {
@@ -254,6 +266,7 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
         log,
         audit,
         disk,
+        issuers,
         backends,
     })
 }
@@ -321,6 +334,7 @@ fn backend(name: &str, section: &mut Section<'_>) -> Option<BackendConfig> {
             Some(BackendKind::Local { max_versions })
         }
         "aws" => aws::aws(section).map(Box::new).map(BackendKind::Aws),
+        "azure" => azure::azure(section).map(Box::new).map(BackendKind::Azure),
         "gcp" => gcp::gcp(section).map(Box::new).map(BackendKind::Gcp),
         #[cfg(feature = "postgres")]
         "postgres" => postgres::postgres(section).map(Box::new).map(BackendKind::Postgres),
@@ -333,7 +347,7 @@ fn backend(name: &str, section: &mut Section<'_>) -> Option<BackendConfig> {
         other => section.fault(
             "kind",
             format!(
-                "there is no kind of backend `{other}`; there are `aws`, `gcp`, `local`, `postgres` and `vault`"
+                "there is no kind of backend `{other}`; there are `aws`, `azure`, `gcp`, `local`, `postgres` and `vault`"
             ),
         ),
     };

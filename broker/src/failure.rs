@@ -13,6 +13,7 @@ use crate::environment::{Fault as DocumentFault, FlattenError, RenderError};
 use crate::identity::authority::AuthorityError;
 use crate::identity::nodes::TokenFault;
 use crate::identity::peer::CertificateFault;
+use crate::identity::token::Refused;
 use crate::ledger::LedgerError;
 use crate::pace::Payer;
 use crate::policy::{Diagnostic, Unregistered};
@@ -23,9 +24,11 @@ pub enum Failure {
     #[error("policy does not allow this")]
     Denied,
     #[error(
-        "this call needs a client certificate; give one with `--cert` and `--key`, or ask through the agent's socket"
+        "this call needs a client certificate or a token; give one with `--cert` and `--key` or with `--token-file`, or ask through the agent's socket"
     )]
     Unauthenticated,
+    #[error("{}", .0.told())]
+    Token(Refused),
     #[error(transparent)]
     Certificate(CertificateFault),
     #[error("the client certificate has expired; renew it")]
@@ -107,6 +110,7 @@ impl Failure {
         match self {
             Self::Denied => "denied",
             Self::Unauthenticated | Self::Certificate(_) | Self::Expired => "unauthenticated",
+            Self::Token(_) => "token",
             Self::Evicted { .. } => "evicted",
             Self::Unregistered(_) => "registration_missing",
             Self::Reference(_) => "reference_malformed",

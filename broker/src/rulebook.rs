@@ -133,13 +133,12 @@ impl Rulebook {
         Ok(applied)
     }
 
-    /// Checks a set without keeping it; answers what looks like a mistake and is none.
+    /// Checks a set without keeping it, and answers what would be in force.
     ///
     /// # Errors
     /// [`Failure::Policy`] with every fault.
-    pub async fn try_out(&self, files: Vec<PolicyFile>) -> Result<Vec<Diagnostic>, Failure> {
-        let policies = compile(files, self.domain.clone(), self.administrator.clone()).await?;
-        Ok(policies.warnings().to_vec())
+    pub async fn try_out(&self, files: Vec<PolicyFile>) -> Result<Policies, Failure> {
+        compile(files, self.domain.clone(), self.administrator.clone()).await
     }
 
     /// A set that is or was in force; the newest without a revision.

@@ -45,6 +45,10 @@ enum Modes {
     Any,
 }
 
+/// A variable of the environment.
+///
+/// # Errors
+/// [`SourceError::Unset`], also where it is no text.
 #[expect(clippy::disallowed_methods, reason = "a source in the environment is read here and nowhere else")]
 pub(crate) fn variable(name: &str) -> Result<String, SourceError> {
     std::env::var(name).map_err(|_| SourceError::Unset { name: name.to_owned() })

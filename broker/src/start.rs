@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bursar_backend_http::SetupError;
 use bursar_core::audit::Action;
 use bursar_core::backend::BackendError;
 use bursar_core::clock::SteadyClock;
@@ -29,6 +30,7 @@ use crate::failure::Failure;
 use crate::health::Health;
 use crate::http::{self, Gauges, Shown};
 use crate::identity::tls::{ServerCertificate, TlsError, server_config};
+use crate::identity::token::Tokens;
 use crate::identity::trust::TrustError;
 use crate::identity::{Authority, Trust};
 use crate::ids::Ids;
@@ -149,6 +151,9 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
     let membership = Membership::load(ours, Arc::clone(&trust), ledger.clone(), time).await?;
     let membership = Arc::new(membership);
 
+    let tokens = Tokens::new(&config.issuers, config.trust_domain.clone(), metrics.clone());
+    let tokens = tokens.map_err(|(name, source)| StartError::Issuer { name, source })?;
+
     let grpc = bind(config.listen.grpc).await?;
     let http = bind(config.listen.http).await?;
     tracing::info!(
@@ -165,6 +170,7 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
         broker: config.identity(),
     };
     upkeep.into_iter().for_each(|upkeep| keep_up(upkeep, around.clone(), &tasks));
+    tokens.keep_keys(&clock, &tasks);
     tasks.run("clock", watch_clock(steady, metrics.clone(), tasks.clone()));
     tasks.run("reaper", Arc::clone(&leases).reap());
     tasks.run("forgetting", Arc::clone(&leases).forget());
@@ -205,6 +211,7 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
     let identify = Identify {
         broker,
         membership,
+        tokens,
         metrics,
         disk,
         pace: Arc::clone(&pace),
@@ -455,6 +462,12 @@ pub enum StartError {
     Backend { name: BackendName, message: String },
     #[error(transparent)]
     Trust(#[from] TrustError),
+    #[error("the servers of issuer `{name}` cannot be called")]
+    Issuer {
+        name: String,
+        #[source]
+        source: SetupError,
+    },
     #[error("cannot listen on {address}; is another process there?")]
     Bind {
         address: std::net::SocketAddr,

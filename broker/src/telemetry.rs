@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -84,6 +85,9 @@ pub struct Metrics {
     leases_ending: Family<WithinLabels, Gauge>,
     clock_ahead: Gauge,
     trust_stale: Family<BundleLabels, Gauge>,
+    authentications: Family<AuthenticationLabels, Counter>,
+    key_fetches: Family<IssuerFetchLabels, Counter>,
+    keys_fetched: Family<IssuerLabels, Gauge>,
 }
 
 impl Metrics {
@@ -108,6 +112,9 @@ impl Metrics {
             leases_ending: Family::default(),
             clock_ahead: Gauge::default(),
             trust_stale: Family::default(),
+            authentications: Family::default(),
+            key_fetches: Family::default(),
+            keys_fetched: Family::default(),
         };
         registry.register(REQUESTS, "Calls by gRPC method and status code", metrics.requests.clone());
         registry.register(REQUEST_SECONDS, "Time that calls took", metrics.request_seconds.clone());
@@ -161,6 +168,17 @@ impl Metrics {
             metrics.trust_stale.clone(),
         );
         registry.register(LEASES_ENDING, "Active leases that end soon", metrics.leases_ending.clone());
+        registry.register(
+            AUTHENTICATIONS,
+            "Calls with a token or a certificate, by what came of it",
+            metrics.authentications.clone(),
+        );
+        registry.register(KEY_FETCHES, "Rounds for the keys of an issuer", metrics.key_fetches.clone());
+        registry.register(
+            KEYS_FETCHED,
+            "When the keys of an issuer were fetched last, Unix time",
+            metrics.keys_fetched.clone(),
+        );
         metrics
     }
 
@@ -239,6 +257,21 @@ impl Metrics {
         self.trust_stale.get_or_create(&labels).set(i64::from(stale));
     }
 
+    /// A call whose bearer is known by `method`, or is not: `outcome` is `ok` or why not.
+    pub fn authentication(&self, method: &'static str, outcome: &'static str) {
+        self.authentications.get_or_create(&AuthenticationLabels { method, outcome }).inc();
+    }
+
+    /// A round for the keys of an issuer, and when it ended well, or why it did not.
+    pub fn keys_fetched(&self, issuer: &str, outcome: Result<Timestamp, &'static str>) {
+        let issuer = issuer.to_owned();
+        if let Ok(at) = outcome {
+            self.keys_fetched.get_or_create(&IssuerLabels { issuer: issuer.clone() }).set(at.as_second());
+        }
+        let outcome = outcome.map_or_else(|fault| fault, |_| "ok");
+        self.key_fetches.get_or_create(&IssuerFetchLabels { issuer, outcome }).inc();
+    }
+
     /// How many active leases end within a time from now.
     pub fn leases_ending(&self, within: &'static str, count: u64) {
         let gauge = self.leases_ending.get_or_create(&WithinLabels { within });
@@ -290,6 +323,24 @@ struct SinkFailureLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BundleLabels {
     bundle: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct AuthenticationLabels {
+    method: &'static str,
+    outcome: &'static str,
+}
+
+/// Issuers are named in the configuration, so they are few.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct IssuerLabels {
+    issuer: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct IssuerFetchLabels {
+    issuer: String,
+    outcome: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -375,6 +426,9 @@ const RATE_REFUSALS: &str = "bursar_rate_refusals";
 const CLOCK_AHEAD: &str = "bursar_clock_ahead_seconds";
 const TRUST_STALE: &str = "bursar_trust_stale";
 const LEASES_ENDING: &str = "bursar_leases_ending";
+const AUTHENTICATIONS: &str = "bursar_authentications";
+const KEY_FETCHES: &str = "bursar_issuer_key_fetches";
+const KEYS_FETCHED: &str = "bursar_issuer_keys_fetched_seconds";
 /// Leases by state, collected when somebody asks.
 pub const LEASES: &str = "bursar_leases";
 /// Figures of the ledger, collected when somebody asks.

@@ -57,8 +57,9 @@ pub(crate) enum Command {
 
 const AFTER: &str = "\
 Where to connect is taken from the options, else from the environment (BURSAR_ADDRESS,
-BURSAR_CA, BURSAR_CERT, BURSAR_KEY), else from $XDG_CONFIG_HOME/bursar/config.toml with the
-keys `address`, `ca`, `cert` and `key`, else it is the socket of this machine's agent.
+BURSAR_CA, BURSAR_CERT, BURSAR_KEY, BURSAR_TOKEN_FILE), else from
+$XDG_CONFIG_HOME/bursar/config.toml with the keys `address`, `ca`, `cert`, `key` and
+`token_file`, else it is the socket of this machine's agent.
 
 Exit codes:
     0  done

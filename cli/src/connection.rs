@@ -18,7 +18,15 @@ use crate::settings::{IdentityFiles, Settings};
 /// [`Error::Unreadable`], [`Error::OpenKey`], and those of the client.
 pub(crate) fn client(settings: &Settings) -> Result<Client, Error> {
     let tls = tls(settings)?;
-    Ok(Client::connect_lazy(&settings.address, tls.as_ref())?)
+    Ok(presenting(settings, Client::connect_lazy(&settings.address, tls.as_ref())?))
+}
+
+/// The client, with the token that is configured.
+pub(crate) fn presenting(settings: &Settings, client: Client) -> Client {
+    match &settings.token_file {
+        Some(path) => client.with_token_file(path),
+        None => client,
+    }
 }
 
 /// What the files say for a broker; nothing for an agent, which knows its callers by other means.

@@ -21,6 +21,8 @@ pub(crate) enum Error {
     Address(#[from] AddressError),
     #[error("a certificate is given without its key, or a key without its certificate")]
     HalfAnIdentity,
+    #[error("a token is for a broker, and this is the socket of an agent, which sees for itself who calls")]
+    TokenForAgent,
     #[error("the key `{}` can be read by everybody on this machine (mode {mode:03o})", path.display())]
     OpenKey { path: PathBuf, mode: u32 },
     #[error("cannot read `{}`", path.display())]
@@ -76,6 +78,10 @@ pub(crate) enum Error {
     WouldNotResolve { name: String },
     #[error("policy would deny it")]
     WouldBeDenied,
+    #[error("table `{}` cannot be used: {what}", path.display())]
+    Table { path: PathBuf, what: String },
+    #[error("{failed} of {} not as expected", counted(*total, "decision"))]
+    NotAsExpected { failed: usize, total: usize },
     #[error("the broker is not ready")]
     NotReady,
     #[error("the log does not verify")]
@@ -120,6 +126,7 @@ impl Error {
             Self::Configuration { .. }
             | Self::Address(_)
             | Self::HalfAnIdentity
+            | Self::TokenForAgent
             | Self::OpenKey { .. }
             | Self::Files { .. }
             | Self::WouldNotResolve { .. } => CONFIGURATION,
@@ -155,6 +162,7 @@ fn of_call(error: &bursar_sdk::Error) -> Option<u8> {
                 | ConnectError::ServerName { .. },
             ..
         } => Some(CONFIGURATION),
+        Call::Token { .. } => Some(CONFIGURATION),
         Call::Connect { .. } | Call::Interrupted { .. } | Call::Deadline { .. } => Some(UNAVAILABLE),
         Call::Refused(refusal) => match (refusal.reason, refusal.code) {
             (Some(Reason::RegistrationMissing), _) | (_, Code::PermissionDenied | Code::Unauthenticated) => {

@@ -12,6 +12,9 @@ pub(crate) fn of(error: &Error) -> Option<&'static str> {
         Error::Call(error) | Error::Unresolved { source: error, .. } => of_call(error),
         Error::Configuration { .. } => Some("correct the file, or move it away"),
         Error::HalfAnIdentity => Some("give both: --cert FILE --key FILE, or BURSAR_CERT and BURSAR_KEY"),
+        Error::TokenForAgent => {
+            Some("leave the token out, or name a broker by --address https://HOST:PORT or BURSAR_ADDRESS")
+        }
         Error::OpenKey { .. } => Some("make it yours alone: `chmod 600 FILE`"),
         Error::SecretOnTerminal => Some("pipe it into a program or a file, or add --show"),
         Error::Import { .. } => Some("correct the file; nothing was written"),
@@ -42,6 +45,9 @@ pub(crate) fn of(error: &Error) -> Option<&'static str> {
 fn of_call(error: &bursar_sdk::Error) -> Option<&'static str> {
     match error {
         bursar_sdk::Error::Connect { source, .. } => of_connection(source),
+        bursar_sdk::Error::Token { .. } => {
+            Some("name a file with one token by --token-file, BURSAR_TOKEN_FILE or `token_file`")
+        }
         bursar_sdk::Error::Refused(refusal) => of_refusal(refusal),
         bursar_sdk::Error::Interrupted { .. } | bursar_sdk::Error::Deadline { .. } => {
             Some("what was asked for may have been done; look before you repeat it")
@@ -113,9 +119,19 @@ fn of_refusal(refusal: &Refusal) -> Option<&'static str> {
         Reason::VersionNotFound => "leave `@VERSION` out for the newest version",
         Reason::AccessDenied => "`bursar policy check` says why, to those who may ask it",
         Reason::Unauthenticated => {
-            "give a client certificate: --cert FILE --key FILE, or call through this machine's agent"
+            "give a client certificate (--cert FILE --key FILE) or a token (--token-file FILE), or call through this machine's agent"
         }
         Reason::CertificateInvalid => "get a new client certificate from whoever runs the broker",
+        Reason::TokenInvalid => {
+            "present a token made for this broker's audience; the broker's log says what is wrong with this one"
+        }
+        Reason::TokenExpired => "present a new token; --token-file is read anew for each call",
+        Reason::IssuerUnknown => {
+            "whoever runs the broker has to name the token's issuer in `[identity.issuers.NAME]`"
+        }
+        Reason::IssuerUnavailable => {
+            "try again in a moment; the broker's log says why the token's issuer cannot be asked"
+        }
         Reason::JoinTokenInvalid => {
             "make another with `bursar node token NAME`; each works once, for a short time"
         }

@@ -26,6 +26,9 @@ pub(crate) struct ConnectionArguments {
     /// The key of your certificate, in PEM
     #[arg(long, global = true, env = "BURSAR_KEY", value_name = "FILE", hide_env_values = true, help_heading = HEADING)]
     key: Option<OsString>,
+    /// A token to present instead of a certificate, read anew for each call
+    #[arg(long, global = true, env = "BURSAR_TOKEN_FILE", value_name = "FILE", hide_env_values = true, help_heading = HEADING)]
+    token_file: Option<OsString>,
 }
 
 /// Where to connect, and as whom: decided and checked.
@@ -34,6 +37,7 @@ pub(crate) struct Settings {
     pub(crate) address: Address,
     pub(crate) ca: Option<PathBuf>,
     pub(crate) identity: Option<IdentityFiles>,
+    pub(crate) token_file: Option<PathBuf>,
     /// The file that was read, if there is one.
     pub(crate) file: Option<PathBuf>,
 }
@@ -58,7 +62,8 @@ impl Settings {
     /// Decides.
     ///
     /// # Errors
-    /// [`Error::Configuration`] with every fault of the file, [`Error::Address`], [`Error::HalfAnIdentity`].
+    /// [`Error::Configuration`] with every fault of the file, [`Error::Address`], [`Error::HalfAnIdentity`],
+    /// [`Error::TokenForAgent`].
     pub(crate) fn decide(arguments: ConnectionArguments, folders: &Folders) -> Result<Self, Error> {
         let path = folders.config.as_ref().map(|folder| folder.join("bursar").join("config.toml"));
         let (in_file, file) = match path {
@@ -83,7 +88,12 @@ impl Settings {
             (None, None) => None,
             _ => return Err(Error::HalfAnIdentity),
         };
-        Ok(Self { address, ca: filled_path(arguments.ca).or(in_file.ca), identity, file })
+        let token_file = filled_path(arguments.token_file).or(in_file.token_file);
+        // An agent would not look at it, and answer as to whoever it sees.
+        if token_file.is_some() && address.socket().is_some() {
+            return Err(Error::TokenForAgent);
+        }
+        Ok(Self { address, ca: filled_path(arguments.ca).or(in_file.ca), identity, token_file, file })
     }
 }
 
@@ -106,6 +116,7 @@ struct InFile {
     ca: Option<PathBuf>,
     cert: Option<PathBuf>,
     key: Option<PathBuf>,
+    token_file: Option<PathBuf>,
 }
 
 fn read(path: &Path) -> Result<Option<InFile>, Error> {
@@ -120,10 +131,11 @@ fn read(path: &Path) -> Result<Option<InFile>, Error> {
     let content = |root: &mut Section<'_>| {
         let address = root.parsed("address", Address::parse);
         let (ca, cert, key) = (root.path("ca"), root.path("cert"), root.path("key"));
+        let token_file = inside(root.path("token_file"));
         if cert.is_some() != key.is_some() {
             root.fault::<()>("cert", "and `key` have to be given together".to_owned());
         }
-        Some(InFile { address, ca: inside(ca), cert: inside(cert), key: inside(key) })
+        Some(InFile { address, ca: inside(ca), cert: inside(cert), key: inside(key), token_file })
     };
     let read = settings::read(&text, content);
     read.map(Some).map_err(|faults| Error::Configuration { path: path.to_owned(), faults })
@@ -221,6 +233,14 @@ mod tests {
         let home = Home::new("cert = 'me.crt'\nkey = 'me.key'\n");
         let arguments = ConnectionArguments { cert: Some("other.crt".into()), ..Default::default() };
         assert!(matches!(home.decide(arguments), Err(Error::HalfAnIdentity)));
+    }
+
+    #[test]
+    fn a_token_is_for_a_broker() {
+        let home = Home::new("token_file = 'token'\n");
+        let settings = home.decide(typed("https://broker")).expect("settings");
+        assert_eq!(settings.token_file, Some(home.place.path().join("bursar").join("token")));
+        assert!(matches!(home.decide(ConnectionArguments::default()), Err(Error::TokenForAgent)));
     }
 
     #[test]

@@ -212,6 +212,33 @@ impl<'faults> Section<'faults> {
         read
     }
 
+    /// Every table of a list of tables, in order; those that read as nothing are left out. The key path of a fault counts
+    /// from 1: `rules[2].match`.
+    pub fn tables<T>(
+        &mut self,
+        key: &'static str,
+        mut content: impl FnMut(&mut Section<'_>) -> Option<T>,
+    ) -> Vec<T> {
+        let items = match self.take(key) {
+            None => return Vec::new(),
+            Some(Value::Array(items)) => items,
+            Some(other) => self.wrong(key, "a list of tables", &other).unwrap_or_default(),
+        };
+        let mut read = Vec::new();
+        for (place, value) in items.into_iter().enumerate() {
+            let path = format!("{}[{}]", self.key(key), place + 1);
+            match value {
+                Value::Table(table) => {
+                    let mut inner = Section::new(table, path, self.faults);
+                    read.extend(content(&mut inner));
+                    inner.finish();
+                }
+                other => self.faults.push(Fault { key: path, message: form("a table", &other) }),
+            }
+        }
+        read
+    }
+
     /// A table of texts whose keys are names that the user chose.
     #[expect(
         clippy::redundant_closure_for_method_calls,
@@ -387,6 +414,26 @@ mod tests {
                 "wiat: is not a key here; the keys are `name`, `wait`, `inner`, `key`, `many`",
             ]
         );
+    }
+
+    #[test]
+    fn tables_of_a_list_are_read_in_order_and_counted_from_1() {
+        let numbers =
+            |text: &str| read(text, |root| Some(root.tables("rules", |rule| rule.number("n", 1..=9))));
+        assert_eq!(numbers("[[rules]]\nn = 2\n[[rules]]\nn = 1\n"), Ok(vec![2, 1]));
+        assert_eq!(numbers(""), Ok(Vec::new()));
+        let faults = |text: &str| {
+            let faults = numbers(text).expect_err("faults");
+            faults.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            faults("rules = [{ n = 1 }, { m = 1 }, 3]"),
+            [
+                "rules[2].m: is not a key here; the keys are `n`",
+                "rules[3]: must be a table, not this whole number"
+            ]
+        );
+        assert_eq!(faults("rules = 'x'"), ["rules: must be a list of tables, not a text"]);
     }
 
     #[test]

@@ -69,21 +69,33 @@ impl SpiffeId {
         let four = (segments.next(), segments.next(), segments.next(), segments.next(), segments.next());
         match four {
             (Some("ns"), Some(namespace), Some("sa"), Some(account), None) => {
-                PrincipalKind::ServiceAccount { namespace, account }
+                PrincipalKind::ServiceAccount { cluster: "", namespace, account }
             }
             (Some("node"), Some(name), None, ..) => PrincipalKind::Node { name },
             (Some("user"), Some(name), None, ..) => PrincipalKind::User { name },
             (Some("workload"), Some(name), None, ..) => PrincipalKind::Workload { name },
-            _ => PrincipalKind::Other,
+            _ => self.account_of_a_cluster().unwrap_or(PrincipalKind::Other),
         }
+    }
+
+    /// Where the accounts of several clusters are told apart, a path stands before what one cluster's are called by.
+    fn account_of_a_cluster(&self) -> Option<PrincipalKind<'_>> {
+        let path = self.text.get(self.authority + 1..)?;
+        let mut from_the_end = path.rsplitn(5, '/');
+        let (account, sa) = (from_the_end.next()?, from_the_end.next()?);
+        let (namespace, ns) = (from_the_end.next()?, from_the_end.next()?);
+        let cluster = from_the_end.next()?;
+        let first = cluster.split('/').next()?;
+        let fits = ns == "ns" && sa == "sa" && !KINDS.contains(&first);
+        fits.then_some(PrincipalKind::ServiceAccount { cluster, namespace, account })
     }
 }
 
 /// The kinds of principal that Bursar gives meaning to, by the shape of the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PrincipalKind<'id> {
-    /// `/ns/NAMESPACE/sa/ACCOUNT`: a Kubernetes service account.
-    ServiceAccount { namespace: &'id str, account: &'id str },
+    /// `/ns/NAMESPACE/sa/ACCOUNT`, or that below the path of a cluster: a Kubernetes service account.
+    ServiceAccount { cluster: &'id str, namespace: &'id str, account: &'id str },
     /// `/node/NAME`: a node agent.
     Node { name: &'id str },
     /// `/user/NAME`: a person.
@@ -185,6 +197,8 @@ impl fmt::Debug for TrustDomain {
 }
 
 const SCHEME: &str = "spiffe://";
+/// What the path of a cluster does not begin with, since it says what kind of principal an id is, or is the broker's own.
+const KINDS: [&str; 5] = ["broker", "node", "ns", "user", "workload"];
 const MAX_LENGTH: usize = 2048;
 const MAX_DOMAIN_LENGTH: usize = 255;
 const EXCERPT_LENGTH: usize = 128;
@@ -201,6 +215,13 @@ mod tests {
         assert!(kind("spiffe://example.org/user/ada").starts_with("User"));
         assert!(kind("spiffe://example.org/workload/payments").starts_with("Workload"));
         assert_eq!(kind("spiffe://example.org/ns/shop/sa/web/extra"), "Other");
+        assert_eq!(
+            kind("spiffe://example.org/clusters/east/ns/shop/sa/web"),
+            r#"ServiceAccount { cluster: "clusters/east", namespace: "shop", account: "web" }"#
+        );
+        assert_eq!(kind("spiffe://example.org/user/ns/shop/sa/web"), "Other");
+        assert_eq!(kind("spiffe://example.org/node/n1/ns/shop/sa/web"), "Other");
+        assert_eq!(kind("spiffe://example.org/ns/a/sa/b/ns/shop/sa/web"), "Other");
         assert_eq!(kind("spiffe://example.org/node/n1/extra"), "Other");
     }
 

@@ -40,6 +40,8 @@ pub const POLICY_FILES: usize = 1000;
 pub const POLICY_SET: usize = 2 * 1024 * 1024;
 /// Most entries of the context in `Policies.Check`.
 pub const CONTEXT: usize = 64;
+/// Most expectations of one `Policies.Test`.
+pub const EXPECTATIONS: usize = 1000;
 /// Longest name of a node. In bytes.
 pub const NODE_NAME: usize = 253;
 /// Largest certification request. In bytes.
@@ -106,6 +108,7 @@ mod tests {
             (environments, format!("At most {}. It holds references", written(DOCUMENT))),
             (policies, format!("at most {} and {} together", written(POLICY_FILES), written(POLICY_SET))),
             (policies, format!("At most {} entries", written(CONTEXT))),
+            (policies, format!("1 to {} of them", written(EXPECTATIONS))),
             (nodes, format!("At most {} bytes.\n  string node", written(NODE_NAME))),
             (nodes, format!("PKCS #10 in DER, at most {}", written(CSR))),
             (nodes, format!("The token. At most {} bytes", written(JOIN_TOKEN))),

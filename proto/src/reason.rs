@@ -28,10 +28,18 @@ pub enum Reason {
     VersionNotFound,
     /// Policy does not allow it. Says nothing of whether the thing exists.
     AccessDenied,
-    /// The call came without a credential that says who asks.
+    /// The call came without a credential that says who asks: neither a client certificate nor a token.
     Unauthenticated,
     /// The client certificate is expired, from an unknown authority, evicted, or names nobody.
     CertificateInvalid,
+    /// The token is malformed, not signed by its issuer, for another audience, not valid yet, or names nobody here.
+    TokenInvalid,
+    /// The token has expired.
+    TokenExpired,
+    /// The token is by somebody whose tokens are not accepted here.
+    IssuerUnknown,
+    /// The token cannot be checked, since its issuer cannot be asked. Worth another try.
+    IssuerUnavailable,
     /// The join token is unknown, used, expired, or bound to another address.
     JoinTokenInvalid,
     /// There is no such environment, or not at that revision.
@@ -88,7 +96,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 38] = [
         Self::ReferenceMalformed,
         Self::BackendUnknown,
         Self::SecretNotFound,
@@ -97,6 +105,10 @@ impl Reason {
         Self::AccessDenied,
         Self::Unauthenticated,
         Self::CertificateInvalid,
+        Self::TokenInvalid,
+        Self::TokenExpired,
+        Self::IssuerUnknown,
+        Self::IssuerUnavailable,
         Self::JoinTokenInvalid,
         Self::EnvironmentNotFound,
         Self::EnvironmentInvalid,
@@ -156,15 +168,21 @@ impl Reason {
             | Self::LeaseNotFound
             | Self::NodeUnknown => Code::NotFound,
             Self::AccessDenied | Self::RegistrationMissing => Code::PermissionDenied,
-            Self::Unauthenticated | Self::CertificateInvalid | Self::JoinTokenInvalid => {
-                Code::Unauthenticated
-            }
+            Self::Unauthenticated
+            | Self::CertificateInvalid
+            | Self::TokenInvalid
+            | Self::TokenExpired
+            | Self::IssuerUnknown
+            | Self::JoinTokenInvalid => Code::Unauthenticated,
             Self::RevisionConflict => Code::Aborted,
             Self::LeaseNotRenewable
             | Self::BackendSealed
             | Self::BackendDenied
             | Self::BackendMisconfigured => Code::FailedPrecondition,
-            Self::BackendUnavailable | Self::LedgerUnavailable | Self::ShuttingDown => Code::Unavailable,
+            Self::IssuerUnavailable
+            | Self::BackendUnavailable
+            | Self::LedgerUnavailable
+            | Self::ShuttingDown => Code::Unavailable,
             Self::BackendTimeout => Code::DeadlineExceeded,
             Self::BackendThrottled | Self::LedgerFull | Self::QuotaExceeded | Self::RateLimited => {
                 Code::ResourceExhausted
@@ -185,6 +203,10 @@ impl Reason {
             Self::AccessDenied => "ACCESS_DENIED",
             Self::Unauthenticated => "UNAUTHENTICATED",
             Self::CertificateInvalid => "CERTIFICATE_INVALID",
+            Self::TokenInvalid => "TOKEN_INVALID",
+            Self::TokenExpired => "TOKEN_EXPIRED",
+            Self::IssuerUnknown => "ISSUER_UNKNOWN",
+            Self::IssuerUnavailable => "ISSUER_UNAVAILABLE",
             Self::JoinTokenInvalid => "JOIN_TOKEN_INVALID",
             Self::EnvironmentNotFound => "ENVIRONMENT_NOT_FOUND",
             Self::EnvironmentInvalid => "ENVIRONMENT_INVALID",

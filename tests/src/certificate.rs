@@ -33,6 +33,8 @@ impl ServerFiles {
         let mut authority = CertificateParams::new([])?;
         authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         authority.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        // OpenSSL takes a certificate that names its issuer as itself for one that nobody vouches for.
+        authority.distinguished_name.push(DnType::CommonName, "authority of Bursar's tests");
         let authority_key = KeyPair::generate()?;
         write(&files.authority, &authority.self_signed(&authority_key)?.pem())?;
 

@@ -59,6 +59,26 @@ impl Cli {
         Ok(cli)
     }
 
+    /// As whoever a token says, without a certificate.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn bearing(token: &str, broker: &Broker) -> Result<Self> {
+        let mut cli = Self::of(&broker.address())?;
+        cli.write(TOKEN, token)?;
+        cli.set("BURSAR_CA", &broker.bootstrap("ca.pem").display().to_string());
+        cli.set("BURSAR_TOKEN_FILE", &cli.path(TOKEN).display().to_string());
+        Ok(cli)
+    }
+
+    /// Puts another token in the place of the one that it bears.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn rotate(&self, token: &str) -> Result<()> {
+        self.write(TOKEN, token)
+    }
+
     /// Through the socket of an agent.
     ///
     /// # Errors
@@ -222,3 +242,6 @@ impl Said {
         self.stderr.lines().find_map(|line| line.strip_prefix("request id: "))
     }
 }
+
+/// The file of a token.
+const TOKEN: &str = "token";

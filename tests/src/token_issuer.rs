@@ -6,13 +6,15 @@ use anyhow::{Context, Result};
 use data_encoding::BASE64URL_NOPAD;
 use rcgen::KeyPair;
 use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde_json::{Value, json};
 
 /// Signs JSON Web Tokens by ES256, with a key of its own.
 pub struct TokenIssuer {
     key: EcdsaKeyPair,
     public: String,
+    kid: String,
+    jwk: Value,
 }
 
 impl TokenIssuer {
@@ -27,7 +29,17 @@ impl TokenIssuer {
             &pair.serialize_der(),
             &SystemRandom::new(),
         );
-        Ok(Self { key: key.ok().context("a key that cannot sign")?, public: pair.public_key_pem() })
+        let key = key.ok().context("a key that cannot sign")?;
+        let kid = format!("key-{:016x}", fastrand::u64(..));
+        // An uncompressed point: a byte that says so, then both coordinates.
+        let coordinate = |at: std::ops::Range<usize>| {
+            let bytes = key.public_key().as_ref().get(at).context("a point that is too short")?;
+            anyhow::Ok(BASE64URL_NOPAD.encode(bytes))
+        };
+        let (x, y) = (coordinate(1..33)?, coordinate(33..65)?);
+        let jwk =
+            json!({ "kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": kid, "x": x, "y": y });
+        Ok(Self { key, public: pair.public_key_pem(), kid, jwk })
     }
 
     /// What checks its signatures, in PEM.
@@ -35,13 +47,36 @@ impl TokenIssuer {
         &self.public
     }
 
+    /// The same as a JSON Web Key.
+    pub fn jwk(&self) -> &Value {
+        &self.jwk
+    }
+
+    /// What a token says, by whomever it is.
+    ///
+    /// # Errors
+    /// It is no token.
+    pub fn claims(token: &str) -> Result<Value> {
+        let claims = token.split('.').nth(1).context("no token")?;
+        Ok(serde_json::from_slice(&BASE64URL_NOPAD.decode(claims.as_bytes())?)?)
+    }
+
     /// A token that says `claims`.
     ///
     /// # Errors
     /// The system gives no randomness.
     pub fn token(&self, claims: &Value) -> Result<String> {
+        self.token_by(&self.kid, claims)
+    }
+
+    /// A token that says `claims`, and that its key is called `kid`.
+    ///
+    /// # Errors
+    /// The system gives no randomness.
+    pub fn token_by(&self, kid: &str, claims: &Value) -> Result<String> {
         let part = |value: &Value| BASE64URL_NOPAD.encode(value.to_string().as_bytes());
-        let signed = format!("{}.{}", part(&json!({ "alg": "ES256", "typ": "JWT" })), part(claims));
+        let signed =
+            format!("{}.{}", part(&json!({ "alg": "ES256", "typ": "JWT", "kid": kid })), part(claims));
         let signature = self.key.sign(&SystemRandom::new(), signed.as_bytes());
         let signature = signature.ok().context("no randomness for a signature")?;
         Ok(format!("{signed}.{}", BASE64URL_NOPAD.encode(signature.as_ref())))

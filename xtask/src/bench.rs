@@ -60,7 +60,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     Ok(())
 }
 
-const GROUPS: [&str; 5] = [COUNT, "read", "ledger", BACKENDS, "run"];
+const GROUPS: [&str; 6] = [COUNT, "identity", "read", "ledger", BACKENDS, "run"];
 /// The group that valgrind counts for.
 const COUNT: &str = "count";
 /// The group that needs a PostgreSQL.

@@ -74,6 +74,7 @@ const TABLE: &[Route] = &[
     route("/bursar.v1.Policies/Get", To::Broker),
     route("/bursar.v1.Policies/Apply", To::Broker),
     route("/bursar.v1.Policies/Check", To::Broker),
+    route("/bursar.v1.Policies/Test", To::Broker),
     route("/bursar.v1.Nodes/CreateJoinToken", To::Nobody),
     route("/bursar.v1.Nodes/Join", To::Nobody),
     route("/bursar.v1.Nodes/RenewCertificate", To::Nobody),

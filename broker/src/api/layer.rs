@@ -14,6 +14,7 @@ use bursar_core::audit::Action;
 use bursar_proto::REQUEST_ID_METADATA_KEY;
 use bursar_proto::v1::WorkloadContext;
 use http::HeaderValue;
+use jiff::Timestamp;
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::metadata::MetadataMap;
@@ -27,7 +28,8 @@ use crate::broker::Broker;
 use crate::call::Call;
 use crate::disk::Disk;
 use crate::failure::Failure;
-use crate::identity::workload;
+use crate::identity::token::{self, Tokens};
+use crate::identity::{Caller, Method, workload};
 use crate::ids::Ids;
 use crate::kill::{self, Point};
 use crate::membership::Membership;
@@ -69,6 +71,7 @@ pub(super) struct Stranger {
 pub struct Identify {
     pub broker: Arc<Broker>,
     pub membership: Arc<Membership>,
+    pub tokens: Tokens,
     pub metrics: Metrics,
     pub disk: Arc<Disk>,
     pub pace: Arc<Pace>,
@@ -191,6 +194,8 @@ impl Identify {
         arrived: Instant,
     ) -> Result<(), Failure> {
         let handshake = request.extensions().get::<Handshake>().cloned();
+        // Out of the call first of all, so that it reaches no handler, whoever asks for what.
+        let token = token::take(request.headers_mut());
         let action = match rpc.access {
             Access::Known(action) => action,
             Access::Open => {
@@ -201,7 +206,16 @@ impl Identify {
         };
         let handshake = handshake.ok_or(Failure::Unauthenticated)?;
         let time = self.broker.clock.now();
-        let caller = match self.membership.caller(&handshake, time) {
+        let known = match token.map_err(Failure::Token) {
+            Err(failure) => Err(failure),
+            // It speaks, whoever's connection it came over: an agent's, for one.
+            Ok(Some(token)) => {
+                let known = self.tokens.caller(&token, handshake.address, time).await;
+                known.map_err(Failure::Token)
+            }
+            Ok(None) => self.certified(&handshake, time),
+        };
+        let caller = match known {
             Ok(caller) => caller,
             Err(failure) => {
                 self.pace_stranger(Some(&handshake))?;
@@ -230,6 +244,18 @@ impl Identify {
     /// The address pays for a call of somebody who is not known, and for one whose credential does not hold.
     fn pace_stranger(&self, handshake: Option<&Handshake>) -> Result<(), Failure> {
         handshake.map_or(Ok(()), |handshake| self.pace.stranger(handshake.address.ip()))
+    }
+}
+
+impl Identify {
+    /// Whoever the certificate of the connection names.
+    fn certified(&self, handshake: &Handshake, time: Timestamp) -> Result<Arc<Caller>, Failure> {
+        let known = self.membership.caller(handshake, time);
+        if handshake.peer.is_some() {
+            let outcome = known.as_ref().map_or_else(Failure::kind, |_| "ok");
+            self.metrics.authentication(Method::Mtls.as_str(), outcome);
+        }
+        known
     }
 }
 

@@ -1,21 +1,26 @@
 //! `bursar.v1.Policies`.
 
-use bursar_core::audit::Action;
+use bursar_core::audit::{Action, Decision};
 use bursar_core::{Reference, SpiffeId};
-use bursar_proto::convert::{WireError, timestamp_to_wire};
+use bursar_proto::convert::{WireError, decision_from_wire, timestamp_to_wire};
 use bursar_proto::limits;
 use bursar_proto::v1;
 use bursar_proto::v1::policies_apply_response::Result as Applied;
 use bursar_proto::v1::policies_server::Policies;
+use bursar_proto::v1::policies_test_response::Result as Tested;
 use bursar_proto::v1::{
     PoliciesAccepted, PoliciesApplyRequest, PoliciesApplyResponse, PoliciesCheckRequest,
-    PoliciesCheckResponse, PoliciesGetRequest, PoliciesGetResponse, PoliciesRejected, PolicyDiagnostic,
+    PoliciesCheckResponse, PoliciesGetRequest, PoliciesGetResponse, PoliciesRejected, PoliciesTestRequest,
+    PoliciesTestResponse, PoliciesTested, PolicyDiagnostic, PolicyOutcome,
 };
+use jiff::Timestamp;
 use tonic::{Request, Response, Status};
 
 use super::Api;
 use crate::failure::Failure;
-use crate::policy::{self, Context, Diagnostic, Facts, PolicyFile, PrincipalFacts, Resource};
+use crate::policy::{
+    self, Context, Diagnostic, Facts, GroupName, NameError, PolicyFile, PrincipalFacts, Resource, Selector,
+};
 
 #[tonic::async_trait]
 impl Policies for Api {
@@ -53,7 +58,7 @@ impl Policies for Api {
             let rulebook = &self.broker.rulebook;
             let applied = if dry_run {
                 let tried = self.broker.observe(draft, rulebook.try_out(files)).await;
-                tried.map(|warnings| (rulebook.current().revision, warnings))
+                tried.map(|policies| (rulebook.current().revision, policies.warnings().to_vec()))
             } else {
                 let work = rulebook.apply(files, expected, &call.caller, call.time, draft.clone());
                 self.broker.settle(draft, work).await.map(|applied| (applied.revision, applied.warnings))
@@ -82,32 +87,90 @@ impl Policies for Api {
                 self.broker.permit(&call, Action::CheckPolicy, Resource::System, "policies", "").await?;
             self.broker.note(draft).await?;
             let rules = self.broker.rulebook.current();
-            let explained = rules.policies.explain(&policy::Request {
-                principal: &question.principal,
-                action: question.action,
-                resource: question.resource.as_resource(),
-                context: Context { time: call.time, reason: &question.reason },
-            });
-            Ok(PoliciesCheckResponse {
-                decision: v1::Decision::from(explained.verdict.decision).into(),
-                policies: explained.verdict.policies.iter().map(ToString::to_string).collect(),
-                errors: explained.verdict.errors.to_vec(),
-                explanation: explained.words,
-                revision: rules.revision,
-            })
+            Ok(question.put(&rules.policies, rules.revision, call.time))
+        })
+        .await
+    }
+
+    /// Faults of a set are an answer, as in [`Policies::apply`].
+    async fn test(
+        &self,
+        request: Request<PoliciesTestRequest>,
+    ) -> Result<Response<PoliciesTestResponse>, Status> {
+        self.answer(request, expectations, |call, (files, expectations)| async move {
+            let draft =
+                self.broker.permit(&call, Action::CheckPolicy, Resource::System, "policies", "").await?;
+            let rulebook = &self.broker.rulebook;
+            let outcomes = if files.is_empty() {
+                self.broker.note(draft).await?;
+                let rules = rulebook.current();
+                Ok(compare(&rules.policies, rules.revision, &expectations, call.time))
+            } else {
+                let tried = self.broker.observe(draft, rulebook.try_out(files)).await;
+                tried.map(|policies| compare(&policies, 0, &expectations, call.time))
+            };
+            let result = match outcomes {
+                Ok(outcomes) => Tested::Tested(PoliciesTested { outcomes }),
+                Err(Failure::Policy(faults)) => Tested::Rejected(PoliciesRejected {
+                    faults: faults.into_iter().map(diagnostic).collect(),
+                }),
+                Err(other) => return Err(other),
+            };
+            Ok(PoliciesTestResponse { result: Some(result) })
         })
         .await
     }
 }
 
 fn files(message: PoliciesApplyRequest) -> Result<(Vec<PolicyFile>, Option<u64>, bool), Failure> {
-    let bytes: usize = message.files.iter().map(|file| file.name.len() + file.text.len()).sum();
-    if message.files.len() > limits::POLICY_FILES || bytes > limits::POLICY_SET {
+    Ok((set(message.files)?, message.expected_revision, message.dry_run))
+}
+
+fn set(files: Vec<v1::PolicyFile>) -> Result<Vec<PolicyFile>, Failure> {
+    let bytes: usize = files.iter().map(|file| file.name.len() + file.text.len()).sum();
+    if files.len() > limits::POLICY_FILES || bytes > limits::POLICY_SET {
         return Err(WireError::TooLarge { field: "files" }.into());
     }
-    let file = |file: v1::PolicyFile| PolicyFile { name: file.name, text: file.text };
-    let files = message.files.into_iter().map(file).collect();
-    Ok((files, message.expected_revision, message.dry_run))
+    Ok(files.into_iter().map(|file| PolicyFile { name: file.name, text: file.text }).collect())
+}
+
+/// A question, and the answer that is wanted.
+struct Expectation {
+    question: Question,
+    decision: Decision,
+    /// Sorted; any where there is none.
+    policies: Vec<String>,
+}
+
+fn expectations(message: PoliciesTestRequest) -> Result<(Vec<PolicyFile>, Vec<Expectation>), Failure> {
+    if message.expectations.is_empty() || message.expectations.len() > limits::EXPECTATIONS {
+        let message = format!("holds 1 to {}", limits::EXPECTATIONS);
+        return Err(Failure::Invalid { field: "expectations", message });
+    }
+    let expectation = |expected: v1::PolicyExpectation| {
+        let request = expected.request.ok_or(WireError::Missing { field: "request" })?;
+        let mut policies = expected.policies;
+        policies.sort_unstable();
+        let decision = decision_from_wire("decision", expected.decision)?;
+        Ok(Expectation { question: question(request)?, decision, policies })
+    };
+    let expectations = message.expectations.into_iter().map(expectation).collect::<Result<_, Failure>>()?;
+    Ok((set(message.files)?, expectations))
+}
+
+fn compare(
+    policies: &policy::Policies,
+    revision: u64,
+    expectations: &[Expectation],
+    now: Timestamp,
+) -> Vec<PolicyOutcome> {
+    let outcome = |expected: &Expectation| {
+        let decided = expected.question.put(policies, revision, now);
+        let same = decided.decision == i32::from(v1::Decision::from(expected.decision));
+        let as_expected = same && (expected.policies.is_empty() || expected.policies == decided.policies);
+        PolicyOutcome { decided: Some(decided), as_expected }
+    };
+    expectations.iter().map(outcome).collect()
 }
 
 /// "Could this principal do that to this thing?"
@@ -116,6 +179,27 @@ struct Question {
     action: Action,
     resource: Asked,
     reason: String,
+    /// When; now where that is not said.
+    time: Option<Timestamp>,
+}
+
+impl Question {
+    /// The answer of a set.
+    fn put(&self, policies: &policy::Policies, revision: u64, now: Timestamp) -> PoliciesCheckResponse {
+        let explained = policies.explain(&policy::Request {
+            principal: &self.principal,
+            action: self.action,
+            resource: self.resource.as_resource(),
+            context: Context { time: self.time.unwrap_or(now), reason: &self.reason },
+        });
+        PoliciesCheckResponse {
+            decision: v1::Decision::from(explained.verdict.decision).into(),
+            policies: explained.verdict.policies.iter().map(ToString::to_string).collect(),
+            errors: explained.verdict.errors.to_vec(),
+            explanation: explained.words,
+            revision,
+        }
+    }
 }
 
 /// What a question is about, owned.
@@ -132,7 +216,7 @@ impl Asked {
         use Action as A;
         let secret = |text: &str| Ok(Self::Secret(Reference::parse(text)?));
         match action {
-            A::Read | A::Write | A::Delete | A::List => secret(&text),
+            A::Read | A::Write | A::Delete | A::Destroy | A::List => secret(&text),
             A::Resolve | A::ApplyEnvironment | A::DeleteEnvironment => Ok(Self::Environment(text)),
             A::ViewEnvironment if !text.is_empty() => Ok(Self::Environment(text)),
             A::CreateJoinToken | A::EvictNode => Ok(Self::Node(text)),
@@ -158,16 +242,31 @@ fn question(message: PoliciesCheckRequest) -> Result<Question, Failure> {
     let mut context = message.context;
     let reason = context.remove("reason").unwrap_or_default();
     let method = context.remove("method").unwrap_or_else(|| "mtls".to_owned());
+    let invalid = |message: String| Failure::Invalid { field: "context", message };
+    let node = context.remove("node").map(|node| SpiffeId::parse(&node)).transpose();
+    let node = node.map_err(|source| WireError::SpiffeId { field: "context", source })?;
+    let words = |text: Option<String>| -> Vec<String> {
+        text.unwrap_or_default().split_ascii_whitespace().map(str::to_owned).collect()
+    };
+    let selectors = words(context.remove("selectors")).iter().map(|text| Selector::parse(text)).collect();
+    let groups = words(context.remove("groups")).iter().map(|text| GroupName::parse(text)).collect();
+    let time = context.remove("time").map(|time| time.parse::<Timestamp>()).transpose();
+    let time =
+        time.map_err(|_| invalid("has a `time` that is not one such as `2026-01-31T12:00:00Z`".to_owned()))?;
     if let Some(unknown) = context.keys().next() {
-        let message = format!("has no key `{}`; there are `reason` and `method`", unknown.escape_default());
-        return Err(Failure::Invalid { field: "context", message });
+        let known = "`reason`, `method`, `node`, `selectors`, `groups` and `time`";
+        return Err(invalid(format!("has no key `{}`; there are {known}", unknown.escape_default())));
     }
-    let facts = Facts { id, method, node: None, selectors: Vec::new(), groups: Vec::new() };
+    let named = |error: NameError| invalid(error.to_string());
+    let (selectors, groups): (Result<_, _>, Result<_, _>) = (selectors, groups);
+    let facts =
+        Facts { id, method, node, selectors: selectors.map_err(named)?, groups: groups.map_err(named)? };
     Ok(Question {
         principal: PrincipalFacts::new(facts),
         action,
         resource: Asked::parse(action, message.resource)?,
         reason,
+        time,
     })
 }
 

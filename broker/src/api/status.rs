@@ -13,6 +13,7 @@ use tonic_types::StatusExt;
 
 use crate::environment::FlattenError;
 use crate::failure::{Failure, Unresolved};
+use crate::identity::token::Refused;
 use crate::ledger::LedgerError;
 
 /// The status that a caller gets for `failure`.
@@ -89,6 +90,10 @@ fn reason(failure: &Failure) -> Reason {
         Failure::Unauthenticated => Reason::Unauthenticated,
         Failure::Certificate(_) => Reason::CertificateInvalid,
         Failure::Evicted { .. } | Failure::Expired => Reason::CertificateInvalid,
+        Failure::Token(Refused::Expired) => Reason::TokenExpired,
+        Failure::Token(Refused::IssuerUnknown) => Reason::IssuerUnknown,
+        Failure::Token(refused) if refused.may_pass() => Reason::IssuerUnavailable,
+        Failure::Token(_) => Reason::TokenInvalid,
         Failure::Unregistered(_) => Reason::RegistrationMissing,
         Failure::Reference(_) => Reason::ReferenceMalformed,
         Failure::BackendUnknown(_) => Reason::BackendUnknown,

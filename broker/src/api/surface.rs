@@ -57,6 +57,7 @@ pub const TABLE: &[Rpc] = &[
     known("/bursar.v1.Policies/Get", Action::ViewPolicy),
     known("/bursar.v1.Policies/Apply", Action::ApplyPolicy),
     known("/bursar.v1.Policies/Check", Action::CheckPolicy),
+    known("/bursar.v1.Policies/Test", Action::CheckPolicy),
     known("/bursar.v1.Nodes/CreateJoinToken", Action::CreateJoinToken),
     open("/bursar.v1.Nodes/Join"),
     known("/bursar.v1.Nodes/RenewCertificate", Action::RenewCertificate),

@@ -83,6 +83,27 @@ fn addresses_are_paced_unless_it_is_switched_off_and_principals_are_not() {
 }
 
 #[test]
+fn an_issuer_is_read_whole_and_needs_its_name_and_audience_only() {
+    let config = Config::parse(include_str!("../testdata/good.toml")).expect("good");
+    let [east, github] = config.issuers.as_slice() else { panic!("{:?}", config.issuers) };
+    let IssuerKind::Kubernetes { path, review: Some(review) } = &east.kind else { panic!("{east:?}") };
+    assert_eq!((path.as_slice(), review.on_outage), (["east".to_owned()].as_slice(), OnOutage::Serve));
+    assert_eq!((east.clock_skew, east.refresh), (Duration::from_secs(30), Duration::from_secs(600)));
+    assert!(matches!(&github.kind, IssuerKind::Oidc { rules } if rules.len() == 1));
+
+    let least = "[identity.issuers.c]\nkind = 'kubernetes'\nissuer = 'https://c'\naudience = 'bursar'\n";
+    let config = Config::parse(&[LEAST, least].concat()).expect("good");
+    let issuer = config.issuers.first().expect("an issuer");
+    assert!(
+        matches!(&issuer.keys, KeysPlace::Discovery { base, token: None } if base.as_str() == "https://c/")
+    );
+    assert_eq!(
+        (issuer.clock_skew, issuer.max_stale),
+        (Duration::from_secs(60), Duration::from_secs(24 * 3600))
+    );
+}
+
+#[test]
 fn principals_have_a_quota_unless_it_is_switched_off() {
     let live = |more: &str| Config::parse(&[LEAST, more].concat()).expect("good").leases.quota.live;
     assert_eq!(live("").map(NonZeroU64::get), Some(100_000));

@@ -17,7 +17,7 @@ pub struct Caller {
     pub credential: String,
     /// When the credential ends; no lease outlives it.
     pub credential_expires: Timestamp,
-    /// The workload instance that the agent vouches for.
+    /// The workload instance that the agent, or a pod's token, vouches for.
     pub instance: Option<String>,
     /// A cap on leases that the registration sets.
     pub ttl: Option<std::time::Duration>,
@@ -32,6 +32,10 @@ pub enum Method {
     Mtls,
     /// A node's agent spoke for a workload that it attested.
     Node,
+    /// A token of a service account, by a Kubernetes cluster.
+    Kubernetes,
+    /// A token of an OIDC issuer.
+    Oidc,
     /// A one-time join token.
     JoinToken,
     /// The broker itself: expiry, revocation.
@@ -44,6 +48,8 @@ impl Method {
         match self {
             Self::Mtls => "mtls",
             Self::Node => "node",
+            Self::Kubernetes => "kubernetes",
+            Self::Oidc => "oidc",
             Self::JoinToken => "join-token",
             Self::Broker => "broker",
         }

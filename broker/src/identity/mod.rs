@@ -1,14 +1,16 @@
 //! Who is asking.
 //!
-//! Identity is settled in two steps. What a connection presents is settled once, at its handshake: [`trust`] judges
-//! the certificate and [`peer`] turns it into a [`Caller`]. What a call adds is settled per call: a node's agent may say on whose behalf
-//! it asks, and [`workload`] decides whether it may. Nothing behind this module sees a certificate or a header.
+//! Identity is settled in two steps. What a connection presents is settled once, at its handshake: [`trust`] judges the
+//! certificate and [`peer`] turns it into a [`Caller`]. What a call adds is settled per call: a token says who asks,
+//! whoever's connection it is ([`token`]); a node's agent may say on whose behalf it asks, and [`workload`] decides
+//! whether it may. Nothing behind this module sees a certificate or a header.
 
 pub mod authority;
 pub mod caller;
 pub mod nodes;
 pub mod peer;
 pub mod tls;
+pub mod token;
 pub mod trust;
 pub mod workload;
 

@@ -52,7 +52,7 @@ impl Policies {
         else {
             return Vec::new();
         };
-        let permits = slice.policies.policies().filter(|policy| policy.effect() == Effect::Permit);
+        let permits = slice.scopes.all().iter().filter(|policy| policy.effect() == Effect::Permit);
         let near = permits.filter_map(|policy| {
             let obstacle = obstacle(policy, &asked, &entities)?;
             Some(NearMiss { obstacle, policy: Arc::clone(self.names.get(policy.id())?) })

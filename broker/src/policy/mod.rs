@@ -11,8 +11,8 @@
 //! - Nodes, and workloads that nodes speak for, never decide who may do what (`guard.cedar`, part of every set).
 //!
 //! Cedar takes time in proportion to the number of policies. A decision that depends on nothing but stable facts is
-//! therefore kept ([`decisions`]), and each action has a set of its own that leaves out the policies whose scope excludes
-//! it ([`slices`]). Slicing by principal and resource as well would be another key there.
+//! therefore kept ([`decisions`]), each action has policies of its own, those whose scope does not exclude it ([`slices`]),
+//! and of them a request meets those whose scope does not exclude its principal and its resource ([`scopes`]).
 //!
 //! Compiling takes seconds for the largest set that the API takes: do it off the async threads.
 
@@ -28,6 +28,7 @@ mod policies;
 mod principal;
 mod registrations;
 mod request;
+mod scopes;
 mod slices;
 mod vocabulary;
 

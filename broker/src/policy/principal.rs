@@ -24,13 +24,13 @@ struct Fixed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     pub id: SpiffeId,
-    /// How the broker knows: `mtls`, `node`.
+    /// How the broker knows: `mtls`, `node`, `kubernetes`, `oidc`.
     pub method: String,
     /// The node whose agent speaks for the principal, when it does not speak for itself.
     pub node: Option<SpiffeId>,
-    /// What that agent attested; kept sorted, each once.
+    /// What that agent attested, or a token said; kept sorted, each once.
     pub selectors: Vec<Selector>,
-    /// The groups that a registration gives; those that follow from the id are not among them.
+    /// The groups that a registration or a rule gives; those that follow from the id are not among them.
     pub groups: Vec<GroupName>,
 }
 

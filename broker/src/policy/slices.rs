@@ -8,14 +8,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bursar_core::audit::Action;
-use cedar_policy::{ActionConstraint, Policy, PolicySet, PolicySetError, PolicyToJsonError};
+use cedar_policy::{ActionConstraint, Policy, PolicyToJsonError};
 
 use super::context_use::ContextUse;
+use super::scopes::Scopes;
 use super::vocabulary::Vocabulary;
 
 /// The policies that can matter to one action.
 pub(super) struct Slice {
-    pub(super) policies: PolicySet,
+    pub(super) scopes: Scopes,
     pub(super) uses: ContextUse,
 }
 
@@ -30,21 +31,19 @@ impl Slices {
         let mut slices = HashMap::new();
         for action in vocabulary.actions() {
             let mut chosen = Vec::new();
-            let mut slice = Slice { policies: PolicySet::new(), uses: ContextUse::default() };
+            let mut used = ContextUse::default();
             for (index, (policy, uses)) in policies.iter().zip(&uses).enumerate() {
                 if includes(policy, action, vocabulary) {
                     chosen.push(index);
-                    slice.uses = slice.uses.and(*uses);
+                    used = used.and(*uses);
                 }
             }
             if let Some(known) = shared.get(&chosen) {
                 slices.insert(action, Arc::clone(known));
                 continue;
             }
-            for policy in chosen.iter().filter_map(|index| policies.get(*index)) {
-                slice.policies.add(policy.clone()).map_err(|error| SliceError::Set(Box::new(error)))?;
-            }
-            let slice = Arc::new(slice);
+            let included = chosen.iter().filter_map(|index| policies.get(*index)).cloned().collect();
+            let slice = Arc::new(Slice { scopes: Scopes::new(included), uses: used });
             shared.insert(chosen, Arc::clone(&slice));
             slices.insert(action, slice);
         }
@@ -69,6 +68,4 @@ fn includes(policy: &Policy, action: Action, vocabulary: &Vocabulary) -> bool {
 pub(super) enum SliceError {
     #[error("a policy cannot be read back")]
     Unreadable(#[from] Box<PolicyToJsonError>),
-    #[error("the policies make no set")]
-    Set(#[source] Box<PolicySetError>),
 }

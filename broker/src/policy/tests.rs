@@ -3,6 +3,7 @@
 mod compiling;
 mod deciding;
 mod explaining;
+mod scoping;
 
 use bursar_core::audit::{Action, Decision};
 use bursar_core::spiffe::TrustDomain;

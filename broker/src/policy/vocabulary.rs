@@ -113,8 +113,11 @@ impl Vocabulary {
         ]);
         let mut say = |name: &str, value: &str| attributes.insert(name.to_owned(), text(value));
         match facts.id.kind() {
-            PrincipalKind::ServiceAccount { namespace, account } => {
+            PrincipalKind::ServiceAccount { cluster, namespace, account } => {
                 say("kind", "service-account");
+                if !cluster.is_empty() {
+                    say("cluster", cluster);
+                }
                 say("namespace", namespace);
                 say("service_account", account);
             }

@@ -31,7 +31,10 @@ async fn examine(session: &Session, checks: &mut Vec<CheckView>) {
     let identity = connection::tls(&settings);
     if noted(checks, "identity", identity, |tls| match tls {
         Some(tls) if tls.identity.is_some() => "certificate, key and authority are readable".to_owned(),
-        Some(_) => "no certificate is given; the broker will answer nothing".to_owned(),
+        Some(_) if settings.token_file.is_some() => {
+            "a token is given, and the authority is readable".to_owned()
+        }
+        Some(_) => "no certificate or token is given; the broker will answer nothing".to_owned(),
         None => "by the agent's socket, which knows its callers".to_owned(),
     })
     .is_none()
@@ -57,7 +60,7 @@ async fn examine(session: &Session, checks: &mut Vec<CheckView>) {
 
 async fn connect(settings: &Settings) -> Result<Client, Error> {
     let tls = connection::tls(settings)?;
-    Ok(Client::connect(&settings.address, tls.as_ref()).await?)
+    Ok(connection::presenting(settings, Client::connect(&settings.address, tls.as_ref()).await?))
 }
 
 /// The broker's state; nothing when it is not told. Most callers may not see it, which says that they are known.

@@ -4,6 +4,7 @@ mod apply;
 mod check;
 mod files;
 mod get;
+mod test;
 
 use clap::Subcommand;
 
@@ -17,6 +18,7 @@ pub(crate) enum Command {
     Apply(apply::Arguments),
     Validate(apply::Validate),
     Check(check::Arguments),
+    Test(test::Arguments),
 }
 
 impl Command {
@@ -26,6 +28,7 @@ impl Command {
             Self::Apply(apply) => apply.carry_out(session).await,
             Self::Validate(validate) => validate.carry_out(session).await,
             Self::Check(check) => check.carry_out(session).await,
+            Self::Test(test) => test.carry_out(session).await,
         }
     }
 }

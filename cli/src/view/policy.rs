@@ -22,6 +22,20 @@ impl DecisionView {
     pub(crate) fn is_allowed(&self) -> bool {
         self.decision == Decision::Allow
     }
+
+    /// The decision in a word, with the policies that made it.
+    pub(crate) fn shown(&self) -> String {
+        let word = if self.is_allowed() { "allow" } else { "deny" };
+        match filled(self.policies.join(", ")) {
+            Some(policies) => format!("{word} by {policies}"),
+            None => word.to_owned(),
+        }
+    }
+
+    /// Why not, where it is denied.
+    pub(crate) fn because(&self) -> Option<String> {
+        self.explanation.clone().or_else(|| self.errors.first().cloned())
+    }
 }
 
 impl TryFrom<v1::PoliciesCheckResponse> for DecisionView {

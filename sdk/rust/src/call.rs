@@ -8,6 +8,7 @@ use tonic::{Request, Response, Status};
 
 use crate::client::Client;
 use crate::error::Error;
+use crate::token;
 
 impl Client {
     /// Makes a call that may be repeated without harm, and repeats it while that may help.
@@ -32,7 +33,7 @@ impl Client {
         M: Clone,
         F: Future<Output = Result<Response<R>, Status>>,
     {
-        self.run(Error::may_pass, || call(self.clone(), self.request(message.clone()))).await
+        self.run(Error::may_pass, || self.send(message.clone(), &call)).await
     }
 
     /// Makes a call that is sent at most once. The message is not copied, so it may carry a secret.
@@ -47,7 +48,7 @@ impl Client {
     where
         F: Future<Output = Result<Response<R>, Status>>,
     {
-        self.within_deadline(self.answer(call(self.clone(), self.request(message)))).await
+        self.within_deadline(self.send(message, call)).await
     }
 
     /// Opens a stream, which has no deadline. What goes wrong on it later is for [`Client::error`].
@@ -59,7 +60,8 @@ impl Client {
         M: Clone,
         F: Future<Output = Result<Response<R>, Status>>,
     {
-        self.run(Error::may_pass, || call(self.clone(), Request::new(message.clone()))).await
+        let open = || async { self.answer(call(self.clone(), self.request(message.clone()).await?)).await };
+        self.run(Error::may_pass, open).await
     }
 
     /// Reads the status that ended a stream.
@@ -77,18 +79,26 @@ impl Client {
         M: Clone,
         F: Future<Output = Result<Response<R>, Status>>,
     {
-        self.run(Error::had_no_effect_and_may_pass, || call(self.clone(), self.request(message.clone())))
-            .await
+        self.run(Error::had_no_effect_and_may_pass, || self.send(message.clone(), &call)).await
     }
 
     async fn run<R, F>(&self, again: fn(&Error) -> bool, attempt: impl Fn() -> F) -> Result<R, Error>
     where
+        F: Future<Output = Result<R, Error>>,
+    {
+        let attempts = Retry::INTERACTIVE
+            .run(|| async { attempt().await.map_err(|error| Attempt { again: again(&error), error }) });
+        self.within_deadline(async { attempts.await.map_err(|attempt| attempt.error) }).await
+    }
+
+    /// The server is told how long anybody waits, so that it does not work for nobody.
+    async fn send<M, R, F>(&self, message: M, call: impl FnOnce(Self, Request<M>) -> F) -> Result<R, Error>
+    where
         F: Future<Output = Result<Response<R>, Status>>,
     {
-        let attempts = Retry::INTERACTIVE.run(|| async {
-            self.answer(attempt()).await.map_err(|error| Attempt { again: again(&error), error })
-        });
-        self.within_deadline(async { attempts.await.map_err(|attempt| attempt.error) }).await
+        let mut request = self.request(message).await?;
+        request.set_timeout(self.deadline());
+        self.answer(call(self.clone(), request)).await
     }
 
     async fn answer<R>(&self, call: impl Future<Output = Result<Response<R>, Status>>) -> Result<R, Error> {
@@ -101,11 +111,15 @@ impl Client {
         answered.unwrap_or_else(|_| Err(Error::Deadline { address: self.address().clone(), limit }))
     }
 
-    /// The server is told how long anybody waits, so that it does not work for nobody.
-    fn request<M>(&self, message: M) -> Request<M> {
+    /// A message with the token that speaks for it, if there is one.
+    async fn request<M>(&self, message: M) -> Result<Request<M>, Error> {
         let mut request = Request::new(message);
-        request.set_timeout(self.deadline());
-        request
+        if let Some(path) = self.token_file() {
+            let unreadable = |source| Error::Token { path: path.to_path_buf(), source };
+            let header = token::header(path).await.map_err(unreadable)?;
+            request.metadata_mut().insert(AUTHORIZATION, header);
+        }
+        Ok(request)
     }
 }
 
@@ -124,3 +138,5 @@ impl Transient for Attempt {
         self.error.refusal().and_then(|refusal| refusal.retry_after)
     }
 }
+
+const AUTHORIZATION: &str = "authorization";

@@ -1,5 +1,6 @@
 //! The client: a channel, and what every call needs besides.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ pub struct Client {
     channel: Channel,
     address: Arc<Address>,
     deadline: Duration,
+    token: Option<Arc<Path>>,
 }
 
 impl Client {
@@ -54,13 +56,25 @@ impl Client {
 
     /// Uses a channel that was made before; `address` is for error messages.
     pub fn over(channel: Channel, address: Address) -> Self {
-        Self { channel, address: Arc::new(address), deadline: DEADLINE }
+        Self { channel, address: Arc::new(address), deadline: DEADLINE, token: None }
     }
 
     /// Lets each call take this long, attempts and waits included, instead of 15 seconds.
     #[must_use]
     pub fn with_deadline(self, deadline: Duration) -> Self {
         Self { deadline, ..self }
+    }
+
+    /// Presents the token in this file with each call, instead of or beside a client certificate: the token speaks. It is
+    /// read anew for each call, so that one that is replaced in time never ends. For brokers; what an agent knows of its
+    /// callers it sees for itself.
+    #[must_use]
+    pub fn with_token_file(self, path: &Path) -> Self {
+        Self { token: Some(Arc::from(path)), ..self }
+    }
+
+    pub(crate) fn token_file(&self) -> Option<&Arc<Path>> {
+        self.token.as_ref()
     }
 
     /// Where broker or agent is.

@@ -2,6 +2,7 @@
 //! them, by [`Refusal::reason`] and the kind of [`ConnectError`].
 
 use std::error::Error as StdError;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bursar_proto::convert::WireError;
@@ -22,6 +23,13 @@ pub enum Error {
         address: Address,
         #[source]
         source: ConnectError,
+    },
+    /// The request was never sent.
+    #[error("cannot read the token `{}`", path.display())]
+    Token {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
     },
     /// The request may have been carried out: the connection broke before the answer.
     #[error("the connection to `{address}` broke before the answer came")]
@@ -125,7 +133,10 @@ impl Error {
         match self {
             Self::Connect { source, .. } => source.may_pass(),
             Self::Refused(refusal) => refusal.retry_after.is_some_and(|wait| wait <= PATIENCE),
-            Self::Interrupted { .. } | Self::Deadline { .. } | Self::Malformed { .. } => false,
+            Self::Token { .. }
+            | Self::Interrupted { .. }
+            | Self::Deadline { .. }
+            | Self::Malformed { .. } => false,
         }
     }
 }

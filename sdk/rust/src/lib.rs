@@ -31,6 +31,7 @@ mod error;
 mod fake;
 mod handle;
 mod read;
+mod token;
 
 pub use address::{Address, AddressError};
 pub use bursar_core::{Lease, LeaseId, Reference, Secret};

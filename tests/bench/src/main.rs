@@ -21,6 +21,7 @@ mod count;
 mod cpu;
 mod echo;
 mod histogram;
+mod identity;
 mod ledger;
 mod load;
 mod memory;
@@ -57,6 +58,7 @@ fn measure(runtime: &Runtime, options: &Options) -> Result<()> {
         let measured = match group {
             Group::Backends => backends::measure(runtime, &options.programs, &plan),
             Group::Count => count::measure(runtime, &options.programs),
+            Group::Identity => identity::measure(&plan),
             Group::Ledger => ledger::measure(runtime, &options.programs, &plan),
             Group::Read => read::measure(runtime, &options.programs, &plan),
             Group::Run => run::measure(runtime, &options.programs, &plan),
@@ -114,6 +116,7 @@ struct Options {
 enum Group {
     Backends,
     Count,
+    Identity,
     Ledger,
     Read,
     Run,
@@ -124,6 +127,7 @@ impl Group {
         match self {
             Self::Backends => backends::GROUP,
             Self::Count => count::GROUP,
+            Self::Identity => identity::GROUP,
             Self::Ledger => ledger::GROUP,
             Self::Read => read::GROUP,
             Self::Run => run::GROUP,

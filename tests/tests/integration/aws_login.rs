@@ -2,6 +2,8 @@
 //! read. And what it does not read.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
 
 use anyhow::{Context, Result, ensure};
 use bursar_tests::{AwsKey, Broker, Canary, Cli, EVERYTHING, Gate, Moto, REGION, scan};
@@ -42,6 +44,23 @@ fn the_service_of_a_container() -> Result<()> {
     let broker = site.broker(&[("AWS_CONTAINER_CREDENTIALS_FULL_URI", &at)])?;
     site.reads(&broker)?;
     site.said_nowhere(&broker, &[&key.secret, &token])
+}
+
+#[test]
+fn the_service_of_an_instance() -> Result<()> {
+    let site = Site::start()?;
+    let key = site.moto.user("instance", EVERYTHING)?;
+    let token = Canary::alphanumeric("session token");
+    let given = json!({
+        "Code": "Success", "Type": "AWS-HMAC", "LastUpdated": "2026-01-01T00:00:00Z",
+        "AccessKeyId": key.id, "SecretAccessKey": key.secret.value(), "Token": token.value(),
+        "Expiration": "2099-01-01T00:00:00Z",
+    });
+    let session = Canary::alphanumeric("session of the metadata service");
+    let service = metadata_service(session.value().to_owned(), given.to_string())?;
+    let broker = site.broker_on(&[("AWS_EC2_METADATA_SERVICE_ENDPOINT", &service)])?;
+    site.reads(&broker)?;
+    site.said_nowhere(&broker, &[&key.secret, &token, &session])
 }
 
 #[test]
@@ -103,11 +122,15 @@ impl Site {
 
     /// A broker with these variables, that is on no instance of EC2.
     fn broker(&self, environment: &[(&str, &str)]) -> Result<Broker> {
+        self.broker_on(&[environment, &[("AWS_EC2_METADATA_DISABLED", "true")]].concat())
+    }
+
+    fn broker_on(&self, environment: &[(&str, &str)]) -> Result<Broker> {
         let config = format!(
             "[backends.aws]\nkind = 'aws'\nregion = '{REGION}'\nendpoint = '{}'\nallow_plaintext = true\n",
             self.moto.url()
         );
-        Broker::start_with(&config, &[environment, &[("AWS_EC2_METADATA_DISABLED", "true")]].concat())
+        Broker::start_with(&config, environment)
     }
 
     fn administer(&self, broker: &Broker) -> Result<Cli> {
@@ -139,6 +162,38 @@ impl Site {
         ensure!(found.is_empty(), "{found:?}");
         Ok(())
     }
+}
+
+/// What an instance of EC2 has at 169.254.169.254: a role with these credentials, for whoever has begun a session
+/// (IMDSv2). Answers where it is; it ends with the tests.
+fn metadata_service(session: String, credentials: String) -> Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = format!("http://{}", listener.local_addr()?);
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            drop(answer(&stream, &session, &credentials));
+        }
+    });
+    Ok(address)
+}
+
+fn answer(stream: &TcpStream, session: &str, credentials: &str) -> std::io::Result<()> {
+    let mut lines = BufReader::new(stream).lines();
+    let first = lines.next().transpose()?.unwrap_or_default();
+    let mut knows = false;
+    for line in lines.map_while(Result::ok).take_while(|line| !line.is_empty()) {
+        knows |= line.to_lowercase().starts_with("x-aws-ec2-metadata-token:") && line.ends_with(session);
+    }
+    let roles = "/latest/meta-data/iam/security-credentials/";
+    let (status, body) = match first.split(' ').collect::<Vec<_>>().as_slice() {
+        ["PUT", "/latest/api/token", _] => (200, session),
+        ["GET", ..] if !knows => (401, ""),
+        ["GET", path, _] if *path == roles => (200, "broker"),
+        ["GET", path, _] if path.strip_prefix(roles) == Some("broker") => (200, credentials),
+        _ => (404, ""),
+    };
+    let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close", body.len());
+    write!(&mut &*stream, "{head}\r\nx-aws-ec2-metadata-token-ttl-seconds: 21600\r\n\r\n{body}")
 }
 
 const POLICIES: &str = r#"

@@ -25,7 +25,7 @@ fn every_fault_of_a_configuration_is_named_at_once() -> Result<()> {
         "trust_domian".to_owned(),
         "leases.default_ttl".to_owned(),
         "limit".to_owned(),
-        "there is no kind of backend `volt`; there are `aws`, `gcp`, `local`, `postgres` and `vault`"
+        "there is no kind of backend `volt`; there are `aws`, `azure`, `gcp`, `local`, `postgres` and `vault`"
             .to_owned(),
         "backends.other.address".to_owned(),
         "backends.other.auth.method".to_owned(),

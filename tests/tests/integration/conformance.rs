@@ -1,6 +1,7 @@
 //! Every backend against the suite that says what a backend has to do.
 
 mod aws;
+mod azure;
 mod gcp;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

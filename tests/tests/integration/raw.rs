@@ -21,6 +21,7 @@ use tonic_types::StatusExt;
 pub(crate) struct Caller {
     runtime: Runtime,
     channel: Channel,
+    token: Option<String>,
 }
 
 /// How a call ended.
@@ -43,7 +44,7 @@ impl Caller {
         let address = Address::from_str(&broker.address())?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let channel = runtime.block_on(bursar_sdk::channel(&address, Some(&tls)))?;
-        Ok(Self { runtime, channel })
+        Ok(Self { runtime, channel, token: None })
     }
 
     /// Connects with a certificate.
@@ -56,6 +57,11 @@ impl Caller {
         let read = |name| std::fs::read(broker.bootstrap(name));
         let identity = Identity { cert_pem: read("admin.crt")?, key_pem: Secret::new(read("admin.key")?) };
         Self::connect(broker, Some(identity))
+    }
+
+    /// The same connection, with a token in each call.
+    pub(crate) fn bearing(self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self }
     }
 
     /// Calls `path` with a message that is encoded already, and waits for the first message of the answer or its end.
@@ -73,6 +79,10 @@ impl Caller {
         let mut request = Request::new(message);
         if let Some(workload) = workload {
             workload.attach(request.metadata_mut())?;
+        }
+        if let Some(token) = &self.token {
+            let header = MetadataValue::from_str(&format!("Bearer {token}"))?;
+            request.metadata_mut().insert("authorization", header);
         }
         let request_id = format!("test-{:016x}", fastrand::u64(..));
         request.metadata_mut().insert(REQUEST_ID_METADATA_KEY, MetadataValue::from_str(&request_id)?);

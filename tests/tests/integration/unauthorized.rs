@@ -9,11 +9,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use bursar_proto::convert::timestamp_to_wire;
 use bursar_proto::{Reason, v1};
-use bursar_tests::{Broker, Cli, ClientAuthority, ClientCertificate, wait_for};
+use bursar_tests::{Broker, Cli, ClientAuthority, ClientCertificate, TokenIssuer, wait_for};
 use jiff::Timestamp;
 use prost::Message;
 use prost_types::FileDescriptorSet;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tonic::Code;
 
 use crate::raw::{Caller, Ended};
@@ -50,6 +50,33 @@ fn nobody_gets_anything() -> Result<()> {
     }
     // Strangers must not fill the ledger: what was added is one query's own record.
     ensure!(site.records()? == before + 1, "nobody has records");
+    site.unchanged()
+}
+
+#[test]
+fn a_token_that_does_not_count_spoils_the_best_certificate() -> Result<()> {
+    let site = Site::start()?;
+    let issuer = TokenIssuer::new()?;
+    let claims = json!({ "iss": "https://elsewhere.example.org", "sub": "x", "aud": "bursar" });
+    for (token, reason) in
+        [(issuer.token(&claims)?, Reason::IssuerUnknown), ("x".to_owned(), Reason::TokenInvalid)]
+    {
+        let admin = Caller::administrator(&site.broker)?.bearing(&token);
+        let before = site.records()?;
+        for row in rows(&site.things) {
+            let ended = admin.call(&row.path(), row.message.clone())?;
+            match row.stranger {
+                Stranger::Open(reason) => ensure!(ended.reason == Some(reason), "{}: {ended:?}", row.rpc),
+                _ => ensure!(
+                    (ended.code, ended.reason) == (Code::Unauthenticated, Some(reason)),
+                    "{}: {ended:?}",
+                    row.rpc
+                ),
+            }
+            ensure!(ended.answer.is_empty(), "{} answered", row.rpc);
+        }
+        ensure!(site.records()? == before + 1, "tokens that name nobody have records");
+    }
     site.unchanged()
 }
 
@@ -420,6 +447,24 @@ fn rows(things: &Things) -> Vec<Row> {
                 principal: EVE.to_owned(),
                 action: "read".to_owned(),
                 resource: plain(),
+                ..Default::default()
+            },
+        ),
+        Row::new(
+            "Policies/Test",
+            "check-policy",
+            "policies",
+            v1::PoliciesTestRequest {
+                expectations: vec![v1::PolicyExpectation {
+                    request: Some(v1::PoliciesCheckRequest {
+                        principal: EVE.to_owned(),
+                        action: "read".to_owned(),
+                        resource: plain(),
+                        ..Default::default()
+                    }),
+                    decision: v1::Decision::Deny.into(),
+                    policies: Vec::new(),
+                }],
                 ..Default::default()
             },
         ),

@@ -1,0 +1,74 @@
+//! Decisions compared with a table of what is expected.
+
+use std::fs;
+
+use anyhow::{Result, ensure};
+use serde_json::Value;
+
+use super::local_site::LocalSite;
+
+#[test]
+fn a_table_of_decisions_is_put_to_policies_before_they_are_applied() -> Result<()> {
+    let site = LocalSite::start("")?;
+    let path = |name: &str| site.broker.directory().join(name).display().to_string();
+    fs::write(path("new.cedar"), POLICIES)?;
+    fs::write(path("expected.toml"), EXPECTED)?;
+    let (table, new) = (path("expected.toml"), path("new.cedar"));
+
+    let tested = site.bursar(&["policy", "test", &table, &new])?;
+    let said = String::from_utf8_lossy(&tested.stderr).into_owned();
+    ensure!(tested.status.success() && said.contains("4 decisions as expected"), "{said}");
+
+    // Of those in force nobody has heard of the shop.
+    let tested = site.bursar(&["policy", "test", &table, "--output", "json"])?;
+    let said = String::from_utf8_lossy(&tested.stderr).into_owned();
+    ensure!(tested.status.code() == Some(1) && said.contains("2 of 4 decisions not as expected"), "{said}");
+    let outcomes: Value = serde_json::from_slice(&tested.stdout)?;
+    let first = |pointer: &str| outcomes.pointer(&format!("/0{pointer}")).cloned();
+    ensure!(first("/as_expected") == Some(Value::Bool(false)), "{outcomes}");
+    ensure!(first("/decided/decision") == Some("deny".into()), "{outcomes}");
+
+    fs::write(path("new.cedar"), POLICIES.replace("context.reason", "context.raeson"))?;
+    let refused = site.bursar(&["policy", "test", &table, &new])?;
+    let faults = String::from_utf8_lossy(&refused.stdout).into_owned();
+    ensure!(!refused.status.success() && faults.contains("new.cedar:"), "{faults}");
+    let records = site.done(&["audit", "query", "--action", "check-policy"])?;
+    ensure!(records.matches("check-policy").count() == 3, "{records}");
+    Ok(())
+}
+
+const POLICIES: &str = r#"
+@id("shop")
+permit (principal in Bursar::Group::"shop", action == Bursar::Action::"read", resource in Bursar::Folder::"local/shop")
+when { context has reason && context.reason like "ticket *" };
+@id("by-night")
+forbid (principal, action, resource) when { context.time.toTime() < duration("6h") };
+"#;
+
+const EXPECTED: &str = r#"
+[[decision]]
+principal = "spiffe://example.org/workload/web"
+action = "read"
+resource = "local/shop/db"
+context = { groups = "shop", node = "spiffe://example.org/node/web-1", method = "node", reason = "ticket 1", time = "2026-01-31T12:00:00Z" }
+expect = "allow"
+policies = ["shop"]
+[[decision]]
+principal = "spiffe://example.org/workload/web"
+action = "read"
+resource = "local/shop/db"
+context = { groups = "shop", reason = "ticket 1", time = "2026-01-31T03:00:00Z" }
+expect = "deny"
+policies = ["by-night"]
+[[decision]]
+principal = "spiffe://example.org/workload/web"
+action = "read"
+resource = "local/shop/db"
+context = { groups = "shop", time = "2026-01-31T12:00:00Z" }
+expect = "deny"
+[[decision]]
+principal = "spiffe://example.org/workload/web"
+action = "destroy"
+resource = "local/shop/db"
+expect = "deny"
+"#;
