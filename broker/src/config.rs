@@ -10,6 +10,7 @@ mod identity;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod seal;
+mod trust;
 mod vault;
 
 use std::net::SocketAddr;
@@ -32,6 +33,7 @@ pub use identity::{IssuerKind, IssuerSettings, KeysPlace, Matched, ReviewSetting
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresSettings, StandingSettings};
 pub use seal::{KeyPlace, SealKey, SealSettings};
+pub use trust::{PrincipalPatterns, TrustSettings};
 pub use vault::{VaultAuth, VaultCredential, VaultMount, VaultSettings};
 
 use crate::ledger::Quota;
@@ -46,6 +48,7 @@ pub struct Config {
     pub data_dir: PathBuf,
     pub listen: Listen,
     pub tls: Tls,
+    pub identity: Identity,
     pub seal: SealSettings,
     pub leases: LeaseLimits,
     pub limits: RequestLimits,
@@ -65,13 +68,18 @@ pub struct Listen {
     pub http: SocketAddr,
 }
 
-/// Names and trust of the gRPC port.
+/// Names of the gRPC port.
 #[derive(Debug)]
 pub struct Tls {
     /// DNS names and addresses under which clients reach the broker.
     pub names: Vec<String>,
-    /// More roots, in PEM files, that vouch for this trust domain's callers.
-    pub client_ca: Vec<PathBuf>,
+}
+
+/// How callers prove who they are.
+#[derive(Debug)]
+pub struct Identity {
+    /// Authorities that vouch for callers, beside the broker's own.
+    pub trust: Vec<TrustSettings>,
 }
 
 /// Bounds on the time that leases get.
@@ -102,6 +110,16 @@ pub struct RequestLimits {
     pub connections: usize,
     /// Requests under way on one connection.
     pub streams: u32,
+    pub rates: Rates,
+}
+
+/// How often somebody may ask, in times a second; nothing sets no limit.
+#[derive(Debug, Clone, Copy)]
+pub struct Rates {
+    /// Handshakes, and calls of those who are not known.
+    pub per_address: Option<NonZeroU32>,
+    /// Calls.
+    pub per_principal: Option<NonZeroU32>,
 }
 
 /// What is logged, and how.
@@ -207,9 +225,10 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
     let data_dir = root.path("data_dir");
     let data_dir = root.required("data_dir", data_dir);
     let listen = root.section("listen", listen);
-    let tls = root.section("tls", |tls| Tls {
-        names: some_or(tls.texts("names"), &["localhost", "127.0.0.1", "::1"]),
-        client_ca: tls.texts("client_ca").into_iter().map(PathBuf::from).collect(),
+    let tls = root.section("tls", tls);
+    let (identity, issuers) = root.section("identity", |identity| {
+        let trust = trust::trust(identity);
+        (Identity { trust }, identity::issuers(identity, trust_domain.as_ref()))
     });
     let seal = root.section("seal", seal::seal);
     let leases = root.section("leases", lease_limits);
@@ -218,6 +237,7 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
         message_bytes: size(limits.number("message_bytes", 4096..=67_108_864), 4 * 1024 * 1024),
         connections: size(limits.number("connections", 1..=100_000), 4096),
         streams: u32::try_from(limits.number("streams", 1..=10_000).unwrap_or(256)).unwrap_or(256),
+        rates: limits.section("rate", rates),
     });
     let log = root.section("log", |log| Log {
         format: log.parsed("format", str::parse).unwrap_or(LogFormat::Json),
@@ -225,7 +245,6 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
     });
     let audit = root.section("audit", audit::audit);
     let disk = root.section("disk", disk::disk);
-    let issuers = root.section("identity", |identity| identity::issuers(identity, trust_domain.as_ref()));
     let mut named = Vec::new();
     let backends = root.each("backends", |name, section| {
         named.push(name.to_owned());
@@ -240,6 +259,7 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
         data_dir: data_dir?,
         listen,
         tls,
+        identity,
         seal: seal?,
         leases,
         limits,
@@ -260,6 +280,14 @@ fn listen(listen: &mut Section<'_>) -> Listen {
         grpc: listen.parsed("grpc", address).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8443))),
         http: listen.parsed("http", address).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8480))),
     }
+}
+
+fn tls(tls: &mut Section<'_>) -> Tls {
+    let names = some_or(tls.texts("names"), &["localhost", "127.0.0.1", "::1"]);
+    if !tls.texts("client_ca").is_empty() {
+        tls.fault::<()>("client_ca", TRUST_MOVED.to_owned());
+    }
+    Tls { names }
 }
 
 fn lease_limits(leases: &mut Section<'_>) -> LeaseLimits {
@@ -326,6 +354,14 @@ fn backend(name: &str, section: &mut Section<'_>) -> Option<BackendConfig> {
     Some(BackendConfig { name: name?, cache, calls_per_second, revocation, quota, kind: kind? })
 }
 
+fn rates(rates: &mut Section<'_>) -> Rates {
+    let mut rate = |key, usual| {
+        let given = rates.number(key, 0..=1_000_000).and_then(|rate| u32::try_from(rate).ok());
+        NonZeroU32::new(given.unwrap_or(usual))
+    };
+    Rates { per_address: rate("per_address", DEFAULT_PER_ADDRESS), per_principal: rate("per_principal", 0) }
+}
+
 /// `live` is the limit on leases where none is given; 0 is none.
 fn quota(quota: &mut Section<'_>, live: u64) -> Quota {
     let live = quota.number("live", 0..=1_000_000_000).unwrap_or(live);
@@ -380,7 +416,12 @@ fn list(faults: &[Fault]) -> String {
     faults.iter().map(|fault| format!("\n  {fault}")).collect()
 }
 
+/// A root that was given there could name anybody, so what it may name is asked for and not assumed.
+const TRUST_MOVED: &str = "is no longer read; write a table `[identity.trust.NAME]` with `trust_domain`, `bundle` and \
+                           `principals`, which says whom the authority may vouch for";
 const DEFAULT_LIVE: u64 = 100_000;
+/// What a few thousand machines behind one address need when they come back, and a tenth of what a core can shake.
+const DEFAULT_PER_ADDRESS: u32 = 200;
 const DEFAULT_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(99);
 
 #[cfg(test)]

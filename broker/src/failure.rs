@@ -1,5 +1,7 @@
 //! Why a request failed, in the words of this crate. `api::status` is the one place that turns it into a gRPC status.
 
+use std::time::Duration;
+
 use bursar_core::audit::Outcome;
 use bursar_core::backend::{BackendError, ErrorKind};
 use bursar_core::reference::ReferenceError;
@@ -13,6 +15,7 @@ use crate::identity::nodes::TokenFault;
 use crate::identity::peer::CertificateFault;
 use crate::identity::token::Refused;
 use crate::ledger::LedgerError;
+use crate::pace::Payer;
 use crate::policy::{Diagnostic, Unregistered};
 
 /// Why a request failed.
@@ -84,6 +87,8 @@ pub enum Failure {
     TooLarge { limit: usize },
     #[error("the broker's disk has {free} left, so nothing new is issued; make room on it")]
     DiskLow { free: String },
+    #[error("this {} asks more often than `[limits.rate]` of the broker allows; wait, then ask less often", of.as_str())]
+    RateLimited { of: Payer, retry_after: Duration },
     #[error("the request took longer than its deadline")]
     Deadline,
     #[error("this part of the interface is not built yet: {0}")]
@@ -129,6 +134,7 @@ impl Failure {
             Self::Invalid { .. } | Self::Wire(_) | Self::Time(_) => "request_invalid",
             Self::TooLarge { .. } => "request_too_large",
             Self::DiskLow { .. } => "disk_low",
+            Self::RateLimited { .. } => "rate_limited",
             Self::Deadline => "deadline",
             Self::NotBuilt(_) => "not_implemented",
             Self::Stopping => "shutting_down",

@@ -15,6 +15,7 @@ use futures_util::future::join_all;
 use tokio::sync::watch;
 
 use crate::disk::{Disk, Room};
+use crate::identity::Trust;
 use crate::ledger::{Ledger, LedgerError};
 use crate::mounts::Mounts;
 use crate::shipping::Shipping;
@@ -26,6 +27,7 @@ pub struct Health {
     mounts: Arc<Mounts>,
     shipping: Arc<Shipping>,
     disk: Arc<Disk>,
+    trust: Arc<Trust>,
     stopping: AtomicBool,
     findings: watch::Sender<Findings>,
 }
@@ -40,9 +42,15 @@ pub struct Findings {
 
 impl Health {
     /// Not ready until the first round.
-    pub fn new(ledger: Ledger, mounts: Arc<Mounts>, shipping: Arc<Shipping>, disk: Arc<Disk>) -> Self {
+    pub fn new(
+        ledger: Ledger,
+        mounts: Arc<Mounts>,
+        shipping: Arc<Shipping>,
+        disk: Arc<Disk>,
+        trust: Arc<Trust>,
+    ) -> Self {
         let findings = watch::Sender::new(Findings::default());
-        Self { ledger, mounts, shipping, disk, stopping: AtomicBool::new(false), findings }
+        Self { ledger, mounts, shipping, disk, trust, stopping: AtomicBool::new(false), findings }
     }
 
     /// Checks until the process stops.
@@ -98,17 +106,23 @@ impl Health {
         ("disk".to_owned(), self.disk.finding())
     }
 
-    /// What is not well and does not keep the broker from serving, with why: stores, audit sinks, a disk that gets full.
+    /// What is not well and does not keep the broker from serving, with why: stores, audit sinks, a disk that gets full, trust
+    /// bundles that cannot be read again.
     pub fn degraded(&self) -> Vec<(String, String)> {
         let backends = self.findings().backends.into_iter();
         let backends = backends.map(|(name, fault)| (format!("backend {name}"), fault));
-        let faults = backends.chain(self.sinks()).chain([self.disk()]);
+        let faults = backends.chain(self.sinks()).chain([self.disk()]).chain(self.trust());
         faults.filter_map(|(what, fault)| fault.map(|fault| (what, fault))).collect()
     }
 
     /// What each audit sink met last.
     pub fn sinks(&self) -> impl Iterator<Item = (String, Option<String>)> {
         self.shipping.findings().into_iter().map(|(name, fault)| (format!("sink {name}"), fault))
+    }
+
+    /// What each trust bundle's files met last.
+    pub fn trust(&self) -> Vec<(String, Option<String>)> {
+        self.trust.findings()
     }
 
     /// Hears of every round.

@@ -28,6 +28,7 @@ pub mod ledger;
 pub mod membership;
 pub mod mounts;
 pub mod oversight;
+pub mod pace;
 pub mod policy;
 pub mod rotation;
 pub mod rulebook;

@@ -24,7 +24,7 @@ use crate::call::Draft;
 use crate::failure::Failure;
 use crate::identity::authority::IssuedCertificate;
 use crate::identity::nodes::{Evictions, JoinToken, Node, TokenFault, node_id};
-use crate::identity::{Authority, Caller};
+use crate::identity::{Authority, Caller, Trust};
 use crate::ledger::{
     Change, Entry, Ledger, LedgerError, Object, ObjectKind, Page, Paged, RevocationId, RevokeSelector,
 };
@@ -34,6 +34,7 @@ use crate::server::Handshake;
 #[derive(Debug)]
 pub struct Membership {
     pub authority: Arc<Authority>,
+    trust: Arc<Trust>,
     ledger: Ledger,
     evictions: Evictions,
     clock: Arc<dyn Clock>,
@@ -81,6 +82,7 @@ impl Membership {
     /// That of the ledger.
     pub async fn load(
         authority: Arc<Authority>,
+        trust: Arc<Trust>,
         ledger: Ledger,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, Failure> {
@@ -98,7 +100,7 @@ impl Membership {
                 break;
             }
         }
-        Ok(Self { authority, ledger, evictions, clock })
+        Ok(Self { authority, trust, ledger, evictions, clock })
     }
 
     /// The caller that a connection's certificate names, if it still counts: a connection may outlive both.
@@ -114,8 +116,10 @@ impl Membership {
         if now > presented.not_after {
             return Err(Failure::Expired);
         }
-        if self.evictions.covers(presented.caller.id(), presented.not_before) {
-            return Err(Failure::Evicted { node: presented.caller.id().to_string() });
+        self.trust.stands(presented).map_err(Failure::Certificate)?;
+        let id = presented.caller.id();
+        if id.is_in(self.authority.domain()) && self.evictions.covers(id, presented.not_before) {
+            return Err(Failure::Evicted { node: id.to_string() });
         }
         Ok(Arc::clone(&presented.caller))
     }
@@ -240,7 +244,7 @@ impl Membership {
     /// A new certificate for a node that has one. The request has a key of its own.
     ///
     /// # Errors
-    /// [`Failure::Denied`] for a caller that is no node, [`Failure::NodeUnknown`] for one that never joined here.
+    /// [`Failure::Denied`] for a caller that is no node of this trust domain, [`Failure::NodeUnknown`] for one that never joined here.
     pub async fn renew(
         &self,
         caller: &Caller,
@@ -249,6 +253,10 @@ impl Membership {
     ) -> Result<NodeCertificate, Failure> {
         let id = caller.id();
         let PrincipalKind::Node { name } = id.kind() else { return Err(Failure::Denied) };
+        // A node of another domain may have the name of one here.
+        if !id.is_in(self.authority.domain()) {
+            return Err(Failure::Denied);
+        }
         let object = self.ledger.object(ObjectKind::Node, name).await?;
         let object = object.ok_or_else(|| Failure::NodeUnknown(name.to_owned()))?;
         let mut renewed = node(&object)?;

@@ -1,7 +1,8 @@
 //! The gRPC port: connections in, calls out.
 //!
-//! A connection costs a place among `limits.connections` from its first byte; the handshake has a deadline, so one that
-//! says nothing gives its place back. What the handshake established travels with every call of the connection.
+//! A connection costs a place among `limits.connections` from its first byte, and its address a part of its rate: one
+//! that comes too often is closed before it costs a handshake. The handshake has a deadline, so one that says nothing
+//! gives its place back. What the handshake established travels with every call of the connection.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,7 +11,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bursar_core::spiffe::TrustDomain;
 use bursar_core::tasks::Tasks;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -19,14 +19,17 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
-use crate::identity::peer::{CertificateFault, Peer, Presented};
+use crate::identity::Trust;
+use crate::identity::peer::{CertificateFault, Presented};
+use crate::pace::Pace;
 
 /// Accepts connections and shakes hands with them.
 #[derive(Debug)]
 pub struct Listener {
     pub tcp: TcpListener,
     pub tls: Arc<rustls::ServerConfig>,
-    pub domain: TrustDomain,
+    pub trust: Arc<Trust>,
+    pub pace: Arc<Pace>,
     pub connections: usize,
 }
 
@@ -66,10 +69,12 @@ impl Listener {
                     continue;
                 }
             };
-            let (acceptor, ready, domain) = (acceptor.clone(), ready.clone(), self.domain.clone());
+            if !self.pace.admits(address.ip()) {
+                continue;
+            }
+            let (acceptor, ready, trust) = (acceptor.clone(), ready.clone(), Arc::clone(&self.trust));
             drop(tasks.finish(async move {
-                match tokio::time::timeout(HANDSHAKE, shake_hands(&acceptor, stream, address, &domain)).await
-                {
+                match tokio::time::timeout(HANDSHAKE, shake_hands(&acceptor, stream, address, &trust)).await {
                     Ok(Ok((stream, handshake))) => {
                         let connection = Connection { stream, handshake, _place: place };
                         // The server is gone only when the process stops.
@@ -87,12 +92,12 @@ async fn shake_hands(
     acceptor: &TlsAcceptor,
     stream: TcpStream,
     address: SocketAddr,
-    domain: &TrustDomain,
+    trust: &Trust,
 ) -> io::Result<(TlsStream<TcpStream>, Handshake)> {
     stream.set_nodelay(true)?;
     let stream = acceptor.accept(stream).await?;
-    let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let peer = leaf.map(|leaf| Peer::from_leaf(leaf, domain).map(|peer| Arc::new(peer.presented(address))));
+    let chain = stream.get_ref().1.peer_certificates().map(<[_]>::to_vec);
+    let peer = chain.map(|chain| trust.present(chain, address).map(Arc::new));
     Ok((stream, Handshake { address, peer }))
 }
 

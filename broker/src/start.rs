@@ -13,8 +13,6 @@ use bursar_core::clock::SteadyClock;
 use bursar_core::tasks::{Stop, Tasks};
 use bursar_core::{BackendName, Clock, SpiffeId};
 use jiff::Timestamp;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
@@ -31,9 +29,10 @@ use crate::disk::Disk;
 use crate::failure::Failure;
 use crate::health::Health;
 use crate::http::{self, Gauges, Shown};
-use crate::identity::Authority;
 use crate::identity::tls::{ServerCertificate, TlsError, server_config};
 use crate::identity::token::Tokens;
+use crate::identity::trust::TrustError;
+use crate::identity::{Authority, Trust};
 use crate::ids::Ids;
 use crate::keys::{Keys, KeysError};
 use crate::kill::{self, Point};
@@ -41,6 +40,7 @@ use crate::lease::Leases;
 use crate::ledger::{Change, Entry, Ledger, LedgerConfig, LedgerError, OpenError, Quotas};
 use crate::membership::Membership;
 use crate::mounts::{Mount, Mounts};
+use crate::pace::Pace;
 use crate::rulebook::Rulebook;
 use crate::seal::SealError;
 use crate::sealing::{self, Sealing};
@@ -120,8 +120,21 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
     };
     let shipping = Arc::new(shipping::start(&config.audit, &ground));
     let disk = Arc::new(Disk::new(&config.data_dir, config.disk));
-    let health =
-        Arc::new(Health::new(ledger.clone(), Arc::clone(&mounts), Arc::clone(&shipping), Arc::clone(&disk)));
+    let trust = Trust::open(
+        config.trust_domain.clone(),
+        authority.root().clone(),
+        config.identity.trust.clone(),
+        Arc::clone(&clock),
+        metrics.clone(),
+    )?;
+    let trust = Arc::new(trust);
+    let health = Arc::new(Health::new(
+        ledger.clone(),
+        Arc::clone(&mounts),
+        Arc::clone(&shipping),
+        Arc::clone(&disk),
+        Arc::clone(&trust),
+    ));
     let broker = Arc::new(Broker {
         ledger: ledger.clone(),
         mounts,
@@ -133,8 +146,9 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
 
     let authority = Arc::new(authority);
     let certificate = Arc::new(server_certificate(&config, &authority)?);
-    let tls = server_config(Arc::clone(&certificate), client_roots(&config, &authority)?)?;
-    let membership = Membership::load(Arc::clone(&authority), ledger.clone(), Arc::clone(&clock)).await?;
+    let tls = server_config(Arc::clone(&certificate), Arc::clone(&trust) as _)?;
+    let (ours, time) = (Arc::clone(&authority), Arc::clone(&clock));
+    let membership = Membership::load(ours, Arc::clone(&trust), ledger.clone(), time).await?;
     let membership = Arc::new(membership);
 
     let tokens = Tokens::new(&config.issuers, config.trust_domain.clone(), metrics.clone());
@@ -165,6 +179,7 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
     tasks.run("changes", Arc::clone(&leases).look_for_changes());
     tasks.run("bulk revocation", Arc::clone(&leases).mark_ordered());
     tasks.run("health", Arc::clone(&health).watch(tasks.clone()));
+    tasks.run("trust", Arc::clone(&trust).watch(tasks.clone()));
     tasks.run("disk", Arc::clone(&disk).watch(tasks.clone()));
     tasks.run("ledger", watch_ledger(ledger.clone(), tasks.clone()));
     tasks.run("checkpoints", sign_regularly(ledger.clone(), tasks.clone()));
@@ -192,22 +207,20 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
         message_bytes: config.limits.message_bytes,
         started: Instant::now(),
     };
+    let pace = Arc::new(Pace::new(config.limits.rates, metrics.clone()));
     let identify = Identify {
         broker,
         membership,
         tokens,
         metrics,
         disk,
+        pace: Arc::clone(&pace),
         ids: Ids::default(),
         deadline: config.limits.deadline,
         message_bytes: config.limits.message_bytes,
     };
-    let listener = Listener {
-        tcp: grpc,
-        tls: Arc::new(tls),
-        domain: config.trust_domain.clone(),
-        connections: config.limits.connections,
-    };
+    let listener =
+        Listener { tcp: grpc, tls: Arc::new(tls), trust, pace, connections: config.limits.connections };
     let connections = listener.accept(&tasks);
     tasks.run("grpc", serve_grpc(api, identify, config.limits.streams, connections, tasks.clone()));
 
@@ -267,22 +280,6 @@ fn server_certificate(config: &Config, authority: &Authority) -> Result<ServerCe
 
 fn config_names(config: &Config) -> (SpiffeId, Vec<String>) {
     (config.identity(), config.tls.names.clone())
-}
-
-fn client_roots(config: &Config, authority: &Authority) -> Result<Vec<CertificateDer<'static>>, StartError> {
-    let mut roots = vec![authority.root().clone()];
-    for path in &config.tls.client_ca {
-        let fault = || StartError::Roots { path: path.clone() };
-        let read = CertificateDer::pem_file_iter(path).map_err(|_| fault())?;
-        let before = roots.len();
-        for root in read {
-            roots.push(root.map_err(|_| fault())?);
-        }
-        if roots.len() == before {
-            return Err(fault());
-        }
-    }
-    Ok(roots)
 }
 
 async fn bind(address: std::net::SocketAddr) -> Result<TcpListener, StartError> {
@@ -463,14 +460,14 @@ pub enum StartError {
     },
     #[error("backend `{name}` cannot be opened: {message}")]
     Backend { name: BackendName, message: String },
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     #[error("the servers of issuer `{name}` cannot be called")]
     Issuer {
         name: String,
         #[source]
         source: SetupError,
     },
-    #[error("`{}` has no certificate in PEM that can be read", path.display())]
-    Roots { path: PathBuf },
     #[error("cannot listen on {address}; is another process there?")]
     Bind {
         address: std::net::SocketAddr,

@@ -81,8 +81,10 @@ pub struct Metrics {
     watched: Gauge,
     credentials: Family<CredentialLabels, Counter>,
     quota_refusals: Family<QuotaLabels, Counter>,
+    rate_refusals: Family<RateLabels, Counter>,
     leases_ending: Family<WithinLabels, Gauge>,
     clock_ahead: Gauge,
+    trust_stale: Family<BundleLabels, Gauge>,
     authentications: Family<AuthenticationLabels, Counter>,
     key_fetches: Family<IssuerFetchLabels, Counter>,
     keys_fetched: Family<IssuerLabels, Gauge>,
@@ -106,8 +108,10 @@ impl Metrics {
             watched: Gauge::default(),
             credentials: Family::default(),
             quota_refusals: Family::default(),
+            rate_refusals: Family::default(),
             leases_ending: Family::default(),
             clock_ahead: Gauge::default(),
+            trust_stale: Family::default(),
             authentications: Family::default(),
             key_fetches: Family::default(),
             keys_fetched: Family::default(),
@@ -149,9 +153,19 @@ impl Metrics {
         );
         registry.register(QUOTA_REFUSALS, "Requests that a quota refused", metrics.quota_refusals.clone());
         registry.register(
+            RATE_REFUSALS,
+            "Handshakes and calls that came too often",
+            metrics.rate_refusals.clone(),
+        );
+        registry.register(
             CLOCK_AHEAD,
             "How far the machine's clock is ahead of the broker's time",
             metrics.clock_ahead.clone(),
+        );
+        registry.register(
+            TRUST_STALE,
+            "Whether the files of a trust bundle cannot be used or are out of date",
+            metrics.trust_stale.clone(),
         );
         registry.register(LEASES_ENDING, "Active leases that end soon", metrics.leases_ending.clone());
         registry.register(
@@ -227,9 +241,20 @@ impl Metrics {
         self.quota_refusals.get_or_create(&QuotaLabels { of, limit }).inc();
     }
 
+    /// What came too often: `of` says who paid for it, `at` what was refused.
+    pub fn rate_refusal(&self, of: &'static str, at: &'static str) {
+        self.rate_refusals.get_or_create(&RateLabels { of, at }).inc();
+    }
+
     /// How many seconds the machine's clock is ahead of the broker's time.
     pub fn clock_ahead(&self, seconds: i64) {
         self.clock_ahead.set(seconds);
+    }
+
+    /// Whether what is in force of a trust bundle is another than its files say.
+    pub fn trust_stale(&self, bundle: &str, stale: bool) {
+        let labels = BundleLabels { bundle: bundle.to_owned() };
+        self.trust_stale.get_or_create(&labels).set(i64::from(stale));
     }
 
     /// A call whose bearer is known by `method`, or is not: `outcome` is `ok` or why not.
@@ -294,6 +319,12 @@ struct SinkFailureLabels {
     fault: &'static str,
 }
 
+/// Bundles are named in the configuration, so they are few.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BundleLabels {
+    bundle: String,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct AuthenticationLabels {
     method: &'static str,
@@ -348,6 +379,12 @@ struct QuotaLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RateLabels {
+    of: &'static str,
+    at: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CacheLabels {
     outcome: &'static str,
 }
@@ -385,7 +422,9 @@ const CHANGES: &str = "bursar_changes";
 const WATCHED: &str = "bursar_watched_secrets";
 const CREDENTIALS: &str = "bursar_credentials";
 const QUOTA_REFUSALS: &str = "bursar_quota_refusals";
+const RATE_REFUSALS: &str = "bursar_rate_refusals";
 const CLOCK_AHEAD: &str = "bursar_clock_ahead_seconds";
+const TRUST_STALE: &str = "bursar_trust_stale";
 const LEASES_ENDING: &str = "bursar_leases_ending";
 const AUTHENTICATIONS: &str = "bursar_authentications";
 const KEY_FETCHES: &str = "bursar_issuer_key_fetches";

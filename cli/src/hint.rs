@@ -158,6 +158,9 @@ fn of_refusal(refusal: &Refusal) -> Option<&'static str> {
         Reason::LedgerUnavailable | Reason::ShuttingDown => "try again in a moment",
         Reason::LedgerFull => "make room on the broker's disk; `bursar status` shows when it has recovered",
         Reason::QuotaExceeded => "`bursar lease top` shows who holds most; revoke what is not needed",
+        Reason::RateLimited => {
+            "wait, then ask less often; `[limits.rate]` of the broker says how often one may"
+        }
         Reason::PolicyInvalid => "`bursar policy validate` shows every fault",
         Reason::NodeUnknown => "`bursar node list` shows the nodes there are",
         Reason::RegistrationMissing => {

@@ -78,6 +78,8 @@ pub enum Reason {
     RequestTooLarge,
     /// The caller, or everybody together, has too many live leases or asks too often.
     QuotaExceeded,
+    /// The caller, or its network address, asks too often; `google.rpc.RetryInfo` says when to try again.
+    RateLimited,
     /// The set of policies cannot be used.
     PolicyInvalid,
     /// There is no such node.
@@ -94,7 +96,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::ReferenceMalformed,
         Self::BackendUnknown,
         Self::SecretNotFound,
@@ -126,6 +128,7 @@ impl Reason {
         Self::RequestInvalid,
         Self::RequestTooLarge,
         Self::QuotaExceeded,
+        Self::RateLimited,
         Self::PolicyInvalid,
         Self::NodeUnknown,
         Self::RegistrationMissing,
@@ -181,7 +184,9 @@ impl Reason {
             | Self::LedgerUnavailable
             | Self::ShuttingDown => Code::Unavailable,
             Self::BackendTimeout => Code::DeadlineExceeded,
-            Self::BackendThrottled | Self::LedgerFull | Self::QuotaExceeded => Code::ResourceExhausted,
+            Self::BackendThrottled | Self::LedgerFull | Self::QuotaExceeded | Self::RateLimited => {
+                Code::ResourceExhausted
+            }
             Self::NotImplemented => Code::Unimplemented,
             Self::BackendMalformed | Self::Internal => Code::Internal,
         }
@@ -221,6 +226,7 @@ impl Reason {
             Self::RequestInvalid => "REQUEST_INVALID",
             Self::RequestTooLarge => "REQUEST_TOO_LARGE",
             Self::QuotaExceeded => "QUOTA_EXCEEDED",
+            Self::RateLimited => "RATE_LIMITED",
             Self::PolicyInvalid => "POLICY_INVALID",
             Self::NodeUnknown => "NODE_UNKNOWN",
             Self::RegistrationMissing => "REGISTRATION_MISSING",

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, date_time_ymd,
 };
 
 /// PEM files of one TLS server on this machine.
@@ -49,7 +49,8 @@ impl ServerFiles {
     }
 }
 
-/// An authority that vouches for callers. A broker takes its word when `tls.client_ca` names [`ClientAuthority::pem`].
+/// An authority that vouches for callers. A broker takes its word by [`ClientAuthority::trusted`], or another table of
+/// its configuration that names a file with [`ClientAuthority::pem`].
 pub struct ClientAuthority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
@@ -62,8 +63,10 @@ impl ClientAuthority {
     /// The system gives no randomness.
     pub fn new() -> Result<Self> {
         let mut params = CertificateParams::new([])?;
+        // A list of what was revoked finds its authority by this name.
+        params.distinguished_name.push(DnType::CommonName, format!("test {:016x}", fastrand::u64(..)));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(1));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let key = KeyPair::generate()?;
         let pem = params.self_signed(&key)?.pem();
         Ok(Self { issuer: Issuer::new(params, key), pem })
@@ -72,6 +75,42 @@ impl ClientAuthority {
     /// Its certificate.
     pub fn pem(&self) -> &str {
         &self.pem
+    }
+
+    /// The table that makes a broker of `example.org` take its word for people, nodes and workloads. Its certificate is
+    /// put into `bundle`.
+    ///
+    /// # Errors
+    /// `bundle` cannot be written.
+    pub fn trusted(&self, bundle: &Path) -> Result<String> {
+        write(bundle, &self.pem)?;
+        Ok(format!(
+            "[identity.trust.test]\ntrust_domain = 'example.org'\nbundle = '{}'\n\
+             principals = ['/user/*', '/node/*', '/workload/*']\n",
+            bundle.display()
+        ))
+    }
+
+    /// A list in PEM that says that it revoked `certificates`.
+    ///
+    /// # Errors
+    /// It cannot be signed.
+    pub fn revoked(&self, certificates: &[&ClientCertificate]) -> Result<String> {
+        let revoked = |certificate: &&ClientCertificate| RevokedCertParams {
+            serial_number: certificate.serial.into(),
+            revocation_time: date_time_ymd(2010, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(2010, 1, 1),
+            next_update: date_time_ymd(4000, 1, 1),
+            crl_number: 1_u64.into(),
+            issuing_distribution_point: None,
+            revoked_certs: certificates.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        Ok(params.signed_by(&self.issuer)?.pem()?)
     }
 
     /// A proper certificate for `id`, a SPIFFE ID.
@@ -98,10 +137,12 @@ impl ClientAuthority {
         for uri in uris {
             params.subject_alt_names.push(SanType::URI((*uri).try_into()?));
         }
+        let serial = fastrand::u64(1..);
+        params.serial_number = Some(serial.into());
         odd(&mut params);
         let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?.pem();
-        Ok(ClientCertificate { certificate, key: key.serialize_pem() })
+        Ok(ClientCertificate { certificate, key: key.serialize_pem(), serial })
     }
 }
 
@@ -117,6 +158,8 @@ pub struct ClientCertificate {
     pub certificate: String,
     /// Its private key.
     pub key: String,
+    /// Its serial number; 0 where it is not known.
+    pub serial: u64,
 }
 
 impl ClientCertificate {

@@ -33,6 +33,7 @@ use crate::identity::{Caller, Method, workload};
 use crate::ids::Ids;
 use crate::kill::{self, Point};
 use crate::membership::Membership;
+use crate::pace::Pace;
 use crate::server::Handshake;
 use crate::telemetry::Metrics;
 
@@ -73,6 +74,7 @@ pub struct Identify {
     pub tokens: Tokens,
     pub metrics: Metrics,
     pub disk: Arc<Disk>,
+    pub pace: Arc<Pace>,
     pub ids: Ids,
     pub deadline: Duration,
     pub message_bytes: usize,
@@ -197,19 +199,28 @@ impl Identify {
         let action = match rpc.access {
             Access::Known(action) => action,
             Access::Open => {
+                self.pace_stranger(handshake.as_ref())?;
                 request.extensions_mut().insert(Stranger { request_id: Arc::clone(request_id), handshake });
                 return Ok(());
             }
         };
         let handshake = handshake.ok_or(Failure::Unauthenticated)?;
         let time = self.broker.clock.now();
-        let caller = match token.map_err(Failure::Token)? {
+        let known = match token.map_err(Failure::Token) {
+            Err(failure) => Err(failure),
             // It speaks, whoever's connection it came over: an agent's, for one.
-            Some(token) => {
+            Ok(Some(token)) => {
                 let known = self.tokens.caller(&token, handshake.address, time).await;
-                known.map_err(Failure::Token)?
+                known.map_err(Failure::Token)
             }
-            None => self.certified(&handshake, time)?,
+            Ok(None) => self.certified(&handshake, time),
+        };
+        let caller = match known {
+            Ok(caller) => caller,
+            Err(failure) => {
+                self.pace_stranger(Some(&handshake))?;
+                return Err(failure);
+            }
         };
         self.disk.admit(action)?;
         let trace_id = request.headers().get(TRACE_PARENT).and_then(trace_id);
@@ -219,13 +230,20 @@ impl Identify {
             match workload::on_behalf(&call.caller, context, rules.policies.registrations()) {
                 Ok(caller) => call.caller = Arc::new(caller),
                 Err(failure) => {
+                    self.pace.principal(call.caller.id())?;
                     let draft = call.asks(Action::Authenticate, rpc.path);
                     return Err(self.broker.failed(draft, failure).await);
                 }
             }
         }
+        self.pace.principal(call.caller.id())?;
         request.extensions_mut().insert(Arrival { call, action });
         Ok(())
+    }
+
+    /// The address pays for a call of somebody who is not known, and for one whose credential does not hold.
+    fn pace_stranger(&self, handshake: Option<&Handshake>) -> Result<(), Failure> {
+        handshake.map_or(Ok(()), |handshake| self.pace.stranger(handshake.address.ip()))
     }
 }
 

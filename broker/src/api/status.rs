@@ -48,6 +48,7 @@ pub fn of(failure: &Failure, request_id: &str) -> Status {
 fn retry_after(failure: &Failure) -> Option<Duration> {
     match failure {
         Failure::Backend(error) => error.retry_after,
+        Failure::RateLimited { retry_after, .. } => Some(*retry_after),
         Failure::Ledger(LedgerError::Busy) => Some(BUSY_RETRY),
         Failure::Ledger(LedgerError::Quota(exceeded)) => Some(exceeded.retry_after),
         // All of it has to be had at once.
@@ -125,6 +126,7 @@ fn reason(failure: &Failure) -> Reason {
         Failure::TooLarge { .. } => Reason::RequestTooLarge,
         Failure::Kept(_) => Reason::Internal,
         Failure::DiskLow { .. } => Reason::LedgerFull,
+        Failure::RateLimited { .. } => Reason::RateLimited,
         Failure::Deadline => Reason::BackendTimeout,
         Failure::NotBuilt(_) => Reason::NotImplemented,
         Failure::Stopping => Reason::ShuttingDown,

@@ -13,7 +13,8 @@ pub struct Rpc {
     pub access: Access,
 }
 
-/// Who may call at all. What they may do is for policy.
+/// Who may call at all, and who pays for it in the rate limits: the principal, or the address of whoever is not known. What
+/// they may do is for policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// Callers whose identity is established; the action is what policy decides on and the ledger keeps.

@@ -33,7 +33,8 @@ impl System for Api {
             checks.extend(backends.map(|(name, fault)| check(format!("backend {name}"), fault)));
             let (disk, low) = self.health.disk();
             checks.push(check(disk, low));
-            checks.extend(self.health.sinks().map(|(name, fault)| check(name, fault)));
+            let others = self.health.sinks().chain(self.health.trust());
+            checks.extend(others.map(|(name, fault)| check(name, fault)));
             Ok(SystemStatusResponse {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 trust_domain: self.membership.authority.domain().to_string(),

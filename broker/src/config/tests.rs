@@ -11,6 +11,7 @@ fn a_good_file_is_read_whole() {
     let config = Config::parse(include_str!("../testdata/good.toml")).expect("good");
     assert_eq!(config.name, "broker-1");
     assert_eq!(config.limits.streams, 128);
+    assert_eq!(config.limits.rates.per_principal.map(NonZeroU32::get), Some(1000));
     assert_eq!(config.backends.len(), 5);
     let kinds: Vec<_> = config.audit.sinks.iter().map(|sink| sink.kind.as_str()).collect();
     assert_eq!(kinds, ["file", "otlp", "stdout", "syslog"]);
@@ -69,6 +70,16 @@ fn gcp_is_read_whole_and_needs_a_project_only() {
     let least = gcp(&[LEAST, "[backends.gcp]\nkind = 'gcp'\nproject = '123456789012'\n"].concat(), "gcp");
     assert!(matches!(least.credentials, GcpCredentials::Machine));
     assert!(least.separator.is_none() && least.endpoint.is_none() && !least.allow_plaintext);
+}
+
+#[test]
+fn addresses_are_paced_unless_it_is_switched_off_and_principals_are_not() {
+    let rates = |more: &str| {
+        let rates = Config::parse(&[LEAST, more].concat()).expect("good").limits.rates;
+        (rates.per_address.map(NonZeroU32::get), rates.per_principal.map(NonZeroU32::get))
+    };
+    assert_eq!(rates(""), (Some(200), None));
+    assert_eq!(rates("[limits.rate]\nper_address = 0\nper_principal = 50\n"), (None, Some(50)));
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! Who is asking.
 //!
-//! Identity is settled in two steps. What a connection presents is settled once, at its handshake: [`peer`] turns the
-//! verified certificate into a [`Caller`]. What a call adds is settled per call: a token says who asks, whoever's
-//! connection it is ([`token`]); a node's agent may say on whose behalf it asks, and [`workload`] decides whether it may. Nothing behind this module sees a certificate or a header.
+//! Identity is settled in two steps. What a connection presents is settled once, at its handshake: [`trust`] judges the
+//! certificate and [`peer`] turns it into a [`Caller`]. What a call adds is settled per call: a token says who asks,
+//! whoever's connection it is ([`token`]); a node's agent may say on whose behalf it asks, and [`workload`] decides
+//! whether it may. Nothing behind this module sees a certificate or a header.
 
 pub mod authority;
 pub mod caller;
@@ -10,7 +11,9 @@ pub mod nodes;
 pub mod peer;
 pub mod tls;
 pub mod token;
+pub mod trust;
 pub mod workload;
 
 pub use authority::Authority;
 pub use caller::{Caller, Method};
+pub use trust::Trust;

@@ -1,15 +1,17 @@
 //! From a verified certificate chain to a principal.
 //!
-//! rustls has checked signatures, times and purpose at the handshake. What is checked here are the rules that make a
-//! certificate an X.509-SVID (SPIFFE X.509-SVID standard, sections 2 and 4): one URI name, a leaf, no signing powers; and
-//! that the name is in the trust domain that the roots vouch for.
+//! rustls has checked signatures, times and purpose. What is checked here are the rules that make a certificate an
+//! X.509-SVID (SPIFFE X.509-SVID standard, sections 2 and 4): one URI name, a leaf, no signing powers. Whether its
+//! authority may vouch for that name is for [`trust`](super::trust).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use bursar_core::SpiffeId;
-use bursar_core::spiffe::{SpiffeIdError, TrustDomain};
+use bursar_core::spiffe::SpiffeIdError;
 use jiff::Timestamp;
+use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
@@ -27,11 +29,11 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Reads a leaf certificate in DER that chains to the roots of `domain`.
+    /// Reads a leaf certificate in DER.
     ///
     /// # Errors
     /// [`CertificateFault`], which names the rule that it breaks.
-    pub fn from_leaf(der: &[u8], domain: &TrustDomain) -> Result<Self, CertificateFault> {
+    pub fn from_leaf(der: &[u8]) -> Result<Self, CertificateFault> {
         let (_, leaf) = X509Certificate::from_der(der).map_err(|_| CertificateFault::Unreadable)?;
         if leaf.is_ca() {
             return Err(CertificateFault::Authority);
@@ -53,9 +55,6 @@ impl Peer {
             (None, _) => return Err(CertificateFault::NoSpiffeId),
             (Some(_), Some(_)) => return Err(CertificateFault::ManyUris),
         };
-        if !id.is_in(domain) {
-            return Err(CertificateFault::ForeignDomain { id, domain: domain.clone() });
-        }
         let validity = leaf.validity();
         Ok(Self {
             id,
@@ -67,8 +66,13 @@ impl Peer {
 }
 
 impl Peer {
-    /// The caller that this certificate makes of whoever is at `address`.
-    pub fn presented(self, address: SocketAddr) -> Presented {
+    /// The caller that this certificate makes of whoever is at `address`, by its chain and the bundles of `generation`.
+    pub(super) fn presented(
+        self,
+        address: SocketAddr,
+        chain: Vec<CertificateDer<'static>>,
+        generation: u64,
+    ) -> Presented {
         let facts = PrincipalFacts::new(Facts {
             id: self.id,
             method: Method::Mtls.as_str().to_owned(),
@@ -84,7 +88,13 @@ impl Peer {
             ttl: None,
             peer: Some(address),
         });
-        Presented { caller, not_before: self.not_before, not_after: self.not_after }
+        Presented {
+            caller,
+            not_before: self.not_before,
+            not_after: self.not_after,
+            chain,
+            judged_in: AtomicU64::new(generation),
+        }
     }
 }
 
@@ -98,6 +108,10 @@ pub struct Presented {
     pub caller: Arc<Caller>,
     pub not_before: Timestamp,
     pub not_after: Timestamp,
+    /// To judge again when the trust bundles have changed.
+    pub(super) chain: Vec<CertificateDer<'static>>,
+    /// The generation of the trust bundles by which that was done last.
+    pub(super) judged_in: AtomicU64,
 }
 
 /// Why a certificate names nobody.
@@ -117,8 +131,19 @@ pub enum CertificateFault {
     ManyUris,
     #[error("the client certificate's {0}")]
     SpiffeId(#[from] SpiffeIdError),
-    #[error("the client certificate names `{id}`, which is not in trust domain `{domain}`")]
-    ForeignDomain { id: SpiffeId, domain: TrustDomain },
+    #[error("the client certificate names `{id}`, of whose trust domain this broker knows no authority")]
+    UnknownDomain { id: SpiffeId },
+    #[error(
+        "the client certificate names `{id}`, and no authority that this broker knows for its trust domain vouches for it"
+    )]
+    NotVouchedFor { id: SpiffeId },
+    #[error(
+        "the client certificate names `{id}`, for whom its authority may not vouch; see `principals` in the broker's \
+         `[identity.trust.{bundle}]`"
+    )]
+    NotItsPrincipal { id: SpiffeId, bundle: String },
+    #[error("the client certificate was revoked by its authority")]
+    Revoked,
 }
 
 #[cfg(test)]
@@ -139,7 +164,7 @@ mod tests {
     }
 
     fn fault(shape: impl FnOnce(&mut CertificateParams)) -> Option<CertificateFault> {
-        Peer::from_leaf(&certificate(shape), &TrustDomain::parse("example.org").expect("domain")).err()
+        Peer::from_leaf(&certificate(shape)).err()
     }
 
     #[test]
@@ -160,14 +185,13 @@ mod tests {
             Some(F::SpiffeId(_))
         ));
         assert!(matches!(
-            fault(|params| params.subject_alt_names = vec![uri("spiffe://evil.org/user/ada")]),
-            Some(F::ForeignDomain { .. })
+            fault(|params| params.subject_alt_names = vec![uri("spiffe://example.org/user/ada\0")]),
+            Some(F::SpiffeId(_))
         ));
     }
 
     #[test]
     fn garbage_is_refused() {
-        let domain = TrustDomain::parse("example.org").expect("domain");
-        assert_eq!(Peer::from_leaf(b"\x30\x82garbage", &domain), Err(CertificateFault::Unreadable));
+        assert_eq!(Peer::from_leaf(b"\x30\x82garbage"), Err(CertificateFault::Unreadable));
     }
 }

@@ -4,9 +4,9 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use jiff::Timestamp;
-use rustls::RootCertStore;
 use rustls::crypto::ring;
-use rustls::server::{ClientHello, ResolvesServerCert, ServerConfig, WebPkiClientVerifier};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, ResolvesServerCert, ServerConfig};
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::CertificateDer;
 
@@ -52,25 +52,17 @@ impl ResolvesServerCert for ServerCertificate {
     }
 }
 
-/// The configuration of the gRPC listener: callers are verified against `roots`.
+/// The configuration of the gRPC listener: callers are verified by `clients`.
 ///
 /// # Errors
-/// [`TlsError`] when a root cannot be used.
+/// [`TlsError`] when rustls knows no TLS 1.3.
 pub fn server_config(
     certificate: Arc<ServerCertificate>,
-    roots: impl IntoIterator<Item = CertificateDer<'static>>,
+    clients: Arc<dyn ClientCertVerifier>,
 ) -> Result<ServerConfig, TlsError> {
-    let provider = Arc::new(ring::default_provider());
-    let mut store = RootCertStore::empty();
-    for root in roots {
-        store.add(root)?;
-    }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(store), Arc::clone(&provider))
-        .allow_unauthenticated()
-        .build()?;
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_client_cert_verifier(verifier)
+        .with_client_cert_verifier(clients)
         .with_cert_resolver(certificate);
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(config)
@@ -87,6 +79,4 @@ fn certified(identity: &IssuedIdentity, root: &CertificateDer<'static>) -> Resul
 pub enum TlsError {
     #[error("a certificate or key cannot be used")]
     Certificate(#[from] rustls::Error),
-    #[error("the roots for client certificates cannot be used")]
-    Verifier(#[from] rustls::server::VerifierBuilderError),
 }

@@ -85,7 +85,8 @@ impl Bursar {
         let (grpc, http) = (free_port()?, free_port()?);
         let config = format!(
             "trust_domain = 'bench.test'\ndata_dir = 'data'\n[listen]\ngrpc = '{grpc}'\nhttp = '{http}'\n\
-             [tls]\nclient_ca = ['{WORKLOADS_CA}']\n[leases.quota]\nlive = 0\n[seal]\nkey = {{ file = 'seal.key' }}\n\
+             [identity.trust.workloads]\ntrust_domain = 'bench.test'\nbundle = '{WORKLOADS_CA}'\n\
+             [leases.quota]\nlive = 0\n[seal]\nkey = {{ file = 'seal.key' }}\n\
              [backends.local]\nkind = 'local'\n{sections}"
         );
         fs::write(directory.path().join(CONFIG), config)?;

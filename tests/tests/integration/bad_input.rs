@@ -321,11 +321,8 @@ impl Site {
     fn with(backends: &str) -> Result<Self> {
         let authority = ClientAuthority::new()?;
         let bundle = tempfile::NamedTempFile::new()?;
-        std::fs::write(bundle.path(), authority.pem())?;
-        let broker = Broker::start(&format!(
-            "[tls]\nclient_ca = ['{}']\n[backends.local]\nkind = 'local'\n{backends}",
-            bundle.path().display()
-        ))?;
+        let trusted = authority.trusted(bundle.path())?;
+        let broker = Broker::start(&format!("{trusted}[backends.local]\nkind = 'local'\n{backends}"))?;
         let admin = Cli::administering(&broker)?;
         admin.apply_policies(POLICIES, "")?;
         admin.done_with(&["secret", "put", "local/db", "--field", "password"], b"value")?;

@@ -136,6 +136,21 @@ fn no_file_is_longer_than_800_lines() -> Result<()> {
 }
 
 #[test]
+fn every_test_that_the_threat_model_names_is_there() -> Result<()> {
+    let page = std::fs::read_to_string(root()?.join("docs/threat-model.md"))?;
+    let sources: BTreeMap<String, String> = sources()?.into_iter().collect();
+    let named: Vec<_> = page.split('`').filter_map(|quoted| quoted.split_once(".rs::")).collect();
+    ensure!(named.len() > 50, "the page names {} tests; is their form another?", named.len());
+    let missing = named.iter().filter(|(file, test)| {
+        let source = sources.get(&format!("{file}.rs"));
+        source.is_none_or(|source| !source.contains(&format!("fn {test}(")))
+    });
+    let missing: Vec<_> = missing.map(|(file, test)| format!("{file}.rs::{test}")).collect();
+    ensure!(missing.is_empty(), "docs/threat-model.md names tests that are not there: {missing:#?}");
+    Ok(())
+}
+
+#[test]
 fn one_tls_stack_and_no_other() -> Result<()> {
     let lock = std::fs::read_to_string(root()?.join("Cargo.lock"))?;
     for refused in ["aws-lc-sys", "aws-lc-rs", "openssl-sys", "native-tls"] {

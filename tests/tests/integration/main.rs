@@ -36,6 +36,7 @@ mod revocation;
 mod sealing;
 mod slow_store;
 mod tokens;
+mod trust;
 mod unauthorized;
 mod vault_backend;
 mod vault_cluster;

@@ -1,6 +1,7 @@
 //! Calls by path and bytes, for tests that go through every RPC or send what no client would.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bursar_proto::v1::WorkloadContext;
@@ -14,6 +15,7 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
+use tonic_types::StatusExt;
 
 /// A connection to a broker, of one caller.
 pub(crate) struct Caller {
@@ -28,6 +30,8 @@ pub(crate) struct Ended {
     pub(crate) code: Code,
     pub(crate) reason: Option<Reason>,
     pub(crate) message: String,
+    /// When to try again, where that was said.
+    pub(crate) retry_after: Option<Duration>,
     pub(crate) request_id: String,
     /// The first message of the answer.
     pub(crate) answer: Vec<u8>,
@@ -95,6 +99,7 @@ impl Caller {
                 code: Code::Ok,
                 reason: None,
                 message: String::new(),
+                retry_after: None,
                 request_id,
                 answer: answer.unwrap_or_default(),
             },
@@ -102,6 +107,7 @@ impl Caller {
                 code: status.code(),
                 reason: Reason::of(&status),
                 message: status.message().to_owned(),
+                retry_after: status.get_details_retry_info().and_then(|info| info.retry_delay),
                 request_id,
                 answer: Vec::new(),
             },

@@ -4,11 +4,12 @@
 //! An RPC that is not in these tables fails the tests, so a new one cannot be forgotten.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bursar_proto::convert::timestamp_to_wire;
 use bursar_proto::{Reason, v1};
-use bursar_tests::{Broker, Cli, ClientAuthority, ClientCertificate, TokenIssuer};
+use bursar_tests::{Broker, Cli, ClientAuthority, ClientCertificate, TokenIssuer, wait_for};
 use jiff::Timestamp;
 use prost::Message;
 use prost_types::FileDescriptorSet;
@@ -152,6 +153,45 @@ fn a_node_that_speaks_for_nobody_is_refused_and_kept() -> Result<()> {
     ensure!(ended.reason == Some(Reason::AccessDenied), "{ended:?}");
     ensure!(text(&site.record(&ended)?, "/action") == "authenticate");
     site.unchanged()
+}
+
+/// The table of rate limits: whoever is known pays for every RPC by its principal, and whoever is not by its address.
+#[test]
+fn every_rpc_is_refused_to_whoever_asks_too_often_and_leaves_no_record() -> Result<()> {
+    let site = Site::with("[limits.rate]\nper_address = 40\nper_principal = 8\n")?;
+    let eve = Caller::presenting(&site.broker, &site.authority.issue(EVE)?)?;
+    let nobody = Caller::connect(&site.broker, None)?;
+    let mut refused = Vec::new();
+    for row in rows(&site.things) {
+        let (caller, of) = match row.stranger {
+            Stranger::Open(_) => (&nobody, "address"),
+            _ => (&eve, "principal"),
+        };
+        let ended = until_too_often(caller, &row).with_context(|| row.rpc.to_owned())?;
+        ensure!(ended.message.contains(of) && ended.retry_after.is_some(), "{}: {ended:?}", row.rpc);
+        refused.push(ended);
+    }
+    // A call of nobody to what needs somebody is paid by the address too.
+    let read = rows(&site.things).into_iter().find(|row| row.rpc == "Secrets/Read").context("no read")?;
+    refused.push(until_too_often(&nobody, &read)?);
+    let metrics = String::from_utf8(site.broker.http("/metrics")?.body)?;
+    for label in ["of=\"principal\",at=\"call\"", "of=\"address\",at=\"call\""] {
+        ensure!(metrics.contains(&format!("bursar_rate_refusals_total{{{label}}}")), "{metrics}");
+    }
+    // The administrator has come from the same address, which has nothing left at first.
+    let records = || Ok(site.admin.audit(&["--principal", EVE]).ok());
+    let records = wait_for(SOON, "the administrator to be let in", records)?;
+    let kept = |ended: &&Ended| records.iter().any(|record| text(record, "/request_id") == ended.request_id);
+    ensure!(refused.iter().find(kept).is_none(), "a refusal left a record");
+    Ok(())
+}
+
+/// Calls until that is too often, which takes no longer than a burst.
+fn until_too_often(caller: &Caller, row: &Row) -> Result<Ended> {
+    wait_for(SOON, "the rate to be used up", || {
+        let ended = caller.call(&row.path(), row.message.clone())?;
+        Ok((ended.reason == Some(Reason::RateLimited)).then_some(ended))
+    })
 }
 
 #[test]
@@ -549,13 +589,14 @@ struct Site {
 
 impl Site {
     fn start() -> Result<Self> {
+        Self::with("")
+    }
+
+    fn with(sections: &str) -> Result<Self> {
         let authority = ClientAuthority::new()?;
         let bundle = tempfile::NamedTempFile::new()?;
-        std::fs::write(bundle.path(), authority.pem())?;
-        let broker = Broker::start(&format!(
-            "[tls]\nclient_ca = ['{}']\n[backends.local]\nkind = 'local'\n",
-            bundle.path().display()
-        ))?;
+        let trusted = authority.trusted(bundle.path())?;
+        let broker = Broker::start(&format!("{trusted}{sections}[backends.local]\nkind = 'local'\n"))?;
         let admin = Cli::administering(&broker)?;
         admin.apply_policies(POLICIES, REGISTRATIONS)?;
         admin.done_with(&["secret", "put", "local/plain"], b"value")?;
@@ -593,6 +634,7 @@ impl Site {
         let certificate = ClientCertificate {
             certificate: format!("-----BEGIN CERTIFICATE-----\n{leaf}\n-----END CERTIFICATE-----\n"),
             key: key.serialize_pem(),
+            serial: 0,
         };
         Caller::presenting(&self.broker, &certificate)
     }
@@ -654,6 +696,7 @@ fn text(value: &Value, pointer: &str) -> String {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
+const SOON: Duration = Duration::from_secs(30);
 const EVE: &str = "spiffe://example.org/user/eve";
 
 const POLICIES: &str = r#"
