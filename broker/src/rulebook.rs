@@ -160,7 +160,10 @@ impl Rulebook {
             }
             token = Some(older.next.ok_or_else(|| Failure::Invalid {
                 field: "revision",
-                message: "the policies never had this revision".to_owned(),
+                message: match revision {
+                    Some(revision) => format!("the policies never had revision {revision}"),
+                    None => "the policies have no revision yet".to_owned(),
+                },
             })?);
         }
     }

@@ -4,6 +4,7 @@ mod apply;
 mod check;
 mod files;
 mod get;
+mod rollback;
 mod test;
 
 use clap::Subcommand;
@@ -17,6 +18,7 @@ pub(crate) enum Command {
     Get(get::Arguments),
     Apply(apply::Arguments),
     Validate(apply::Validate),
+    Rollback(rollback::Arguments),
     Check(check::Arguments),
     Test(test::Arguments),
 }
@@ -27,6 +29,7 @@ impl Command {
             Self::Get(get) => get.carry_out(session).await,
             Self::Apply(apply) => apply.carry_out(session).await,
             Self::Validate(validate) => validate.carry_out(session).await,
+            Self::Rollback(rollback) => rollback.carry_out(session).await,
             Self::Check(check) => check.carry_out(session).await,
             Self::Test(test) => test.carry_out(session).await,
         }

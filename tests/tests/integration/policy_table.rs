@@ -1,8 +1,8 @@
-//! Decisions compared with a table of what is expected.
+//! Sets of policies: tried against a table of what is expected, and put in force again.
 
 use std::fs;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::local_site::LocalSite;
@@ -34,6 +34,52 @@ fn a_table_of_decisions_is_put_to_policies_before_they_are_applied() -> Result<(
     ensure!(!refused.status.success() && faults.contains("new.cedar:"), "{faults}");
     let records = site.done(&["audit", "query", "--action", "check-policy"])?;
     ensure!(records.matches("check-policy").count() == 3, "{records}");
+    Ok(())
+}
+
+#[test]
+fn policies_that_were_in_force_are_put_in_force_again_and_what_they_replace_is_kept() -> Result<()> {
+    let site = LocalSite::start("")?;
+    let set = |revision: Option<u64>| -> Result<Value> {
+        let revision = revision.map(|revision| format!("--revision={revision}"));
+        let arguments: Vec<_> =
+            ["policy", "get", "--output=json"].into_iter().chain(revision.as_deref()).collect();
+        Ok(serde_json::from_str(&site.done(&arguments)?)?)
+    };
+    let said = |arguments: &[&str]| -> Result<(Option<i32>, String)> {
+        let output = site.bursar(arguments)?;
+        Ok((output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned()))
+    };
+    let first = set(None)?;
+    let revision = first.get("revision").and_then(Value::as_u64).context("a revision")?;
+    let directory = site.broker.directory().join("policies");
+    let path = directory.display().to_string();
+    site.done(&["policy", "get", "--out", &path])?;
+    fs::write(directory.join("new.cedar"), POLICIES)?;
+    site.done(&["policy", "apply", &path])?;
+    let second = set(None)?;
+    ensure!(second.get("files") != first.get("files"), "{second}");
+
+    let (code, words) = said(&["policy", "rollback"])?;
+    let promised = format!("revision {} is in force, with the policies of revision {revision}", revision + 2);
+    ensure!(code == Some(0) && words.contains(&promised), "{words}");
+    let third = set(None)?;
+    ensure!(third.get("files") == first.get("files"), "{third}");
+    ensure!(third.get("revision") == Some(&(revision + 2).into()), "{third}");
+    ensure!(
+        set(Some(revision + 1))?.get("files") == second.get("files"),
+        "the set that was replaced is gone"
+    );
+
+    for (which, why) in
+        [("0", "no policies were"), (&*(revision + 2).to_string(), "is the one in force"), ("99", "99")]
+    {
+        let (code, words) = said(&["policy", "rollback", which])?;
+        ensure!(code != Some(0) && words.contains(why), "{which}: {words}");
+    }
+    ensure!(set(None)?.get("revision") == Some(&(revision + 2).into()), "what was refused changed something");
+    let records = site.done(&["audit", "query", "--action", "apply-policy"])?;
+    ensure!(records.matches("apply-policy").count() >= 2, "{records}");
     Ok(())
 }
 

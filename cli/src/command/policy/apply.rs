@@ -32,7 +32,9 @@ pub(crate) struct Validate {
 
 impl Arguments {
     pub(super) async fn carry_out(self, session: &Session) -> Result<(), Error> {
-        let revision = send(session, &self.files, self.expected_revision, false).await?;
+        let (files, expected_revision) = (files::read(&self.files)?, self.expected_revision);
+        let revision =
+            put(session, PoliciesApplyRequest { files, expected_revision, dry_run: false }).await?;
         session.output.say(&format!("applied; revision {revision} is in force"));
         Ok(())
     }
@@ -40,22 +42,16 @@ impl Arguments {
 
 impl Validate {
     pub(super) async fn carry_out(self, session: &Session) -> Result<(), Error> {
-        let revision = send(session, &self.files, None, true).await?;
+        let (files, expected_revision) = (files::read(&self.files)?, None);
+        let revision = put(session, PoliciesApplyRequest { files, expected_revision, dry_run: true }).await?;
         session.output.say(&format!("no fault; revision {revision} stays in force"));
         Ok(())
     }
 }
 
 /// Shows faults or warnings, and answers the revision in force.
-async fn send(
-    session: &Session,
-    paths: &[PathBuf],
-    expected_revision: Option<u64>,
-    dry_run: bool,
-) -> Result<u64, Error> {
-    let files = files::read(paths)?;
+pub(super) async fn put(session: &Session, message: PoliciesApplyRequest) -> Result<u64, Error> {
     let client = session.client()?;
-    let message = PoliciesApplyRequest { files, expected_revision, dry_run };
     let applied = client
         .repeatable(message, |client, request| async move { client.policies().apply(request).await })
         .await?;
