@@ -86,7 +86,7 @@ impl Bursar {
         let config = format!(
             "trust_domain = 'bench.test'\ndata_dir = 'data'\n[listen]\ngrpc = '{grpc}'\nhttp = '{http}'\n\
              [identity.trust.workloads]\ntrust_domain = 'bench.test'\nbundle = '{WORKLOADS_CA}'\n\
-             [leases.quota]\nlive = 0\n[seal]\nkey = {{ file = 'seal.key' }}\n\
+             [leases.quota]\nlive = 0\n[limits.rate]\nper_address = 0\n[seal]\nkey = {{ file = 'seal.key' }}\n\
              [backends.local]\nkind = 'local'\n{sections}"
         );
         fs::write(directory.path().join(CONFIG), config)?;
