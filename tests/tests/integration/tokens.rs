@@ -102,6 +102,22 @@ fn tokens_that_name_nobody_are_refused_counted_and_not_kept() -> Result<()> {
 }
 
 #[test]
+fn tokens_that_do_not_hold_are_paid_for_by_their_address_and_those_that_hold_are_not() -> Result<()> {
+    let site = Site::start("kind = 'kubernetes'\npath = 'east'\n[limits.rate]\nper_address = 40")?;
+    let good = Caller::connect(&site.broker, None)?.bearing(&site.issuer.token(&site.pod("shop", 600)?)?);
+    ensure!(good.read()?.code == Code::Ok, "the token does not count");
+    let bad = Caller::connect(&site.broker, None)?.bearing("x");
+    // Ten seconds' worth come at once, and what comes back meanwhile.
+    let paid = (0..10_000)
+        .map(|_| bad.read())
+        .find(|ended| ended.as_ref().map_or(true, |ended| ended.reason != Some(Reason::TokenInvalid)));
+    let paid = paid.context("nobody pays")??;
+    ensure!(paid.reason == Some(Reason::RateLimited) && paid.retry_after.is_some(), "{paid:?}");
+    ensure!(good.read()?.code == Code::Ok, "whoever is known waits for strangers");
+    Ok(())
+}
+
+#[test]
 fn keys_are_replaced_while_the_broker_runs_and_a_storm_of_names_costs_little() -> Result<()> {
     let site = Site::start("kind = 'kubernetes'\npath = 'east'")?;
     let (pod, next) = (site.pod("shop", 600)?, TokenIssuer::new()?);
