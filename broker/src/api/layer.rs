@@ -219,6 +219,11 @@ impl Identify {
             Ok(caller) => caller,
             Err(failure) => {
                 self.pace_stranger(Some(&handshake))?;
+                // Paid for: whoever sends tokens without end does not fill the log with them.
+                if let Failure::Token(refused) = &failure {
+                    let (peer, reason) = (handshake.address, refused.as_str());
+                    tracing::info!(%peer, reason, cause = %refused, "a token was refused");
+                }
                 return Err(failure);
             }
         };
@@ -245,9 +250,7 @@ impl Identify {
     fn pace_stranger(&self, handshake: Option<&Handshake>) -> Result<(), Failure> {
         handshake.map_or(Ok(()), |handshake| self.pace.stranger(handshake.address.ip()))
     }
-}
 
-impl Identify {
     /// Whoever the certificate of the connection names.
     fn certified(&self, handshake: &Handshake, time: Timestamp) -> Result<Arc<Caller>, Failure> {
         let known = self.membership.caller(handshake, time);

@@ -113,6 +113,17 @@ fn tokens_that_do_not_hold_are_paid_for_by_their_address_and_those_that_hold_are
         .find(|ended| ended.as_ref().map_or(true, |ended| ended.reason != Some(Reason::TokenInvalid)));
     let paid = paid.context("nobody pays")??;
     ensure!(paid.reason == Some(Reason::RateLimited) && paid.retry_after.is_some(), "{paid:?}");
+    // What is not paid for is not in the log either, which is written before the answer.
+    let (mut paid_for, before) = (0, site.logged("a token was refused")?);
+    for _ in 0..100 {
+        paid_for += usize::from(bad.read()?.reason == Some(Reason::TokenInvalid));
+    }
+    let after = site.logged("a token was refused")?;
+    ensure!(
+        before > 0 && after == before + paid_for,
+        "{before} and then {after} lines for {paid_for} refusals"
+    );
+    ensure!(paid_for < 100, "the rate is not kept");
     ensure!(good.read()?.code == Code::Ok, "whoever is known waits for strangers");
     Ok(())
 }
@@ -333,6 +344,18 @@ impl Site {
                 "node": { "name": "n1", "uid": "node-1" },
             },
         }))
+    }
+
+    /// How many lines of the log have these words.
+    fn logged(&self, words: &str) -> Result<usize> {
+        let mut lines = 0;
+        for entry in std::fs::read_dir(self.broker.directory())? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "stderr" || extension == "stdout") {
+                lines += std::fs::read_to_string(path)?.lines().filter(|line| line.contains(words)).count();
+            }
+        }
+        Ok(lines)
     }
 
     fn metrics(&self) -> Result<String> {
