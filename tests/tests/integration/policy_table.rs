@@ -11,7 +11,8 @@ use super::local_site::LocalSite;
 fn a_table_of_decisions_is_put_to_policies_before_they_are_applied() -> Result<()> {
     let site = LocalSite::start("")?;
     let path = |name: &str| site.broker.directory().join(name).display().to_string();
-    fs::write(path("new.cedar"), POLICIES)?;
+    let policies = [SHOP, BY_NIGHT].concat();
+    fs::write(path("new.cedar"), &policies)?;
     fs::write(path("expected.toml"), EXPECTED)?;
     let (table, new) = (path("expected.toml"), path("new.cedar"));
 
@@ -28,7 +29,7 @@ fn a_table_of_decisions_is_put_to_policies_before_they_are_applied() -> Result<(
     ensure!(first("/as_expected") == Some(Value::Bool(false)), "{outcomes}");
     ensure!(first("/decided/decision") == Some("deny".into()), "{outcomes}");
 
-    fs::write(path("new.cedar"), POLICIES.replace("context.reason", "context.raeson"))?;
+    fs::write(path("new.cedar"), policies.replace("context.reason", "context.raeson"))?;
     let refused = site.bursar(&["policy", "test", &table, &new])?;
     let faults = String::from_utf8_lossy(&refused.stdout).into_owned();
     ensure!(!refused.status.success() && faults.contains("new.cedar:"), "{faults}");
@@ -55,7 +56,7 @@ fn policies_that_were_in_force_are_put_in_force_again_and_what_they_replace_is_k
     let directory = site.broker.directory().join("policies");
     let path = directory.display().to_string();
     site.done(&["policy", "get", "--out", &path])?;
-    fs::write(directory.join("new.cedar"), POLICIES)?;
+    fs::write(directory.join("new.cedar"), SHOP)?;
     site.done(&["policy", "apply", &path])?;
     let second = set(None)?;
     ensure!(second.get("files") != first.get("files"), "{second}");
@@ -83,10 +84,14 @@ fn policies_that_were_in_force_are_put_in_force_again_and_what_they_replace_is_k
     Ok(())
 }
 
-const POLICIES: &str = r#"
+/// Whatever the time is.
+const SHOP: &str = r#"
 @id("shop")
 permit (principal in Bursar::Group::"shop", action == Bursar::Action::"read", resource in Bursar::Folder::"local/shop")
 when { context has reason && context.reason like "ticket *" };
+"#;
+
+const BY_NIGHT: &str = r#"
 @id("by-night")
 forbid (principal, action, resource) when { context.time.toTime() < duration("6h") };
 "#;
