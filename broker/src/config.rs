@@ -36,6 +36,7 @@ pub use seal::{KeyPlace, SealKey, SealSettings};
 pub use trust::{PrincipalPatterns, TrustSettings};
 pub use vault::{VaultAuth, VaultCredential, VaultMount, VaultSettings};
 
+use crate::identity::BreakGlass;
 use crate::ledger::Quota;
 use crate::telemetry::LogFormat;
 
@@ -80,6 +81,8 @@ pub struct Tls {
 pub struct Identity {
     /// Authorities that vouch for callers, beside the broker's own.
     pub trust: Vec<TrustSettings>,
+    /// For how long a break-glass certificate lives; there are none without.
+    pub break_glass: Option<Duration>,
 }
 
 /// Bounds on the time that leases get.
@@ -200,6 +203,11 @@ impl Config {
         administrator(&self.trust_domain)
     }
 
+    /// Who may come by a break-glass certificate, and for how long.
+    pub fn break_glass(&self) -> BreakGlass {
+        BreakGlass { id: break_glass(&self.trust_domain), life: self.identity.break_glass }
+    }
+
     /// The broker's own name, in its server certificate.
     pub fn identity(&self) -> SpiffeId {
         #[expect(clippy::expect_used, reason = "a checked trust domain with checked segments is a SPIFFE ID")]
@@ -212,10 +220,19 @@ impl Config {
     }
 }
 
+/// Whom nothing from outside makes of somebody, whatever a rule or a registration says.
+fn break_glass(domain: &TrustDomain) -> SpiffeId {
+    user(domain, "break-glass")
+}
+
 fn administrator(domain: &TrustDomain) -> SpiffeId {
+    user(domain, "admin")
+}
+
+fn user(domain: &TrustDomain, name: &'static str) -> SpiffeId {
     // The trust domain was checked, and the segments are constants.
     #[expect(clippy::expect_used, reason = "a checked trust domain with constant segments is a SPIFFE ID")]
-    SpiffeId::from_segments(domain, &["user", "admin"]).expect("constant segments")
+    SpiffeId::from_segments(domain, &["user", name]).expect("constant segments")
 }
 
 fn root(root: &mut Section<'_>) -> Option<Config> {
@@ -228,7 +245,8 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
     let tls = root.section("tls", tls);
     let (identity, issuers) = root.section("identity", |identity| {
         let trust = trust::trust(identity);
-        (Identity { trust }, identity::issuers(identity, trust_domain.as_ref()))
+        let break_glass = identity.section_if_given("break_glass", break_glass_life).flatten();
+        (Identity { trust, break_glass }, identity::issuers(identity, trust_domain.as_ref()))
     });
     let seal = root.section("seal", seal::seal);
     let leases = root.section("leases", lease_limits);
@@ -269,6 +287,14 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
         issuers,
         backends,
     })
+}
+
+fn break_glass_life(section: &mut Section<'_>) -> Option<Duration> {
+    let life = section.duration("life").unwrap_or(Duration::from_secs(3600));
+    if !(Duration::from_secs(60)..=Duration::from_secs(24 * 3600)).contains(&life) {
+        return section.fault("life", "is 1m to 24h".to_owned());
+    }
+    Some(life)
 }
 
 fn listen(listen: &mut Section<'_>) -> Listen {

@@ -13,6 +13,7 @@ use bursar_core::audit::Action;
 
 use crate::call::{own_actor, own_record};
 use crate::config::Config;
+use crate::identity::authority::IssuedIdentity;
 use crate::keys::Keys;
 use crate::ledger::{Entry, Ledger, LedgerConfig, Quotas};
 use crate::policy::Policies;
@@ -79,14 +80,12 @@ async fn with_ledger(
     // Written before the keys are committed: a fault in between makes new ones, and these files are replaced.
     write_again(&ca, keys.authority.root_pem().as_bytes())?;
     write_again(&verifier, format!("{}\n", keys.signer.verifier()).as_bytes())?;
-    let (certificate, key) = (bootstrap.join("admin.crt"), bootstrap.join("admin.key"));
-    write_again(&certificate, identity.certificate_pem().as_bytes())?;
-    write_again(&key, identity.key_pem().expose())?;
+    let files = write_identity(&identity, bootstrap, "admin")?;
     ledger.start_signing(keys.signer)?;
     let actor = own_actor(&administrator);
     let record = own_record(actor, at, "init".to_owned(), Action::ApplyPolicy, "bootstrap".to_owned());
     ledger.commit(Entry { changes, records: vec![record] }).await?;
-    Ok(Initialised { fresh: true, ca, administrator: Some((certificate, key)), verifier })
+    Ok(Initialised { fresh: true, ca, administrator: Some(files), verifier })
 }
 
 /// Makes a directory for this user alone, where there is none.
@@ -98,12 +97,31 @@ pub fn directory(path: &Path) -> Result<(), StartError> {
     made.map_err(|source| StartError::File { path: path.to_owned(), source })
 }
 
+/// Writes a certificate and its key into `folder`, in place of those that are there. Answers where they are.
+///
+/// # Errors
+/// [`StartError::File`].
+pub fn write_identity(
+    identity: &IssuedIdentity,
+    folder: &Path,
+    name: &str,
+) -> Result<(PathBuf, PathBuf), StartError> {
+    let (certificate, key) = (folder.join(format!("{name}.crt")), folder.join(format!("{name}.key")));
+    write_again(&certificate, identity.certificate_pem().as_bytes())?;
+    write_again(&key, identity.key_pem().expose())?;
+    Ok((certificate, key))
+}
+
 /// Creates a file that must not be there yet, readable by this user only from its first byte on.
 fn write_new(path: &Path, content: &[u8]) -> Result<(), StartError> {
     write(path, OpenOptions::new().write(true).create_new(true), content)
 }
 
-fn write_again(path: &Path, content: &[u8]) -> Result<(), StartError> {
+/// Writes a file that only this user can read, in place of one that is there.
+///
+/// # Errors
+/// [`StartError::File`].
+pub fn write_again(path: &Path, content: &[u8]) -> Result<(), StartError> {
     match std::fs::remove_file(path) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
             Err(StartError::File { path: path.to_owned(), source })

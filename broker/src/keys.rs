@@ -86,6 +86,21 @@ pub fn signer_in(ledger: &Path, seal: &Seal, origin: &str) -> Result<Signer, Key
     signer(origin, &seal.open(SIGNING_KEY, &sealed)?)
 }
 
+/// The authority of a ledger that is not opened to be written.
+///
+/// # Errors
+/// As [`signer_in`].
+pub fn authority_in(
+    ledger: &Path,
+    seal: &Seal,
+    domain: &TrustDomain,
+    clock: Arc<dyn Clock>,
+) -> Result<Authority, KeysError> {
+    let key = |name| Ledger::key_in(ledger, name)?.ok_or(KeysError::Incomplete);
+    let (certificate, sealed) = (key(AUTHORITY_CERTIFICATE)?, key(AUTHORITY_KEY)?);
+    Ok(Authority::restore(domain.clone(), certificate, &seal.open(AUTHORITY_KEY, &sealed)?, clock)?)
+}
+
 fn signer(origin: &str, pkcs8: &Secret) -> Result<Signer, KeysError> {
     Signer::from_pkcs8(origin, pkcs8.expose()).map_err(|_| KeysError::Incomplete)
 }

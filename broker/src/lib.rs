@@ -6,6 +6,7 @@
 pub mod api;
 pub mod backends;
 pub mod backup;
+pub mod break_glass;
 pub mod broker;
 pub mod call;
 pub mod catalog;

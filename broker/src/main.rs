@@ -10,7 +10,7 @@ use bursar_broker::config::Config;
 use bursar_broker::ledger::Inspection;
 use bursar_broker::sealing::Sealing;
 use bursar_broker::verify::Trusted;
-use bursar_broker::{backends, hardening, init, sealing, start, telemetry, verify};
+use bursar_broker::{backends, break_glass, hardening, init, sealing, start, telemetry, verify};
 use bursar_core::tasks::{Stop, Tasks};
 use bursar_core::{Clock, SystemClock};
 use clap::{Parser, Subcommand};
@@ -62,6 +62,15 @@ enum Command {
         /// Restore into this directory instead of the configured `data_dir`.
         #[arg(long, value_name = "DIR")]
         to: Option<PathBuf>,
+    },
+    /// Make a certificate that administers past every policy for a short time, where the configuration allows it.
+    BreakGlass {
+        /// Why; it is in the certificate, and with its first use in the audit log.
+        #[arg(long, value_name = "TEXT")]
+        reason: String,
+        /// The folder to write certificate and key to; made if it is not there. One in memory, as below /run, is best.
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
     },
     /// List the names of the kill points.
     #[cfg(feature = "killpoints")]
@@ -146,6 +155,10 @@ fn run(command: Option<Command>, config: Config) -> anyhow::Result<ExitCode> {
                 made.made_at
             )))
         }
+        Some(Command::BreakGlass { reason, to }) => {
+            let made = runtime.block_on(break_glass::issue(&config, clock, &reason, &to))?;
+            Ok(say(&broken(&made)))
+        }
         _ => {
             let stop = runtime.block_on(async {
                 let tasks = Tasks::new();
@@ -168,6 +181,16 @@ fn initialised(config: &Config, made: &init::Initialised) -> String {
         text.push_str(&format!("\n  administrator: {} and {}", certificate.display(), key.display()));
     }
     text
+}
+
+fn broken(made: &break_glass::Made) -> String {
+    format!(
+        "it counts until {}, and its first use is recorded\n  export BURSAR_CERT={} BURSAR_KEY={} BURSAR_CA={}",
+        made.until,
+        made.certificate.display(),
+        made.key.display(),
+        made.ca.display()
+    )
 }
 
 fn told(made: &Manifest) -> String {

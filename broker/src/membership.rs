@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bursar_core::audit::Decision;
+use bursar_core::audit::{Action, Decision};
 use bursar_core::spiffe::PrincipalKind;
 use bursar_core::{Clock, Secret, SpiffeId};
 use jiff::Timestamp;
@@ -20,7 +20,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use crate::call::Draft;
+use crate::call::{Call, Draft};
 use crate::failure::Failure;
 use crate::identity::authority::IssuedCertificate;
 use crate::identity::nodes::{Evictions, JoinToken, Node, TokenFault, node_id};
@@ -122,6 +122,24 @@ impl Membership {
             return Err(Failure::Evicted { node: id.to_string() });
         }
         Ok(Arc::clone(&presented.caller))
+    }
+
+    /// Keeps that somebody came by the break-glass path, and why. The first call over a connection waits for it.
+    ///
+    /// # Errors
+    /// That of the ledger: without the record nothing is done over the connection.
+    pub async fn break_glass(&self, handshake: &Handshake, call: &Call) -> Result<(), Failure> {
+        let broken = handshake.peer.as_ref().and_then(|peer| peer.as_ref().ok()?.broken.as_ref());
+        let Some(broken) = broken else { return Ok(()) };
+        let record = async || {
+            let draft = call.asks(Action::BreakGlass, "broker").because(&broken.reason);
+            let record = draft.decided(Decision::Allow, Arc::default()).ok();
+            self.ledger.commit(Entry { changes: Vec::new(), records: vec![record] }).await?;
+            let (peer, reason) = (handshake.address, &*broken.reason);
+            tracing::warn!(%peer, reason, credential = call.caller.credential, "somebody broke the glass");
+            Ok(())
+        };
+        broken.recorded.get_or_try_init(record).await.copied()
     }
 
     /// Makes a token with which the node called `name` joins once.

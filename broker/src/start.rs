@@ -124,6 +124,7 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
         config.trust_domain.clone(),
         authority.root().clone(),
         config.identity.trust.clone(),
+        config.break_glass(),
         Arc::clone(&clock),
         metrics.clone(),
     )?;

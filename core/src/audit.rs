@@ -106,12 +106,14 @@ pub enum Action {
     /// The broker wrapped its keys by another seal key.
     Rewrap,
     Authenticate,
+    /// Somebody came by a break-glass certificate: one record for each connection, before anything is done over it.
+    BreakGlass,
     Watch,
 }
 
 impl Action {
     /// Every action, for the policy schema and the surface tables.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::Read,
         Self::LocalRead,
         Self::Resolve,
@@ -144,6 +146,7 @@ impl Action {
         Self::Rotate,
         Self::Rewrap,
         Self::Authenticate,
+        Self::BreakGlass,
         Self::Watch,
     ];
 
@@ -182,6 +185,7 @@ impl Action {
             Self::Rotate => "rotate",
             Self::Rewrap => "rewrap",
             Self::Authenticate => "authenticate",
+            Self::BreakGlass => "break-glass",
             Self::Watch => "watch",
         }
     }

@@ -230,6 +230,9 @@ impl Identify {
         self.disk.admit(action)?;
         let trace_id = request.headers().get(TRACE_PARENT).and_then(trace_id);
         let mut call = Call { caller, request_id: Arc::clone(request_id), trace_id, time, arrived };
+        if call.caller.facts.breaks_glass() {
+            self.membership.break_glass(&handshake, &call).await?;
+        }
         if let Some(context) = workload_context(request.headers())? {
             let rules = self.broker.rulebook.current();
             match workload::on_behalf(&call.caller, context, rules.policies.registrations()) {
@@ -254,9 +257,9 @@ impl Identify {
     /// Whoever the certificate of the connection names.
     fn certified(&self, handshake: &Handshake, time: Timestamp) -> Result<Arc<Caller>, Failure> {
         let known = self.membership.caller(handshake, time);
-        if handshake.peer.is_some() {
-            let outcome = known.as_ref().map_or_else(Failure::kind, |_| "ok");
-            self.metrics.authentication(Method::Mtls.as_str(), outcome);
+        // Those that count were counted when they shook hands.
+        if let (Err(failure), Some(_)) = (&known, &handshake.peer) {
+            self.metrics.authentication(Method::Mtls.as_str(), failure.kind());
         }
         known
     }

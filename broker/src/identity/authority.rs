@@ -18,6 +18,8 @@ use rcgen::{
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use zeroize::Zeroizing;
 
+use super::break_glass::DESCRIPTION_OID;
+
 /// Issues certificates for one trust domain.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
@@ -115,6 +117,22 @@ impl Authority {
         let mut params = leaf(id)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         self.issue(params, USER_LIFE)
+    }
+
+    /// A certificate for whoever has to get in past policies; it says why.
+    ///
+    /// # Errors
+    /// [`AuthorityError::Issue`] when the certificate cannot be made.
+    pub fn break_glass(
+        &self,
+        id: &SpiffeId,
+        reason: &str,
+        life: Duration,
+    ) -> Result<IssuedIdentity, AuthorityError> {
+        let mut params = leaf(id)?;
+        params.distinguished_name.push(DnType::CustomDnType(DESCRIPTION_OID.to_vec()), reason);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.issue(params, life)
     }
 
     /// A certificate for a node whose key stays with it. `request` is PKCS#10 in DER; its public key is used, the names

@@ -6,7 +6,7 @@ use bursar_core::SpiffeId;
 use bursar_core::audit::Actor;
 use jiff::Timestamp;
 
-use crate::policy::{PrincipalFacts, Selector};
+use crate::policy::{BREAK_GLASS, PrincipalFacts, Selector};
 
 /// Somebody whose identity is established.
 #[derive(Debug, Clone)]
@@ -38,6 +38,8 @@ pub enum Method {
     Oidc,
     /// A one-time join token.
     JoinToken,
+    /// A client certificate that was made beside the broker, with its seal key, for an emergency.
+    BreakGlass,
     /// The broker itself: expiry, revocation.
     Broker,
 }
@@ -51,6 +53,7 @@ impl Method {
             Self::Kubernetes => "kubernetes",
             Self::Oidc => "oidc",
             Self::JoinToken => "join-token",
+            Self::BreakGlass => BREAK_GLASS,
             Self::Broker => "broker",
         }
     }

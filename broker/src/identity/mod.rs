@@ -6,6 +6,7 @@
 //! whether it may. Nothing behind this module sees a certificate or a header.
 
 pub mod authority;
+pub mod break_glass;
 pub mod caller;
 pub mod nodes;
 pub mod peer;
@@ -15,5 +16,6 @@ pub mod trust;
 pub mod workload;
 
 pub use authority::Authority;
+pub use break_glass::BreakGlass;
 pub use caller::{Caller, Method};
 pub use trust::Trust;

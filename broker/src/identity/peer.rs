@@ -15,6 +15,7 @@ use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+use super::break_glass::{self, BreakGlass, Broken};
 use super::{Caller, Method};
 use crate::policy::{Facts, PrincipalFacts};
 
@@ -26,6 +27,8 @@ pub struct Peer {
     pub fingerprint: String,
     pub not_before: Timestamp,
     pub not_after: Timestamp,
+    /// What it was made for, where it says so.
+    pub(super) purpose: Option<Arc<str>>,
 }
 
 impl Peer {
@@ -61,21 +64,26 @@ impl Peer {
             fingerprint: data_encoding::HEXLOWER.encode(&Sha256::digest(der)),
             not_before: at(validity.not_before.timestamp())?,
             not_after: at(validity.not_after.timestamp())?,
+            purpose: break_glass::purpose(&leaf),
         })
     }
 }
 
 impl Peer {
-    /// The caller that this certificate makes of whoever is at `address`, by its chain and the bundles of `generation`.
+    /// The caller that this certificate, which was judged, makes of whoever is at `address`, by its chain and the bundles
+    /// of `generation`.
     pub(super) fn presented(
         self,
         address: SocketAddr,
         chain: Vec<CertificateDer<'static>>,
         generation: u64,
+        glass: &BreakGlass,
     ) -> Presented {
+        let broken = self.purpose.filter(|_| self.id == glass.id).map(Broken::because);
+        let method = if broken.is_some() { Method::BreakGlass } else { Method::Mtls };
         let facts = PrincipalFacts::new(Facts {
             id: self.id,
-            method: Method::Mtls.as_str().to_owned(),
+            method: method.as_str().to_owned(),
             node: None,
             selectors: Vec::new(),
             groups: Vec::new(),
@@ -92,6 +100,7 @@ impl Peer {
             caller,
             not_before: self.not_before,
             not_after: self.not_after,
+            broken,
             chain,
             judged_in: AtomicU64::new(generation),
         }
@@ -108,6 +117,8 @@ pub struct Presented {
     pub caller: Arc<Caller>,
     pub not_before: Timestamp,
     pub not_after: Timestamp,
+    /// Whether it came by the break-glass path.
+    pub broken: Option<Broken>,
     /// To judge again when the trust bundles have changed.
     pub(super) chain: Vec<CertificateDer<'static>>,
     /// The generation of the trust bundles by which that was done last.
@@ -142,6 +153,8 @@ pub enum CertificateFault {
          `[identity.trust.{bundle}]`"
     )]
     NotItsPrincipal { id: SpiffeId, bundle: String },
+    #[error("the client certificate is for break-glass, and not let in by `[identity.break_glass]`: {why}")]
+    BreakGlass { why: &'static str },
     #[error("the client certificate was revoked by its authority")]
     Revoked,
 }

@@ -4,10 +4,12 @@
 //! [`Policies::compile`] and never changed after. Applying a new set means making a new `Policies` and swapping it in;
 //! the cache goes with the old one, so no decision outlives the policies that made it.
 //!
-//! Three rules hold for every decision:
+//! Four rules hold for every decision:
 //! - What no policy permits is denied.
 //! - What cannot be evaluated is denied. Cedar itself passes over a policy that fails, which would turn a `forbid` with
 //!   a fault into no `forbid` at all; here any such failure is a denial that names the policy.
+//! - Whoever broke the glass may do what administers, and nothing else, whatever the set says: it is the way back from a
+//!   set that locks everybody out.
 //! - Nodes, and workloads that nodes speak for, never decide who may do what (`guard.cedar`, part of every set).
 //!
 //! Cedar takes time in proportion to the number of policies. A decision that depends on nothing but stable facts is
@@ -35,7 +37,7 @@ mod vocabulary;
 pub use diagnostic::Diagnostic;
 pub use explain::{Explanation, NearMiss, Obstacle};
 pub use policies::{Policies, PolicyFile, Verdict};
-pub use principal::{Facts, GroupName, NameError, PrincipalFacts, Selector};
+pub use principal::{BREAK_GLASS, Facts, GroupName, NameError, PrincipalFacts, Selector};
 pub use registrations::{Registration, Registrations, Unregistered};
 pub use request::{Context, Request, Resource};
 

@@ -24,7 +24,7 @@ struct Fixed {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     pub id: SpiffeId,
-    /// How the broker knows: `mtls`, `node`, `kubernetes`, `oidc`.
+    /// How the broker knows: `mtls`, `node`, `kubernetes`, `oidc`, or [`BREAK_GLASS`].
     pub method: String,
     /// The node whose agent speaks for the principal, when it does not speak for itself.
     pub node: Option<SpiffeId>,
@@ -49,6 +49,11 @@ impl PrincipalFacts {
             .texts(facts.groups.iter().map(GroupName::as_str))
             .finish();
         Self(Arc::new(Fixed { facts, digest }))
+    }
+
+    /// Whether policies are passed by for what administers.
+    pub fn breaks_glass(&self) -> bool {
+        self.method == BREAK_GLASS
     }
 
     /// The same for equal facts, and for no others.
@@ -147,6 +152,8 @@ impl fmt::Display for GroupName {
     }
 }
 
+/// The method of whoever comes by a break-glass certificate, which nothing but the broker's own authority vouches for.
+pub const BREAK_GLASS: &str = "break-glass";
 const MAX_SELECTOR: usize = 256;
 const MAX_GROUP: usize = 128;
 const EXCERPT: usize = 64;

@@ -80,6 +80,12 @@ impl Vocabulary {
         self.actions.get(&action).is_some_and(|known| known.uid == *named || known.groups.contains(named))
     }
 
+    /// Whether `action` is in the group `administer`.
+    pub(super) fn administers(&self, action: Action) -> bool {
+        let administer = |group: &EntityUid| AsRef::<str>::as_ref(group.id()) == "administer";
+        self.actions.get(&action).is_some_and(|known| known.groups.iter().any(administer))
+    }
+
     /// Puts `request` to Cedar.
     pub(super) fn translate(
         &self,

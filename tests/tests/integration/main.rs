@@ -9,6 +9,7 @@ mod azure_login;
 mod backup;
 mod bad_input;
 mod bad_start;
+mod break_glass;
 mod canaries;
 mod certificates;
 mod changes;

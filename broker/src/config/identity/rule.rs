@@ -11,7 +11,7 @@ use bursar_core::settings::Section;
 use bursar_core::spiffe::{PrincipalKind, TrustDomain};
 use serde_json::{Map, Value};
 
-use crate::config::administrator;
+use crate::config::{administrator, break_glass};
 use crate::policy::GroupName;
 
 /// Whom a token makes of its bearer, if it fits.
@@ -20,7 +20,8 @@ pub struct Rule {
     /// All have to fit.
     matches: BTreeMap<String, Pattern>,
     domain: TrustDomain,
-    administrator: SpiffeId,
+    /// Whom no claim makes.
+    reserved: [SpiffeId; 2],
     principal: Template,
     groups: Vec<Template>,
 }
@@ -63,9 +64,8 @@ impl Rule {
 
     fn may_give(&self, id: &SpiffeId) -> bool {
         let as_written = id.segments().count() == self.principal.segments();
-        let reserved =
-            matches!(id.kind(), PrincipalKind::Node { .. }) || id.segments().next() == Some("broker");
-        as_written && !reserved && (self.principal.is_fixed() || *id != self.administrator)
+        let never = matches!(id.kind(), PrincipalKind::Node { .. }) || id.segments().next() == Some("broker");
+        as_written && !never && (self.principal.is_fixed() || !self.reserved.contains(id))
     }
 }
 
@@ -105,8 +105,8 @@ pub(super) fn read(section: &mut Section<'_>, domain: &TrustDomain) -> Option<Ru
             Err(fault) => drop(section.fault::<()>("groups", fault)),
         }
     }
-    let (domain, administrator) = (domain.clone(), administrator(domain));
-    Some(Rule { matches, domain, administrator, principal: principal?, groups })
+    let reserved = [administrator(domain), break_glass(domain)];
+    Some(Rule { matches, domain: domain.clone(), reserved, principal: principal?, groups })
 }
 
 /// Tries a path with a harmless word for every claim.
@@ -120,6 +120,9 @@ fn path(template: Template, domain: &TrustDomain) -> Result<Template, String> {
     let first_is_fixed = matches!(template.0.first(), Some(Part::Text(text)) if text.len() > 1);
     if !first_is_fixed || !template.begins_with_a_whole_segment() {
         return Err("must begin with a segment without claims, such as `/user/`".to_owned());
+    }
+    if template.is_fixed() && id == break_glass(domain) {
+        return Err(format!("makes nobody `{id}`, for whom the broker's own authority alone vouches"));
     }
     if matches!(id.segments().next(), Some("node" | "broker")) {
         return Err("must not begin with `/node` or `/broker`: nodes join, and no token makes one".to_owned());

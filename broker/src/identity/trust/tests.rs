@@ -11,6 +11,7 @@ use rcgen::{
 
 use super::*;
 use crate::config::Config;
+use crate::identity::Authority;
 
 #[test]
 fn an_authority_vouches_for_its_own_trust_domain_and_no_other() {
@@ -234,6 +235,45 @@ fn whoever_is_connected_is_refused_once_the_list_of_the_revoked_is_out_of_date()
     );
 }
 
+#[test]
+fn break_glass_is_let_in_by_the_brokers_own_authority_as_long_as_the_configuration_says_and_with_a_reason() {
+    let (trust, authority) = with_own_authority("[identity.break_glass]\nlife = '1h'\n");
+    let glass = SpiffeId::parse("spiffe://example.org/user/break-glass").expect("id");
+    let made = |reason: &str, minutes: u64| {
+        let life = Duration::from_secs(60 * minutes);
+        let made = authority.break_glass(&glass, reason, life).expect("a certificate");
+        trust.present(vec![made.certificate.der], ADDRESS.into())
+    };
+    let presented = made("the issuer is down", 60).expect("it is let in");
+    assert_eq!(presented.caller.facts.method, "break-glass");
+    assert_eq!(presented.broken.as_ref().map(|broken| &*broken.reason), Some("the issuer is down"));
+    let why = |presented: Result<Presented, CertificateFault>| presented.expect_err("it is not").to_string();
+    assert!(why(made("the issuer is down", 61)).contains("longer"));
+    let unexplained = authority.user(&glass).expect("a certificate").certificate.der;
+    assert!(why(trust.present(vec![unexplained], ADDRESS.into())).contains("longer than `life`"));
+    assert!(why(made("", 10)).contains("why it was made"));
+    // A reason makes nobody else of whoever is called otherwise.
+    let ada = SpiffeId::parse(ADA).expect("id");
+    let ada = authority.break_glass(&ada, "x", Duration::from_secs(60)).expect("a certificate");
+    let ada = trust.present(vec![ada.certificate.der], ADDRESS.into()).expect("it is let in");
+    assert_eq!(ada.caller.facts.method, "mtls");
+
+    let (trust, authority) = with_own_authority("");
+    let made = authority.break_glass(&glass, "x", Duration::from_secs(60)).expect("a certificate");
+    assert!(why(trust.present(vec![made.certificate.der], ADDRESS.into())).contains("no such table"));
+}
+
+#[test]
+fn no_bundle_vouches_for_break_glass_whatever_its_table_says() {
+    let (site, root) = (Site::new(), Root::new("people"));
+    for principals in ["", "principals = ['/user/*']", "principals = ['/user/break-glass']"] {
+        let tables = format!("{principals}\n[identity.break_glass]\n");
+        let trust = site.open(&[("people", OURS, &root, &tables)]);
+        let fault = judged(&trust, &root, "spiffe://example.org/user/break-glass").expect_err(principals);
+        assert!(matches!(fault, CertificateFault::NotVouchedFor { .. }), "{principals}: {fault:?}");
+    }
+}
+
 /// A folder for files of bundles.
 struct Site(tempfile::TempDir);
 
@@ -269,9 +309,10 @@ impl Site {
             config.push_str(&table(name, domain, &path, more));
         }
         let config = Config::parse(&config).expect("a configuration");
-        let own = Root::new("the broker's own").certificate;
+        let (own, glass) = (Root::new("the broker's own").certificate, config.break_glass());
         let metrics = Metrics::register(&mut Registry::default());
-        Trust::open(config.trust_domain, own, config.identity.trust, Arc::clone(clock) as _, metrics)
+        let settings = config.identity.trust;
+        Trust::open(config.trust_domain, own, settings, glass, Arc::clone(clock) as _, metrics)
     }
 }
 
@@ -336,6 +377,20 @@ impl Root {
         };
         params.signed_by(&self.issuer).expect("list").pem().expect("pem")
     }
+}
+
+/// A broker's trust without bundles, beside the authority that it has of its own.
+fn with_own_authority(tables: &str) -> (Trust, Authority) {
+    let config =
+        format!("trust_domain = 'example.org'\ndata_dir = 'd'\n{tables}[seal]\nkey = {{ env = 'K' }}\n");
+    let config = Config::parse(&config).expect("a configuration");
+    let clock = Arc::new(SystemClock) as Arc<dyn Clock>;
+    let (authority, _) =
+        Authority::create(config.trust_domain.clone(), Arc::clone(&clock)).expect("an authority");
+    let metrics = Metrics::register(&mut Registry::default());
+    let (root, glass) = (authority.root().clone(), config.break_glass());
+    let trust = Trust::open(config.trust_domain, root, Vec::new(), glass, clock, metrics);
+    (trust.expect("trust"), authority)
 }
 
 fn judged(trust: &Trust, root: &Root, id: &str) -> Result<(), CertificateFault> {

@@ -266,6 +266,41 @@ fn nodes_and_what_they_speak_for_never_govern() {
 }
 
 #[test]
+fn whoever_broke_the_glass_administers_past_every_policy_and_does_nothing_else() {
+    let locked = r#"
+        @id("nobody") forbid (principal, action, resource);
+        @id("overflow") permit (principal, action, resource) when { 9223372036854775807 + context.weekday > 0 };
+    "#;
+    let policies = compile(locked);
+    let known_by = |method: &str| {
+        PrincipalFacts::new(Facts {
+            id: id("user/break-glass"),
+            method: method.to_owned(),
+            node: None,
+            selectors: Vec::new(),
+            groups: Vec::new(),
+        })
+    };
+    let (glass, certificate) = (known_by(BREAK_GLASS), known_by("mtls"));
+    let secret = reference("vault/a");
+    for (action, resource, decision) in [
+        (Action::ApplyPolicy, Resource::System, Decision::Allow),
+        (Action::EvictNode, Resource::Node("web-1"), Decision::Allow),
+        (Action::Revoke, Resource::secret(&secret), Decision::Allow),
+        (Action::QueryAudit, Resource::System, Decision::Allow),
+        (Action::Read, Resource::secret(&secret), Decision::Deny),
+        (Action::Resolve, Resource::Environment("a/b"), Decision::Deny),
+        (Action::Watch, Resource::System, Decision::Deny),
+    ] {
+        let verdict = policies.decide(&ask(&glass, action, resource));
+        assert_eq!(verdict.decision, decision, "{}", action.as_str());
+        assert_eq!(names(&verdict), ["bursar.break-glass"]);
+        let verdict = policies.decide(&ask(&certificate, action, resource));
+        assert_eq!(verdict.decision, Decision::Deny, "a name alone breaks nothing: {}", action.as_str());
+    }
+}
+
+#[test]
 fn the_first_administrator_may_do_everything_but_read() {
     let administrator = id("user/admin");
     let set = Policies::bootstrap(&administrator);

@@ -70,6 +70,7 @@ fn a_claim_is_one_segment_of_the_name() {
 fn no_claim_makes_an_administrator() {
     let rule = "match = { name = '*' }\nprincipal = '/user/{name}'\n";
     assert_eq!(id(rule, &json!({ "name": "admin" })), None);
+    assert_eq!(id(rule, &json!({ "name": "break-glass" })), None);
     let written = "match = { sub = '00u1' }\nprincipal = '/user/admin'\n";
     assert!(id(written, &json!({ "sub": "00u1" })).is_some(), "who writes the name means it");
 }
@@ -106,6 +107,7 @@ fn a_rule_that_could_name_anybody_is_a_fault() {
         ("principal = '/user/x'", "match: is required"),
         ("match = { a = '*' }", "principal: is required"),
         ("match = { a = '*' }\nprincipal = '/user/{b}'", "`{b}`, which `match` does not have"),
+        ("match = { a = '*' }\nprincipal = '/user/break-glass'", "the broker's own authority alone vouches"),
         ("match = { a = '*' }\nprincipal = '/user/x'\ngroups = ['{b}']", "groups: uses `{b}`"),
         ("match = { a = '*' }\nprincipal = '/user/x'\ngroups = ['a b']", "groups: `a b` is no group"),
         ("match = { a = '*' }\nprincipal = '/{a}'", "must begin with a segment without claims"),
