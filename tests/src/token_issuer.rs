@@ -74,9 +74,21 @@ impl TokenIssuer {
     /// # Errors
     /// The system gives no randomness.
     pub fn token_by(&self, kid: &str, claims: &Value) -> Result<String> {
-        let part = |value: &Value| BASE64URL_NOPAD.encode(value.to_string().as_bytes());
-        let signed =
-            format!("{}.{}", part(&json!({ "alg": "ES256", "typ": "JWT", "kid": kid })), part(claims));
+        self.sign(kid, claims.to_string().as_bytes())
+    }
+
+    /// A token that says `claims`, which may be no claims at all.
+    ///
+    /// # Errors
+    /// The system gives no randomness.
+    pub fn token_of(&self, claims: &[u8]) -> Result<String> {
+        self.sign(&self.kid, claims)
+    }
+
+    fn sign(&self, kid: &str, claims: &[u8]) -> Result<String> {
+        let header = json!({ "alg": "ES256", "typ": "JWT", "kid": kid }).to_string();
+        let part = |bytes: &[u8]| BASE64URL_NOPAD.encode(bytes);
+        let signed = format!("{}.{}", part(header.as_bytes()), part(claims));
         let signature = self.key.sign(&SystemRandom::new(), signed.as_bytes());
         let signature = signature.ok().context("no randomness for a signature")?;
         Ok(format!("{signed}.{}", BASE64URL_NOPAD.encode(signature.as_ref())))

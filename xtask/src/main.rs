@@ -12,6 +12,7 @@ mod apt;
 mod bench;
 mod command;
 mod demo;
+mod fuzz;
 mod lint;
 mod postgres;
 mod test;
@@ -35,6 +36,7 @@ fn run(task: &Task) -> Result<()> {
     match task {
         Task::Bench(options) => bench::run(&workspace, options),
         Task::Demo => demo::run(&workspace),
+        Task::Fuzz(options) => fuzz::run(&workspace, options),
         Task::Lint => lint::run(&workspace),
         Task::Test(options) => test::run(&workspace, options),
         Task::Torture(options) => torture::run(&workspace, options),
@@ -49,6 +51,8 @@ enum Task {
     Bench(bench::Options),
     /// Show the main job on this machine, with nothing but what is built here; takes under a minute once built
     Demo,
+    /// Let libFuzzer look for what breaks a parser, for a while; needs a C++ compiler
+    Fuzz(fuzz::Options),
     /// Check formatting, lints and the protobuf API
     Lint,
     /// Set up the servers that the tests need, build the programs, run the tests
