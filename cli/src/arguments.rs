@@ -45,6 +45,7 @@ pub(crate) enum Command {
     Node(command::node::Command),
     #[command(subcommand)]
     Backend(command::backend::Command),
+    Token(command::token::Arguments),
     /// Show whether the broker can authenticate, commit and issue now
     Status,
     /// Check, step by step, what a connection from this machine needs
@@ -57,9 +58,9 @@ pub(crate) enum Command {
 
 const AFTER: &str = "\
 Where to connect is taken from the options, else from the environment (BURSAR_ADDRESS,
-BURSAR_CA, BURSAR_CERT, BURSAR_KEY, BURSAR_TOKEN_FILE), else from
-$XDG_CONFIG_HOME/bursar/config.toml with the keys `address`, `ca`, `cert`, `key` and
-`token_file`, else it is the socket of this machine's agent.
+BURSAR_CA, BURSAR_CERT, BURSAR_KEY, BURSAR_TOKEN_FILE, BURSAR_TOKEN_COMMAND), else from
+$XDG_CONFIG_HOME/bursar/config.toml with the keys `address`, `ca`, `cert`, `key`,
+`token_file` and `token_command`, else it is the socket of this machine's agent.
 
 Exit codes:
     0  done

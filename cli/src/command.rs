@@ -13,6 +13,7 @@ pub(crate) mod policy;
 pub(crate) mod run;
 pub(crate) mod secret;
 mod status;
+pub(crate) mod token;
 mod version;
 
 use std::future::Future;
@@ -69,6 +70,7 @@ pub(crate) fn carry_out(arguments: Arguments) -> Result<ExitCode, Error> {
         Command::Node(node) => wait(node.carry_out(&session)),
         Command::Backend(backend) => wait(backend.carry_out(&session)),
         Command::Status => wait(status::carry_out(&session)),
+        Command::Token(token) => wait(token.carry_out(&session)),
         Command::Doctor => wait(doctor::carry_out(&session)),
         Command::Dev(dev) => wait(dev.carry_out(session.output)),
     }

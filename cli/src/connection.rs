@@ -1,16 +1,19 @@
 //! From files to a client.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use bursar_core::Secret;
-use bursar_sdk::{Client, Identity, Tls};
+use bursar_sdk::{Client, Identity, Tls, TokenCommand};
 use zeroize::Zeroizing;
 
 use crate::error::Error;
-use crate::settings::{IdentityFiles, Settings};
+use crate::settings::{IdentityFiles, Settings, TokenPlace};
+use crate::terminal;
 
 /// A client for broker or agent; the connection is made by the first call.
 ///
@@ -23,8 +26,14 @@ pub(crate) fn client(settings: &Settings) -> Result<Client, Error> {
 
 /// The client, with the token that is configured.
 pub(crate) fn presenting(settings: &Settings, client: Client) -> Client {
-    match &settings.token_file {
-        Some(path) => client.with_token_file(path),
+    match &settings.token {
+        Some(TokenPlace::File(path)) => client.with_token_file(path),
+        Some(TokenPlace::Command { program, arguments }) => {
+            let command = TokenCommand::new(program, arguments.iter().map(OsString::from));
+            // Somebody who sees what it says may have to do something.
+            let patient = terminal::is_stderr();
+            client.with_token_command(if patient { command.with_limit(PATIENCE) } else { command })
+        }
         None => client,
     }
 }
@@ -68,6 +77,8 @@ fn key(path: &Path) -> Result<Secret, Error> {
 /// Reading or writing by everybody.
 const OTHERS: u32 = 0o006;
 const MAX_KEY: usize = 64 * 1024;
+/// For a token command on a terminal: as long as `bursar token` waits for a person.
+const PATIENCE: Duration = Duration::from_secs(1830);
 
 #[cfg(test)]
 mod tests {

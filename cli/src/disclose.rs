@@ -10,6 +10,7 @@ use std::path::Path;
 
 use bursar_core::{Reference, Secret, Version};
 use bursar_sdk::Leased;
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
 use zeroize::Zeroizing;
@@ -74,6 +75,48 @@ pub(crate) fn to_file(mut file: File, path: &Path, value: &Secret) -> Result<(),
     written.map_err(|source| Error::Unwritable { path: path.to_owned(), source })
 }
 
+/// Puts the value, as it is, into a file that only its user can read, in the place of whatever was there: at no moment
+/// is there half a file.
+///
+/// # Errors
+/// [`Error::Unwritable`].
+pub(crate) fn replace_file(path: &Path, value: &Secret) -> Result<(), Error> {
+    let unwritable = |source| Error::Unwritable { path: path.to_owned(), source };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Made for this user alone, whatever the umask.
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(unwritable)?;
+    file.write_all(value.expose()).and_then(|()| file.as_file().sync_all()).map_err(unwritable)?;
+    file.persist(path).map_err(|error| unwritable(error.error)).map(drop)
+}
+
+/// The body of a request to an issuer, a form (`application/x-www-form-urlencoded`): the only way by which a device's
+/// code goes back to whoever gave it. It is wiped when the request is gone.
+pub(crate) fn form(plain: &[(&str, &str)], secret: Option<(&str, &Secret)>) -> Bytes {
+    let plain = plain.iter().map(|(name, value)| (*name, value.as_bytes()));
+    let pairs: Vec<_> = plain.chain(secret.map(|(name, value)| (name, value.expose()))).collect();
+    // A byte takes at most three: the buffer never grows, so it leaves no copy behind.
+    let most = pairs.iter().map(|(name, value)| 2 + name.len() + 3 * value.len()).sum();
+    let mut form = Zeroizing::new(Vec::with_capacity(most));
+    for (name, value) in pairs {
+        if !form.is_empty() {
+            form.push(b'&');
+        }
+        form.extend_from_slice(name.as_bytes());
+        form.push(b'=');
+        for byte in value {
+            match byte {
+                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => form.push(*byte),
+                other => form.extend([b'%', digit(other >> 4), digit(other & 0xF)]),
+            }
+        }
+    }
+    Bytes::from_owner(form)
+}
+
+fn digit(half: u8) -> u8 {
+    if half < 10 { b'0' + half } else { b'A' + half - 10 }
+}
+
 /// A variable for a program that this process is about to become. The kernel copies it over; this copy goes with the
 /// rest of the process.
 pub(crate) fn to_variable(value: &Secret) -> OsString {
@@ -109,3 +152,28 @@ fn write(mut bytes: &[u8]) -> Result<(), Error> {
 
 /// For everything in [`Found`] but the value; a reference takes at most 4 KiB, escaped at most six times that.
 const ROOM_FOR_NAMES: usize = 32 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_is_escaped() {
+        let code = Secret::from("a/b&c=\u{e9}".to_owned());
+        let form = form(&[("scope", "openid groups")], Some(("device_code", &code)));
+        assert_eq!(form.as_ref(), b"scope=openid%20groups&device_code=a%2Fb%26c%3D%C3%A9");
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole() {
+        let place = tempfile::tempdir().expect("directory");
+        let path = place.path().join("token");
+        for value in ["first, which is longer", "second"] {
+            replace_file(&path, &Secret::from(value.to_owned())).expect("written");
+            assert_eq!(std::fs::read_to_string(&path).expect("read"), value);
+        }
+        let missing = replace_file(&place.path().join("nowhere/token"), &Secret::from("x".to_owned()));
+        assert!(matches!(missing, Err(Error::Unwritable { .. })));
+        assert_eq!(std::fs::read_dir(place.path()).expect("listed").count(), 1, "nothing is left beside it");
+    }
+}

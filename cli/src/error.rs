@@ -10,6 +10,8 @@ use bursar_proto::Reason;
 use bursar_sdk::{AddressError, ConnectError};
 use tonic::Code;
 
+use crate::issuer::IssuerError;
+
 /// Why a command failed. Hints are in [`crate::hint`].
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -23,6 +25,24 @@ pub(crate) enum Error {
     HalfAnIdentity,
     #[error("a token is for a broker, and this is the socket of an agent, which sees for itself who calls")]
     TokenForAgent,
+    #[error("a file with a token and a command that writes one are given, and only one token can speak")]
+    TwoTokens,
+    #[error("{0} is missing, and without it no token can be asked for")]
+    NoIssuer(&'static str),
+    #[error(
+        "the issuer is no address such as `https://login.example.org`, without user, password and fragment"
+    )]
+    IssuerAddress,
+    #[error("no token came from `{issuer}`")]
+    Issuer {
+        issuer: String,
+        #[source]
+        source: IssuerError,
+    },
+    #[error(
+        "there is nowhere to put the token: it is not shown, and $XDG_RUNTIME_DIR is no folder of yours alone in memory"
+    )]
+    NowhereToKeep,
     #[error("the key `{}` can be read by everybody on this machine (mode {mode:03o})", path.display())]
     OpenKey { path: PathBuf, mode: u32 },
     #[error("cannot read `{}`", path.display())]
@@ -127,10 +147,15 @@ impl Error {
             | Self::Address(_)
             | Self::HalfAnIdentity
             | Self::TokenForAgent
+            | Self::TwoTokens
+            | Self::NoIssuer(_)
+            | Self::IssuerAddress
+            | Self::NowhereToKeep
             | Self::OpenKey { .. }
             | Self::Files { .. }
             | Self::WouldNotResolve { .. } => CONFIGURATION,
             Self::Usage(_) => USAGE,
+            Self::Issuer { source, .. } => of_issuer(source),
             Self::Execute { source, .. } if source.kind() == io::ErrorKind::NotFound => NOT_FOUND,
             Self::Execute { .. } => NOT_EXECUTABLE,
             Self::Output(source) if source.kind() == io::ErrorKind::BrokenPipe => 0,
@@ -162,7 +187,7 @@ fn of_call(error: &bursar_sdk::Error) -> Option<u8> {
                 | ConnectError::ServerName { .. },
             ..
         } => Some(CONFIGURATION),
-        Call::Token { .. } => Some(CONFIGURATION),
+        Call::Token { .. } | Call::TokenCommand { .. } => Some(CONFIGURATION),
         Call::Connect { .. } | Call::Interrupted { .. } | Call::Deadline { .. } => Some(UNAVAILABLE),
         Call::Refused(refusal) => match (refusal.reason, refusal.code) {
             (Some(Reason::RegistrationMissing), _) | (_, Code::PermissionDenied | Code::Unauthenticated) => {
@@ -172,6 +197,16 @@ fn of_call(error: &bursar_sdk::Error) -> Option<u8> {
             _ => None,
         },
         _ => None,
+    }
+}
+
+fn of_issuer(error: &IssuerError) -> u8 {
+    match error {
+        IssuerError::NotReached { .. } | IssuerError::Late => UNAVAILABLE,
+        IssuerError::Status { status, .. } if *status >= 500 || *status == 429 => UNAVAILABLE,
+        IssuerError::Declined => DENIED,
+        IssuerError::Expired => FAILED,
+        _ => CONFIGURATION,
     }
 }
 

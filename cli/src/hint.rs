@@ -5,6 +5,7 @@ use bursar_sdk::{ConnectError, Refusal};
 use tonic::Code;
 
 use crate::error::Error;
+use crate::issuer::IssuerError;
 
 /// The hint for an error.
 pub(crate) fn of(error: &Error) -> Option<&'static str> {
@@ -15,6 +16,14 @@ pub(crate) fn of(error: &Error) -> Option<&'static str> {
         Error::TokenForAgent => {
             Some("leave the token out, or name a broker by --address https://HOST:PORT or BURSAR_ADDRESS")
         }
+        Error::TwoTokens => {
+            Some("leave one out: --token-file or BURSAR_TOKEN_FILE, --token-command or BURSAR_TOKEN_COMMAND")
+        }
+        Error::NoIssuer(_) => Some(
+            "give --issuer URL and --client-id ID, or BURSAR_ISSUER and BURSAR_CLIENT_ID, or `[token]` in config.toml",
+        ),
+        Error::Issuer { source, .. } => of_issuer(source),
+        Error::NowhereToKeep => Some("pipe it into a program, or name a file by --out FILE"),
         Error::OpenKey { .. } => Some("make it yours alone: `chmod 600 FILE`"),
         Error::SecretOnTerminal => Some("pipe it into a program or a file, or add --show"),
         Error::Import { .. } => Some("correct the file; nothing was written"),
@@ -48,12 +57,47 @@ fn of_call(error: &bursar_sdk::Error) -> Option<&'static str> {
         bursar_sdk::Error::Token { .. } => {
             Some("name a file with one token by --token-file, BURSAR_TOKEN_FILE or `token_file`")
         }
+        bursar_sdk::Error::TokenCommand { .. } => {
+            Some("run it by hand: it has to write one token to standard output, and to end with 0")
+        }
         bursar_sdk::Error::Refused(refusal) => of_refusal(refusal),
         bursar_sdk::Error::Interrupted { .. } | bursar_sdk::Error::Deadline { .. } => {
             Some("what was asked for may have been done; look before you repeat it")
         }
         _ => None,
     }
+}
+
+fn of_issuer(error: &IssuerError) -> Option<&'static str> {
+    let hint = match error {
+        IssuerError::Authority { .. } | IssuerError::NoCertificate { .. } => {
+            "name the issuer's authority by --issuer-ca FILE, or leave it out for the system's"
+        }
+        IssuerError::NotReached { .. } | IssuerError::Late => {
+            "check the host and the port of --issuer, and firewalls in between"
+        }
+        IssuerError::Certificate { .. } => {
+            "name the authority that the issuer's certificate is by: --issuer-ca FILE"
+        }
+        IssuerError::OtherIssuer => {
+            "write the issuer as its own discovery document has it, to the last slash"
+        }
+        IssuerError::NoDeviceGrant => {
+            "ask whoever runs the issuer for the device grant, or get a token in another way for --token-file"
+        }
+        IssuerError::Refused {
+            code: "invalid_client" | "unauthorized_client" | "unsupported_grant_type",
+        } => "the client has to be a public one (without a secret) to which the device grant is allowed",
+        IssuerError::Refused { code: "invalid_scope" } => "ask for a --scope that the client may have",
+        IssuerError::NoIdToken => "ask for it by --scope with `openid` in it, or take --use access_token",
+        IssuerError::Opaque => "take --use id_token",
+        IssuerError::Expired => "run it again, and approve in time",
+        IssuerError::Malformed { .. } | IssuerError::Status { .. } | IssuerError::TooLong { .. } => {
+            "check that --issuer is the issuer's own address, and no login page or proxy in between"
+        }
+        _ => return None,
+    };
+    Some(hint)
 }
 
 fn of_connection(error: &ConnectError) -> Option<&'static str> {
@@ -119,13 +163,15 @@ fn of_refusal(refusal: &Refusal) -> Option<&'static str> {
         Reason::VersionNotFound => "leave `@VERSION` out for the newest version",
         Reason::AccessDenied => "`bursar policy check` says why, to those who may ask it",
         Reason::Unauthenticated => {
-            "give a client certificate (--cert FILE --key FILE) or a token (--token-file FILE), or call through this machine's agent"
+            "give a client certificate (--cert FILE --key FILE) or a token (--token-file FILE, or --token-command 'bursar token'), or call through this machine's agent"
         }
         Reason::CertificateInvalid => "get a new client certificate from whoever runs the broker",
         Reason::TokenInvalid => {
             "present a token made for this broker's audience; the broker's log says what is wrong with this one"
         }
-        Reason::TokenExpired => "present a new token; --token-file is read anew for each call",
+        Reason::TokenExpired => {
+            "present a new token: --token-file is read anew for each call, and `bursar token --new` gets one"
+        }
         Reason::IssuerUnknown => {
             "whoever runs the broker has to name the token's issuer in `[identity.issuers.NAME]`"
         }

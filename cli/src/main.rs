@@ -15,6 +15,7 @@ mod export;
 mod hint;
 mod import;
 mod input;
+mod issuer;
 mod output;
 mod page;
 mod progress;
@@ -33,6 +34,8 @@ use clap::Parser;
 use crate::arguments::Arguments;
 
 fn main() -> ExitCode {
+    // The one TLS stack. Installing fails only where it is installed already.
+    drop(rustls::crypto::ring::default_provider().install_default());
     match command::carry_out(Arguments::parse()) {
         Ok(code) => code,
         Err(error) => report::failure(&error),

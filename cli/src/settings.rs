@@ -1,5 +1,8 @@
 //! Where to connect, and as whom: options, then the environment, then the file, then the agent's socket.
 
+mod issuer;
+mod words;
+
 use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -8,6 +11,8 @@ use bursar_core::settings::{self, Section};
 use bursar_sdk::Address;
 use clap::Args;
 
+use self::issuer::IssuerInFile;
+pub(crate) use self::issuer::{IssuerArguments, IssuerSettings, Use, address};
 use crate::error::Error;
 
 /// Options that every command takes. Environment variables are read by clap, where an option is not given. Paths are
@@ -29,6 +34,9 @@ pub(crate) struct ConnectionArguments {
     /// A token to present instead of a certificate, read anew for each call
     #[arg(long, global = true, env = "BURSAR_TOKEN_FILE", value_name = "FILE", hide_env_values = true, help_heading = HEADING)]
     token_file: Option<OsString>,
+    /// A command that writes a token to present instead of a certificate, such as `bursar token`; no shell reads it
+    #[arg(long, global = true, env = "BURSAR_TOKEN_COMMAND", value_name = "COMMAND", hide_env_values = true, help_heading = HEADING)]
+    token_command: Option<String>,
 }
 
 /// Where to connect, and as whom: decided and checked.
@@ -37,9 +45,20 @@ pub(crate) struct Settings {
     pub(crate) address: Address,
     pub(crate) ca: Option<PathBuf>,
     pub(crate) identity: Option<IdentityFiles>,
-    pub(crate) token_file: Option<PathBuf>,
+    pub(crate) token: Option<TokenPlace>,
     /// The file that was read, if there is one.
     pub(crate) file: Option<PathBuf>,
+}
+
+/// Where the token comes from that is presented instead of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum TokenPlace {
+    File(PathBuf),
+    /// Run as it is, by no shell.
+    Command {
+        program: String,
+        arguments: Vec<String>,
+    },
 }
 
 /// A certificate and its key.
@@ -63,16 +82,9 @@ impl Settings {
     ///
     /// # Errors
     /// [`Error::Configuration`] with every fault of the file, [`Error::Address`], [`Error::HalfAnIdentity`],
-    /// [`Error::TokenForAgent`].
+    /// [`Error::TwoTokens`], [`Error::TokenForAgent`], [`Error::Usage`] for a command that is none.
     pub(crate) fn decide(arguments: ConnectionArguments, folders: &Folders) -> Result<Self, Error> {
-        let path = folders.config.as_ref().map(|folder| folder.join("bursar").join("config.toml"));
-        let (in_file, file) = match path {
-            Some(path) => match read(&path)? {
-                Some(in_file) => (in_file, Some(path)),
-                None => (InFile::default(), None),
-            },
-            None => (InFile::default(), None),
-        };
+        let (in_file, file) = InFile::of(folders)?;
         let address = match filled(arguments.address) {
             Some(text) => Address::parse(&text)?,
             None => in_file.address.unwrap_or_else(|| Address::unix(agent_socket(folders))),
@@ -88,12 +100,31 @@ impl Settings {
             (None, None) => None,
             _ => return Err(Error::HalfAnIdentity),
         };
-        let token_file = filled_path(arguments.token_file).or(in_file.token_file);
+        let command =
+            filled(arguments.token_command).map(|command| words::split(&command).and_then(TokenPlace::run));
+        let command =
+            command.transpose().map_err(|what| Error::Usage(format!("the token command {what}")))?;
+        // As with a certificate: what is typed stands for all that the file says.
+        let token = match (filled_path(arguments.token_file), command) {
+            (Some(_), Some(_)) => return Err(Error::TwoTokens),
+            (Some(file), None) => Some(TokenPlace::File(file)),
+            (None, Some(command)) => Some(command),
+            (None, None) => in_file.token,
+        };
         // An agent would not look at it, and answer as to whoever it sees.
-        if token_file.is_some() && address.socket().is_some() {
+        if token.is_some() && address.socket().is_some() {
             return Err(Error::TokenForAgent);
         }
-        Ok(Self { address, ca: filled_path(arguments.ca).or(in_file.ca), identity, token_file, file })
+        Ok(Self { address, ca: filled_path(arguments.ca).or(in_file.ca), identity, token, file })
+    }
+}
+
+impl TokenPlace {
+    /// The first word is the program.
+    fn run(words: Vec<String>) -> Result<Self, &'static str> {
+        let mut words = words.into_iter();
+        let program = words.next().filter(|program| !program.is_empty()).ok_or("names no program")?;
+        Ok(Self::Command { program, arguments: words.collect() })
     }
 }
 
@@ -107,6 +138,11 @@ impl Folders {
             runtime: folder("XDG_RUNTIME_DIR"),
         }
     }
+
+    /// The folder for what a user has while logged in, if there is one.
+    pub(crate) fn runtime(&self) -> Option<&Path> {
+        self.runtime.as_deref()
+    }
 }
 
 /// What a file says.
@@ -116,7 +152,19 @@ struct InFile {
     ca: Option<PathBuf>,
     cert: Option<PathBuf>,
     key: Option<PathBuf>,
-    token_file: Option<PathBuf>,
+    token: Option<TokenPlace>,
+    issuer: IssuerInFile,
+}
+
+impl InFile {
+    /// What the file says, and which it is, if there is one.
+    fn of(folders: &Folders) -> Result<(Self, Option<PathBuf>), Error> {
+        let path = folders.config.as_ref().map(|folder| folder.join("bursar").join("config.toml"));
+        match path.as_deref().map(read).transpose()?.flatten() {
+            Some(in_file) => Ok((in_file, path)),
+            None => Ok((Self::default(), None)),
+        }
+    }
 }
 
 fn read(path: &Path) -> Result<Option<InFile>, Error> {
@@ -131,11 +179,18 @@ fn read(path: &Path) -> Result<Option<InFile>, Error> {
     let content = |root: &mut Section<'_>| {
         let address = root.parsed("address", Address::parse);
         let (ca, cert, key) = (root.path("ca"), root.path("cert"), root.path("key"));
-        let token_file = inside(root.path("token_file"));
+        let (token_file, token_command) = (inside(root.path("token_file")), root.texts("token_command"));
         if cert.is_some() != key.is_some() {
             root.fault::<()>("cert", "and `key` have to be given together".to_owned());
         }
-        Some(InFile { address, ca: inside(ca), cert: inside(cert), key: inside(key), token_file })
+        if token_file.is_some() && !token_command.is_empty() {
+            root.fault::<()>("token_file", "and `token_command` exclude each other".to_owned());
+        }
+        let command = (!token_command.is_empty()).then(|| TokenPlace::run(token_command)).transpose();
+        let command = command.unwrap_or_else(|what| root.fault("token_command", what.to_owned()));
+        let token = token_file.map(TokenPlace::File).or(command);
+        let issuer = root.section("token", |section| IssuerInFile::read(section, folder));
+        Some(InFile { address, ca: inside(ca), cert: inside(cert), key: inside(key), token, issuer })
     };
     let read = settings::read(&text, content);
     read.map(Some).map_err(|faults| Error::Configuration { path: path.to_owned(), faults })
@@ -239,8 +294,28 @@ mod tests {
     fn a_token_is_for_a_broker() {
         let home = Home::new("token_file = 'token'\n");
         let settings = home.decide(typed("https://broker")).expect("settings");
-        assert_eq!(settings.token_file, Some(home.place.path().join("bursar").join("token")));
+        assert_eq!(settings.token, Some(TokenPlace::File(home.place.path().join("bursar").join("token"))));
         assert!(matches!(home.decide(ConnectionArguments::default()), Err(Error::TokenForAgent)));
+    }
+
+    #[test]
+    fn a_token_command_is_words_in_an_option_and_a_list_in_the_file() {
+        let home = Home::new("token_command = ['bursar', 'token']\n");
+        let command = |words: &[&str]| TokenPlace::run(words.iter().map(ToString::to_string).collect()).ok();
+        assert_eq!(
+            home.decide(typed("https://broker")).expect("settings").token,
+            command(&["bursar", "token"])
+        );
+        let option =
+            ConnectionArguments { token_command: Some("mine 'a b'".to_owned()), ..typed("https://broker") };
+        assert_eq!(home.decide(option).expect("settings").token, command(&["mine", "a b"]));
+        let file = ConnectionArguments { token_file: Some("t".into()), ..typed("https://broker") };
+        assert_eq!(home.decide(file.clone()).expect("settings").token, Some(TokenPlace::File("t".into())));
+        let both = ConnectionArguments { token_command: Some("mine".to_owned()), ..file };
+        assert!(matches!(home.decide(both), Err(Error::TwoTokens)));
+        let open =
+            ConnectionArguments { token_command: Some("mine 'a".to_owned()), ..typed("https://broker") };
+        assert!(matches!(home.decide(open), Err(Error::Usage(_))));
     }
 
     #[test]

@@ -12,6 +12,11 @@ pub(crate) fn is_stdout() -> bool {
     io::stdout().is_terminal()
 }
 
+/// Whether somebody sees what is said.
+pub(crate) fn is_stderr() -> bool {
+    io::stderr().is_terminal()
+}
+
 /// The width of the terminal that results go to, in columns.
 pub(crate) fn width() -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;

@@ -64,10 +64,19 @@ impl Cli {
     /// # Errors
     /// The file cannot be written.
     pub fn bearing(token: &str, broker: &Broker) -> Result<Self> {
-        let mut cli = Self::of(&broker.address())?;
+        let mut cli = Self::nobody(broker)?;
         cli.write(TOKEN, token)?;
-        cli.set("BURSAR_CA", &broker.bootstrap("ca.pem").display().to_string());
         cli.set("BURSAR_TOKEN_FILE", &cli.path(TOKEN).display().to_string());
+        Ok(cli)
+    }
+
+    /// As nobody yet, who knows the broker's authority.
+    ///
+    /// # Errors
+    /// No directory can be made.
+    pub fn nobody(broker: &Broker) -> Result<Self> {
+        let mut cli = Self::of(&broker.address())?;
+        cli.set("BURSAR_CA", &broker.bootstrap("ca.pem").display().to_string());
         Ok(cli)
     }
 

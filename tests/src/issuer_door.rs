@@ -1,4 +1,7 @@
-//! The servers of whoever signs tokens: discovery and key set, and a cluster's `TokenReview`, over TLS.
+//! The servers of whoever signs tokens: discovery and key set, the device grant, and a cluster's `TokenReview`, over
+//! TLS.
+
+mod device;
 
 use std::fmt;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -16,6 +19,8 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+pub use self::device::DeviceAnswer;
+use self::device::{Device, OFFERS, TOKENS};
 use crate::certificate::ServerFiles;
 use crate::token_issuer::TokenIssuer;
 
@@ -23,6 +28,7 @@ use crate::token_issuer::TokenIssuer;
 pub struct IssuerDoor {
     address: SocketAddr,
     files: ServerFiles,
+    config: Arc<Mutex<Arc<ServerConfig>>>,
     shared: Arc<Shared>,
     directory: TempDir,
 }
@@ -36,6 +42,7 @@ struct Shared {
     shown: Mutex<Vec<String>>,
     /// What is said of tokens that are reviewed.
     verdict: Mutex<Verdict>,
+    device: Device,
     away: AtomicBool,
     stop: AtomicBool,
     asked: AtomicUsize,
@@ -67,14 +74,7 @@ impl IssuerDoor {
     pub fn start() -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("bursar-issuer-").tempdir()?;
         let files = ServerFiles::make(directory.path())?;
-        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(
-                vec![CertificateDer::from_pem_file(&files.certificate)?],
-                PrivateKeyDer::from_pem_file(&files.key)?,
-            )?;
-        let config = Arc::new(config);
+        let config = Arc::new(Mutex::new(Arc::new(showing(&files)?)));
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
@@ -85,23 +85,25 @@ impl IssuerDoor {
             })),
             shown: Mutex::default(),
             verdict: Mutex::new(Verdict::Known),
+            device: Device::default(),
             away: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             asked: AtomicUsize::new(0),
             reviewed: AtomicUsize::new(0),
         });
-        let served = Arc::clone(&shared);
+        let (served, shown) = (Arc::clone(&shared), Arc::clone(&config));
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 if served.stop.load(Ordering::Acquire) {
                     return;
                 }
-                let (served, config) = (Arc::clone(&served), Arc::clone(&config));
+                let served = Arc::clone(&served);
+                let config = Arc::clone(&shown.lock().unwrap_or_else(PoisonError::into_inner));
                 // Who asks gets an error of its own when this fails.
                 thread::spawn(move || drop(served.answer(stream, config)));
             }
         });
-        Ok(Self { address, files, shared, directory })
+        Ok(Self { address, files, config, shared, directory })
     }
 
     /// Base URL, which is its `iss` too.
@@ -112,6 +114,34 @@ impl IssuerDoor {
     /// The certificate of the authority that vouches for it.
     pub fn ca(&self) -> &Path {
         &self.files.authority
+    }
+
+    /// Shows from now on a certificate by another authority, which is in [`ca`](Self::ca) then.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn replace_authority(&self) -> Result<()> {
+        ServerFiles::make(self.directory.path())?;
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(showing(&self.files)?);
+        Ok(())
+    }
+
+    /// Gives tokens to devices: answers whoever asks for a code by `offer`, and then by each of `tokens`, the last of
+    /// them again and again.
+    pub fn grant(&self, offer: DeviceAnswer, tokens: Vec<DeviceAnswer>) {
+        self.shared.device.say(offer, tokens);
+        self.shared.say("device_authorization_endpoint", &format!("{}{OFFERS}", self.url()));
+        self.shared.say("token_endpoint", &format!("{}{TOKENS}", self.url()));
+    }
+
+    /// The forms by which devices asked for a code.
+    pub fn asked_for_codes(&self) -> Vec<String> {
+        self.shared.device.asked(OFFERS)
+    }
+
+    /// The forms by which devices asked for a token.
+    pub fn asked_for_tokens(&self) -> Vec<String> {
+        self.shared.device.asked(TOKENS)
     }
 
     /// Has these keys from now on, and no others.
@@ -178,8 +208,8 @@ impl fmt::Debug for IssuerDoor {
 impl Shared {
     fn say(&self, name: &str, value: &str) {
         let mut document = self.document.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(member) = document.get_mut(name) {
-            *member = json!(value);
+        if let Some(members) = document.as_object_mut() {
+            members.insert(name.to_owned(), json!(value));
         }
     }
 
@@ -216,14 +246,20 @@ impl Shared {
                 (200, json!({ "keys": *self.keys.lock().unwrap_or_else(PoisonError::into_inner) }))
             }
             "/apis/authentication.k8s.io/v1/tokenreviews" => self.review(&serde_json::from_slice(&body)?)?,
-            _ => (404, json!({})),
+            _ => match self.device.answer(path, &body) {
+                None => (404, json!({})),
+                Some(DeviceAnswer::Json(status, said)) => (status, said),
+                Some(DeviceAnswer::Page(page)) => return write(reader.into_inner(), 200, "", page),
+                Some(DeviceAnswer::Redirect(to)) => {
+                    return write(reader.into_inner(), 302, &format!("Location: {to}\r\n"), "{}");
+                }
+                Some(DeviceAnswer::Huge(bytes)) => {
+                    return write(reader.into_inner(), 200, "", &" ".repeat(bytes));
+                }
+                Some(DeviceAnswer::Silence) => return Ok(reader.read_line(&mut first).map(|_| ())?),
+            },
         };
-        let said = said.to_string();
-        let head = format!("HTTP/1.1 {status} -\r\nContent-Type: application/json\r\nConnection: close");
-        let mut stream = reader.into_inner();
-        write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{said}", said.len())?;
-        stream.conn.send_close_notify();
-        Ok(stream.flush()?)
+        write(reader.into_inner(), status, "", &said.to_string())
     }
 
     fn review(&self, asked: &Value) -> Result<(u16, Value)> {
@@ -255,6 +291,31 @@ impl Shared {
             json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "status": status }),
         ))
     }
+}
+
+/// Writes an answer; `more` are whole lines of its head.
+fn write(
+    mut stream: StreamOwned<ServerConnection, TcpStream>,
+    status: u16,
+    more: &str,
+    body: &str,
+) -> Result<()> {
+    let head = format!("HTTP/1.1 {status} -\r\n{more}Content-Type: application/json\r\nConnection: close");
+    write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len())?;
+    stream.conn.send_close_notify();
+    Ok(stream.flush()?)
+}
+
+/// A server that shows the certificate in `files`.
+fn showing(files: &ServerFiles) -> Result<ServerConfig> {
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![CertificateDer::from_pem_file(&files.certificate)?],
+            PrivateKeyDer::from_pem_file(&files.key)?,
+        )?;
+    Ok(config)
 }
 
 const LIMIT: Duration = Duration::from_secs(10);

@@ -29,7 +29,7 @@ pub use crate::disk::SmallDisk;
 pub use crate::drongo::{Drongo, LONGEST_PAYLOAD, PROJECT};
 pub use crate::gate::Gate;
 pub use crate::google_door::GoogleDoor;
-pub use crate::issuer_door::{IssuerDoor, Verdict};
+pub use crate::issuer_door::{DeviceAnswer, IssuerDoor, Verdict};
 pub use crate::key_vault::{CLIENT_ID, KeyVault, LONGEST_VALUE, RESOURCE, TENANT};
 pub use crate::moto::{AwsKey, EVERYTHING, LONGEST_SECRET, Moto, REGION};
 pub use crate::odd_store::{OddStore, Oddity};

@@ -4,11 +4,11 @@ use std::future::Future;
 use std::time::Duration;
 
 use bursar_core::retry::{Retry, Transient};
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use crate::client::Client;
 use crate::error::Error;
-use crate::token;
+use crate::token::Presented;
 
 impl Client {
     /// Makes a call that may be repeated without harm, and repeats it while that may help.
@@ -60,7 +60,10 @@ impl Client {
         M: Clone,
         F: Future<Output = Result<Response<R>, Status>>,
     {
-        let open = || async { self.answer(call(self.clone(), self.request(message.clone()).await?)).await };
+        let open = || async {
+            let (request, token) = self.request(message.clone()).await?;
+            self.answer(call(self.clone(), request), token).await
+        };
         self.run(Error::may_pass, open).await
     }
 
@@ -96,30 +99,41 @@ impl Client {
     where
         F: Future<Output = Result<Response<R>, Status>>,
     {
-        let mut request = self.request(message).await?;
+        let (mut request, token) = self.request(message).await?;
         request.set_timeout(self.deadline());
-        self.answer(call(self.clone(), request)).await
+        self.answer(call(self.clone(), request), token).await
     }
 
-    async fn answer<R>(&self, call: impl Future<Output = Result<Response<R>, Status>>) -> Result<R, Error> {
-        call.await.map(Response::into_inner).map_err(|status| self.error(status))
+    async fn answer<R>(
+        &self,
+        call: impl Future<Output = Result<Response<R>, Status>>,
+        token: Option<Presented>,
+    ) -> Result<R, Error> {
+        let answered = call.await;
+        if let (Err(status), Some(source), Some(used)) = (&answered, self.token_source(), &token)
+            && status.code() == Code::Unauthenticated
+        {
+            source.refused(used).await;
+        }
+        answered.map(Response::into_inner).map_err(|status| self.error(status))
     }
 
     async fn within_deadline<R>(&self, call: impl Future<Output = Result<R, Error>>) -> Result<R, Error> {
+        if let Some(source) = self.token_source() {
+            source.prepare().await?;
+        }
         let limit = self.deadline();
         let answered = tokio::time::timeout(limit, call).await;
         answered.unwrap_or_else(|_| Err(Error::Deadline { address: self.address().clone(), limit }))
     }
 
     /// A message with the token that speaks for it, if there is one.
-    async fn request<M>(&self, message: M) -> Result<Request<M>, Error> {
+    async fn request<M>(&self, message: M) -> Result<(Request<M>, Option<Presented>), Error> {
         let mut request = Request::new(message);
-        if let Some(path) = self.token_file() {
-            let unreadable = |source| Error::Token { path: path.to_path_buf(), source };
-            let header = token::header(path).await.map_err(unreadable)?;
-            request.metadata_mut().insert(AUTHORIZATION, header);
-        }
-        Ok(request)
+        let Some(source) = self.token_source() else { return Ok((request, None)) };
+        let token = source.token().await?;
+        request.metadata_mut().insert(AUTHORIZATION, token.header.clone());
+        Ok((request, Some(token)))
     }
 }
 

@@ -20,6 +20,7 @@ use tonic::transport::Channel;
 use crate::address::Address;
 use crate::connect::{self, Tls};
 use crate::error::Error;
+use crate::token::{TokenCommand, TokenSource};
 use crate::{Lease, LeaseId};
 
 /// Talks to one broker or agent. Cheap to clone; clones share the connection.
@@ -28,7 +29,7 @@ pub struct Client {
     channel: Channel,
     address: Arc<Address>,
     deadline: Duration,
-    token: Option<Arc<Path>>,
+    token: Option<TokenSource>,
 }
 
 impl Client {
@@ -70,10 +71,18 @@ impl Client {
     /// callers it sees for itself.
     #[must_use]
     pub fn with_token_file(self, path: &Path) -> Self {
-        Self { token: Some(Arc::from(path)), ..self }
+        Self { token: Some(TokenSource::File(Arc::from(path))), ..self }
     }
 
-    pub(crate) fn token_file(&self) -> Option<&Arc<Path>> {
+    /// Presents the token that `command` writes with each call, as [`Client::with_token_file`] does that of a file. The
+    /// command is run when the first call needs a token, shortly before that ends, and after a server refused it; calls
+    /// wait for it meanwhile, and their own deadlines begin after. Clones share the token.
+    #[must_use]
+    pub fn with_token_command(self, command: TokenCommand) -> Self {
+        Self { token: Some(TokenSource::Command(Arc::new(command))), ..self }
+    }
+
+    pub(crate) fn token_source(&self) -> Option<&TokenSource> {
         self.token.as_ref()
     }
 

@@ -12,6 +12,7 @@ use tonic_types::StatusExt;
 
 use crate::address::Address;
 use crate::connect::ConnectError;
+use crate::token::TokenCommandError;
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +31,13 @@ pub enum Error {
         path: PathBuf,
         #[source]
         source: std::io::Error,
+    },
+    /// The request was never sent.
+    #[error("the token command `{program}` gave no token")]
+    TokenCommand {
+        program: String,
+        #[source]
+        source: TokenCommandError,
     },
     /// The request may have been carried out: the connection broke before the answer.
     #[error("the connection to `{address}` broke before the answer came")]
@@ -134,6 +142,7 @@ impl Error {
             Self::Connect { source, .. } => source.may_pass(),
             Self::Refused(refusal) => refusal.retry_after.is_some_and(|wait| wait <= PATIENCE),
             Self::Token { .. }
+            | Self::TokenCommand { .. }
             | Self::Interrupted { .. }
             | Self::Deadline { .. }
             | Self::Malformed { .. } => false,

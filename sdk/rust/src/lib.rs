@@ -41,3 +41,4 @@ pub use environment::{Contract, ResolveOptions, ResolvedEnvironment, ResolvedFil
 pub use error::{Error, Refusal, Violation};
 pub use handle::Handle;
 pub use read::{Leased, ReadOptions};
+pub use token::{TokenCommand, TokenCommandError, token_ends_at};

@@ -82,6 +82,7 @@ const OPENERS: &[&str] = &[
     "proto/src/convert/secret.rs",
     "sdk/rust/src/connect/tls.rs",
     "sdk/rust/src/handle.rs",
+    "sdk/rust/src/token/claims.rs",
 ];
 
 #[test]

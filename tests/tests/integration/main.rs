@@ -28,6 +28,7 @@ mod local_site;
 mod local_store;
 mod main_job;
 mod ordinary_user;
+mod people;
 mod policy_table;
 mod postgres_backend;
 mod quotas;

@@ -1,5 +1,6 @@
 //! Callers who present a token: of a Kubernetes cluster, of a CI system, and made up.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -236,6 +237,28 @@ fn a_cluster_that_is_asked_decides() -> Result<()> {
 }
 
 #[test]
+fn an_authority_of_the_cluster_is_replaced_while_the_broker_runs() -> Result<()> {
+    let door = IssuerDoor::start()?;
+    let trusted = door.file("trusted.pem");
+    let site = Site::reviewed_by(door, &trusted, "fail")?;
+    let of = |life: i64| {
+        let token = site.issuer.token(&site.pod("shop", life)?)?;
+        Caller::connect(&site.broker, None)?.bearing(&token).read()
+    };
+    ensure!(of(600)?.code == Code::Ok, "the cluster is not asked");
+    site.door.replace_authority()?;
+    let ended = of(601)?;
+    ensure!(ended.reason == Some(Reason::IssuerUnavailable), "nobody vouches for that server: {ended:?}");
+    std::fs::copy(site.door.ca(), &trusted)?;
+    ensure!(of(602)?.code == Code::Ok, "the new authority does not count");
+    // A file that is being written locks nobody out.
+    std::fs::write(&trusted, "-----BEGIN CERT")?;
+    ensure!(of(603)?.code == Code::Ok, "the authority that was read last does not count");
+    ensure!(site.logged("the authorities are as `ca_file` had them before")? == 1, "the fault is not logged");
+    Ok(())
+}
+
+#[test]
 fn an_outage_of_the_cluster_may_leave_the_signature_to_decide() -> Result<()> {
     let site = Site::reviewed("offline")?;
     for (life, verdict, wanted) in [
@@ -304,13 +327,20 @@ impl Site {
 
     fn reviewed(on_outage: &str) -> Result<Self> {
         let door = IssuerDoor::start()?;
+        let trusted = door.file("trusted.pem");
+        Self::reviewed_by(door, &trusted, on_outage)
+    }
+
+    /// The cluster is known by the authority in `trusted`, which is written here.
+    fn reviewed_by(door: IssuerDoor, trusted: &Path, on_outage: &str) -> Result<Self> {
+        std::fs::copy(door.ca(), trusted)?;
         let own = door.file("own-token");
         std::fs::write(&own, "the.broker.token")?;
         let review = format!(
             "kind = 'kubernetes'\npath = 'east'\n[identity.issuers.issuer.token_review]\nserver = '{}'\n\
              ca_file = '{}'\ntoken = {{ file = '{}' }}\non_outage = '{on_outage}'",
             door.url(),
-            door.ca().display(),
+            trusted.display(),
             own.display()
         );
         Self::with(door, &review)

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bursar_backend_http::{Authorities, Bearer, NotReached, Plaintext, SetupError, address, client, whole};
+use bursar_backend_http::{Bearer, NotReached, Plaintext, SetupError, address, whole};
 use bursar_core::secret::Gathered;
 use bursar_core::settings::SecretSource;
 use http::HeaderValue;
@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::json;
 use super::keys::KeySet;
+use super::servers::Servers;
 use crate::config::{IssuerSettings, KeysPlace};
 use crate::source;
 
@@ -20,7 +21,7 @@ use crate::source;
 #[derive(Debug)]
 pub(super) enum Source {
     File(PathBuf),
-    Discovery { http: reqwest::Client, issuer: String, base: Url, token: Option<SecretSource> },
+    Discovery { servers: Box<Servers>, issuer: String, base: Url, token: Option<SecretSource> },
 }
 
 impl Source {
@@ -33,9 +34,8 @@ impl Source {
             KeysPlace::File(path) => return Ok(Self::File(path.clone())),
             KeysPlace::Discovery { base, token } => (base, token.clone()),
         };
-        let authorities = settings.ca_file.as_deref().map(Authorities::read).transpose()?;
-        let http = client(authorities.as_ref(), Plaintext::Refused)?.timeout(TIMEOUT).build()?;
-        Ok(Self::Discovery { http, issuer: settings.issuer.clone(), base: base.clone(), token })
+        let servers = Box::new(Servers::new(&settings.name, settings.ca_file.as_deref(), TIMEOUT)?);
+        Ok(Self::Discovery { servers, issuer: settings.issuer.clone(), base: base.clone(), token })
     }
 
     /// Fetches the set.
@@ -48,12 +48,13 @@ impl Source {
                 let set = tokio::fs::read(path).await.map_err(|_| Unfetched::File)?;
                 return KeySet::parse(&set).ok_or(Unfetched::Set);
             }
-            Self::Discovery { http, issuer, base, token } => {
+            Self::Discovery { servers, issuer, base, token } => {
                 let bearer = match token {
                     Some(token) => Some(own_token(token).await.map_err(Unfetched::OwnToken)?),
                     None => None,
                 };
-                let document = read(http, below(base, DISCOVERY), bearer.as_ref()).await?;
+                let http = servers.client().await;
+                let document = read(&http, below(base, DISCOVERY), bearer.as_ref()).await?;
                 let document = json::object(document.bytes()).ok_or(Unfetched::Document)?;
                 let text = |name: &str| document.get(name).and_then(Value::as_str);
                 // Else whoever serves the document could speak for another issuer.
@@ -64,7 +65,7 @@ impl Source {
                 let keys = keys.ok_or(Unfetched::Document)?;
                 // The broker's own token is for this server alone.
                 let bearer = bearer.filter(|_| keys.origin() == base.origin());
-                read(http, keys, bearer.as_ref()).await?
+                read(&http, keys, bearer.as_ref()).await?
             }
         };
         KeySet::parse(set.bytes()).ok_or(Unfetched::Set)

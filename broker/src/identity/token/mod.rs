@@ -15,6 +15,7 @@ mod keys;
 mod kubernetes;
 mod refused;
 mod review;
+mod servers;
 #[cfg(test)]
 mod tests;
 
@@ -68,7 +69,7 @@ struct Issuer {
 
 #[derive(Debug)]
 enum Kind {
-    Kubernetes { path: Vec<String>, review: Option<Review> },
+    Kubernetes { path: Vec<String>, review: Option<Box<Review>> },
     Oidc { rules: Arc<[Rule]> },
 }
 
@@ -182,7 +183,7 @@ impl Issuer {
             IssuerKind::Kubernetes { path, review } => {
                 let review = review.as_ref();
                 let review = review.map(|review| Review::new(review, &settings.name, &settings.audiences));
-                Kind::Kubernetes { path: path.clone(), review: review.transpose()? }
+                Kind::Kubernetes { path: path.clone(), review: review.transpose()?.map(Box::new) }
             }
         };
         Ok(Self {

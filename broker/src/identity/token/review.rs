@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use bursar_backend_http::{Authorities, Plaintext, SetupError, body, client, whole};
+use bursar_backend_http::{SetupError, body, whole};
 use bursar_core::Secret;
 use bursar_core::settings::SecretSource;
 use http::header::{AUTHORIZATION, CONTENT_TYPE};
@@ -15,12 +15,13 @@ use super::fetch::{below, own_token};
 use super::json;
 use super::kubernetes::Account;
 use super::refused::Refused;
+use super::servers::Servers;
 use crate::config::{OnOutage, ReviewSettings};
 
 /// The way to one cluster.
 #[derive(Debug)]
 pub(super) struct Review {
-    http: reqwest::Client,
+    servers: Servers,
     url: Url,
     token: SecretSource,
     on_outage: OnOutage,
@@ -38,10 +39,8 @@ impl Review {
         issuer: &str,
         audiences: &[String],
     ) -> Result<Self, SetupError> {
-        let authorities = settings.ca_file.as_deref().map(Authorities::read).transpose()?;
-        let http = client(authorities.as_ref(), Plaintext::Refused)?.timeout(TIMEOUT).build()?;
         Ok(Self {
-            http,
+            servers: Servers::new(issuer, settings.ca_file.as_deref(), TIMEOUT)?,
             url: below(&settings.server, PATH),
             token: settings.token.clone(),
             on_outage: settings.on_outage,
@@ -91,7 +90,7 @@ impl Review {
             "spec": { "token": token, "audiences": self.audiences },
         });
         let review = serde_json::to_vec(&review).map(Secret::new).map_err(|_| Unasked::odd())?;
-        let call = self.http.post(self.url.clone()).body(body(review));
+        let call = self.servers.client().await.post(self.url.clone()).body(body(review));
         let call = call.header(AUTHORIZATION, own);
         let call = call.header(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let mut answer = call.send().await.map_err(|error| Unasked::away(error.into()))?;

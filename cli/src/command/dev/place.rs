@@ -83,7 +83,7 @@ impl Place {
         connection::client(&Settings {
             address: self.broker(),
             ca: Some(self.bootstrap("ca.pem")),
-            token_file: None,
+            token: None,
             identity: Some(IdentityFiles {
                 cert: self.bootstrap("admin.crt"),
                 key: self.bootstrap("admin.key"),

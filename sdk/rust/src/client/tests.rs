@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::error::Error;
 use crate::fake::Fake;
-use crate::{LeaseId, ReadOptions, Reference};
+use crate::{LeaseId, ReadOptions, Reference, TokenCommand};
 
 fn reference() -> Reference {
     Reference::parse("local/db").expect("reference")
@@ -112,4 +112,40 @@ async fn revoking_answers_with_the_lease() {
     let read = client.read(&reference(), &ReadOptions::default()).await.expect("read");
     let revoked = client.revoke(read.lease.id, "rotation").await.expect("revoked");
     assert_eq!(revoked.id, read.lease.id);
+}
+
+#[tokio::test]
+async fn a_token_that_the_server_refuses_is_asked_for_anew_by_a_later_call() {
+    let place = tempfile::tempdir().expect("directory");
+    let script = format!("echo run >> '{}'; echo opaque", place.path().join("runs").display());
+    let runs = || std::fs::read_to_string(place.path().join("runs")).map_or(0, |runs| runs.lines().count());
+    let fake = Fake::new(false);
+    let client = fake.client().with_token_command(TokenCommand::new("sh", ["-c".into(), script.into()]));
+    for _ in 0..3 {
+        client.read(&reference(), &ReadOptions::default()).await.expect("read");
+    }
+    assert_eq!(runs(), 1);
+    fake.state().refusal = Some((Reason::TokenInvalid, None));
+    client.read(&reference(), &ReadOptions::default()).await.expect_err("refused");
+    fake.state().refusal = None;
+    // Not before the pause after the first run, which calls do not wait for.
+    while runs() == 1 {
+        client.read(&reference(), &ReadOptions::default()).await.expect("read");
+    }
+    assert_eq!(runs(), 2);
+}
+
+#[tokio::test]
+async fn the_deadline_of_a_call_begins_when_its_token_is_there() {
+    let place = tempfile::tempdir().expect("directory");
+    let approved = place.path().join("approved");
+    let script = format!("until [ -e '{}' ]; do :; done; echo opaque", approved.display());
+    let command = TokenCommand::new("sh", ["-c".into(), script.into()]);
+    let deadline = Duration::from_millis(100);
+    let client = Fake::new(false).client().with_deadline(deadline).with_token_command(command);
+    let (reference, options) = (reference(), ReadOptions::default());
+    let mut read = std::pin::pin!(client.read(&reference, &options));
+    assert!(tokio::time::timeout(deadline * 3, &mut read).await.is_err(), "nobody has approved");
+    std::fs::write(&approved, "").expect("approved");
+    read.await.expect("read");
 }
