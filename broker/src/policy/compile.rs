@@ -8,9 +8,11 @@ use std::sync::Arc;
 use bursar_core::SpiffeId;
 use bursar_core::audit::Action;
 use bursar_core::spiffe::TrustDomain;
-use cedar_policy::{Policy, PolicyId, PolicySet, ValidationError, ValidationMode, Validator};
+use cedar_policy::ffi::DetailedError;
+use cedar_policy::{Policy, PolicyId, PolicySet, Template, ValidationError, ValidationMode, Validator};
 
 use super::diagnostic::{Diagnostic, Source, in_order};
+use super::grants::{self, Granted};
 use super::nesting;
 use super::policies::PolicyFile;
 use super::registrations::{self, Registrations};
@@ -34,8 +36,9 @@ pub(super) fn compile(
 ) -> Result<Compiled, Vec<Diagnostic>> {
     let vocabulary = Vocabulary::new().map_err(|fault| vec![fault])?;
     let mut reader = Reader::new(&vocabulary);
-    reader.cedar(&Source::new(GUARD_FILE, GUARD));
-    let mut registrations = Vec::new();
+    reader.cedar(&Source::new(BUILT_IN, GUARD));
+    reader.cedar(&Source::new(BUILT_IN, TEMPLATES));
+    let (mut registrations, mut granting) = (Vec::new(), None);
     let mut seen = HashSet::new();
     for file in files {
         let source = Source::new(&file.name, &file.text);
@@ -44,6 +47,8 @@ pub(super) fn compile(
         } else if source.name == registrations::FILE {
             let (faults, warnings) = (&mut reader.faults, &mut reader.warnings);
             registrations = registrations::read(&source, domain, administrator, faults, warnings);
+        } else if source.name == grants::FILE {
+            granting = Some(source);
         } else if is_policy_file(source.name) {
             reader.cedar(&source);
         } else {
@@ -53,6 +58,11 @@ pub(super) fn compile(
                 .push(Diagnostic::whole(&shown, "no file of a set has such a name").advise(FILE_NAMES));
         }
     }
+    // Last, since its templates may be in any file.
+    if let Some(source) = granting {
+        reader.grants(&source, &vocabulary);
+    }
+    reader.look_for_unused_templates();
     let Reader { policies, faults, warnings, .. } = reader;
     if !faults.is_empty() {
         return Err(in_order(faults));
@@ -70,6 +80,9 @@ struct Reader {
     /// The actions there are, as advice.
     actions: String,
     policies: Vec<Policy>,
+    templates: HashMap<String, Template>,
+    /// Templates that a grant fills in.
+    used: HashSet<String>,
     /// Where each id was given.
     ids: HashMap<String, Diagnostic>,
     faults: Vec<Diagnostic>,
@@ -86,6 +99,8 @@ impl Reader {
                 actions.join("`, `")
             ),
             policies: Vec::new(),
+            templates: HashMap::new(),
+            used: HashSet::new(),
             ids: HashMap::new(),
             faults: Vec::new(),
             warnings: Vec::new(),
@@ -101,64 +116,111 @@ impl Reader {
             Ok(parsed) => parsed,
             Err(errors) => return self.faults.extend(errors.iter().map(|error| source.cedar(error.into()))),
         };
-        for template in parsed.templates() {
-            let at = source.text.find(&template.to_string()).unwrap_or_default();
-            let fault = source.at(at, "templates cannot be used here");
-            self.faults.push(
-                fault.advise("write the principal or resource in place of `?principal` or `?resource`"),
-            );
-        }
         let mut checked = PolicySet::new();
-        for statement in statements(source, &parsed) {
-            let policy = statement.policy.new_id(PolicyId::new(&statement.id));
-            if let Err(fault) = self.take_id(source, statement) {
+        for Statement { what, id, given, at } in statements(source, &parsed) {
+            if let Err(fault) = self.take_id(source, &id, given, at) {
                 self.faults.push(fault);
                 continue;
             }
-            if let Err(error) = checked.add(policy.clone()) {
+            let added = match what {
+                What::Policy(policy) => {
+                    let policy = policy.new_id(PolicyId::new(&id));
+                    self.policies.push(policy.clone());
+                    checked.add(policy)
+                }
+                What::Template(_) if !given => {
+                    let fault = source.at(at, "the template has no `@id`, by which a grant could name it");
+                    self.faults.push(fault.advise("write `@id(\"NAME\")` before it"));
+                    continue;
+                }
+                What::Template(template) => {
+                    let template = template.new_id(PolicyId::new(&id));
+                    self.templates.insert(id, template.clone());
+                    checked.add_template(template)
+                }
+            };
+            if let Err(error) = added {
                 self.faults.push(source.cedar((&error).into()));
             }
-            self.policies.push(policy);
         }
-        let result = self.validator.validate(&checked, ValidationMode::Strict);
+        self.validate(&checked, |_, error| source.cedar(error));
+    }
+
+    /// Takes up the policies that grants make of templates.
+    fn grants(&mut self, source: &Source<'_>, vocabulary: &Vocabulary) {
+        let granted = grants::read(source, &self.templates, vocabulary, &mut self.faults);
+        let (mut checked, mut places) = (PolicySet::new(), HashMap::new());
+        for Granted { policy, template, id, given, at } in granted {
+            self.used.insert(template);
+            if let Err(fault) = self.take_id(source, &id, given, at) {
+                self.faults.push(fault);
+                continue;
+            }
+            places.insert(policy.id().clone(), at);
+            self.policies.push(policy.clone());
+            if let Err(error) = checked.add(policy) {
+                self.faults.push(source.at(at, error.to_string()));
+            }
+        }
+        // What Cedar would show is the template, in another file.
+        let at = |id: &PolicyId| places.get(id).copied().unwrap_or_default();
+        self.validate(&checked, |id, error| {
+            let diagnostic = source.at(at(id), error.message);
+            error.help.map_or(diagnostic.clone(), |help| diagnostic.advise(&help))
+        });
+    }
+
+    fn look_for_unused_templates(&mut self) {
+        for id in self.templates.keys().filter(|id| !id.starts_with(RESERVED) && !self.used.contains(*id)) {
+            if let Some(place) = self.ids.get(id) {
+                let message =
+                    format!("no grant fills the template `{id}` in, so it permits and forbids nothing");
+                self.warnings.push(Diagnostic { message, ..place.clone() });
+            }
+        }
+    }
+
+    /// Checks policies against the schema; `place` makes a fault of what is said about a policy.
+    fn validate(&mut self, policies: &PolicySet, place: impl Fn(&PolicyId, DetailedError) -> Diagnostic) {
+        let result = self.validator.validate(policies, ValidationMode::Strict);
         for error in result.validation_errors() {
-            let fault = source.cedar(error.into());
+            let fault = place(error.policy_id(), error.into());
             self.faults.push(match error {
                 // What Cedar suggests here is not the name nearest to what was written.
                 ValidationError::UnrecognizedActionId(_) => fault.advise(&self.actions),
                 _ => fault,
             });
         }
-        self.warnings.extend(result.validation_warnings().map(|warning| source.cedar(warning.into())));
+        let warnings = result.validation_warnings();
+        self.warnings.extend(warnings.map(|warning| place(warning.policy_id(), warning.into())));
     }
 
-    fn take_id(&mut self, source: &Source<'_>, statement: Statement<'_>) -> Result<(), Diagnostic> {
-        let Statement { id, given, at, .. } = statement;
+    fn take_id(&mut self, source: &Source<'_>, id: &str, given: bool, at: usize) -> Result<(), Diagnostic> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'/');
         if given && (id.is_empty() || id.len() > MAX_ID || !id.bytes().all(allowed)) {
             let shown = id.chars().take(EXCERPT).flat_map(char::escape_default).collect::<String>();
             return Err(source.at(at, format!("`{shown}` is no id of a policy")).advise(IDS));
         }
-        if id.starts_with(RESERVED) && source.name != GUARD_FILE {
+        if id.starts_with(RESERVED) && source.name != BUILT_IN {
             return Err(source.at(at, format!("ids that begin with `{RESERVED}` are the broker's own")));
         }
         let here = source.at(at, "");
-        match self.ids.get(&id) {
+        match self.ids.get(id) {
             Some(first) => {
                 let place = format!("{} line {}", first.file, first.line);
                 Err(source.at(at, format!("the id `{id}` is given twice; the first is in {place}")))
             }
             None => {
-                self.ids.insert(id, here);
+                self.ids.insert(id.to_owned(), here);
                 Ok(())
             }
         }
     }
 }
 
-/// A policy where it stands in its file.
+/// A policy or template where it stands in its file.
 struct Statement<'a> {
-    policy: &'a Policy,
+    what: What<'a>,
     /// `@id` where it is given, else the file's name and the policy's number in it.
     id: String,
     given: bool,
@@ -166,21 +228,30 @@ struct Statement<'a> {
     at: usize,
 }
 
-/// The policies of `parsed` in the order of the text. Cedar numbers them in that order and keeps the text of each.
+enum What<'a> {
+    Policy(&'a Policy),
+    Template(&'a Template),
+}
+
+/// The policies and templates of `parsed` in the order of the text. Cedar numbers them in that order and keeps the text of each.
 fn statements<'a>(source: &Source<'_>, parsed: &'a PolicySet) -> Vec<Statement<'a>> {
-    let number = |policy: &Policy| policy.id().to_string().strip_prefix("policy")?.parse::<usize>().ok();
-    let mut numbered: Vec<(usize, &Policy)> =
-        parsed.policies().map(|policy| (number(policy).unwrap_or(usize::MAX), policy)).collect();
+    let number = |id: &PolicyId| id.to_string().strip_prefix("policy")?.parse().ok();
+    let number = |id: &PolicyId| number(id).unwrap_or(usize::MAX);
+    let policies = parsed.policies().map(|policy| (number(policy.id()), What::Policy(policy)));
+    let templates = parsed.templates().map(|template| (number(template.id()), What::Template(template)));
+    let mut numbered: Vec<_> = policies.chain(templates).collect();
     numbered.sort_unstable_by_key(|(number, _)| *number);
     let mut end = 0;
     let mut statements = Vec::with_capacity(numbered.len());
-    for (number, policy) in numbered {
-        let text = policy.to_string();
+    for (number, what) in numbered {
+        let (text, given) = match &what {
+            What::Policy(policy) => (policy.to_string(), policy.annotation("id")),
+            What::Template(template) => (template.to_string(), template.annotation("id")),
+        };
         let at = source.text.get(end..).and_then(|rest| rest.find(&text)).map_or(end, |at| end + at);
         end = source.text.len().min(at + text.len());
-        let given = policy.annotation("id");
         let id = given.map_or_else(|| format!("{}#{}", source.name, number.saturating_add(1)), str::to_owned);
-        statements.push(Statement { policy, id, given: given.is_some(), at });
+        statements.push(Statement { what, id, given: given.is_some(), at });
     }
     statements
 }
@@ -192,12 +263,14 @@ fn is_policy_file(name: &str) -> bool {
 }
 
 /// In force in every set. No file can have this name.
-const GUARD_FILE: &str = "(built in)";
+const BUILT_IN: &str = "(built in)";
 const GUARD: &str = include_str!("guard.cedar");
+/// There in every set, and in force in none that does not fill them in.
+const TEMPLATES: &str = include_str!("templates.cedar");
 const RESERVED: &str = "bursar.";
 const MAX_ID: usize = 128;
 const MAX_NAME: usize = 255;
 const EXCERPT: usize = 64;
 const IDS: &str = "write 1 to 128 of letters, digits, `.`, `_`, `-` and `/`";
-const FILE_NAMES: &str = "the names are `registrations.toml`, and for policies `NAME.cedar` or `FOLDER/NAME.cedar`, of \
+const FILE_NAMES: &str = "the names are `registrations.toml`, `grants.toml`, and for policies `NAME.cedar` or `FOLDER/NAME.cedar`, of \
                           letters, digits, `.`, `_` and `-`";

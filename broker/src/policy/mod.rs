@@ -25,6 +25,7 @@ mod decisions;
 mod diagnostic;
 mod explain;
 mod fingerprint;
+mod grants;
 mod nesting;
 mod policies;
 mod principal;

@@ -18,7 +18,7 @@ use super::request::Request;
 use super::slices::{Slice, Slices};
 use super::vocabulary::Vocabulary;
 
-/// One file of a set: `registrations.toml`, or policies in a file whose name ends in `.cedar`.
+/// One file of a set: `registrations.toml`, `grants.toml`, or policies in a file whose name ends in `.cedar`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyFile {
     pub name: String,

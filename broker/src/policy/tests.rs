@@ -3,6 +3,7 @@
 mod compiling;
 mod deciding;
 mod explaining;
+mod granting;
 mod scoping;
 
 use bursar_core::audit::{Action, Decision};

@@ -110,6 +110,40 @@ impl Vocabulary {
         Ok((translated, entities))
     }
 
+    pub(super) fn group(&self, name: &str) -> EntityUid {
+        uid(&self.types.group, name)
+    }
+
+    pub(super) fn principal_named(&self, id: &SpiffeId) -> EntityUid {
+        uid(&self.types.principal, id.as_str())
+    }
+
+    pub(super) fn backend(&self, name: &str) -> EntityUid {
+        uid(&self.types.backend, name)
+    }
+
+    /// `BACKEND/PATH`.
+    pub(super) fn folder(&self, path: &str) -> EntityUid {
+        uid(&self.types.folder, path)
+    }
+
+    /// `BACKEND/PATH`.
+    pub(super) fn secret(&self, path: &str) -> EntityUid {
+        uid(&self.types.secret, path)
+    }
+
+    pub(super) fn environment(&self, name: &str) -> EntityUid {
+        uid(&self.types.environment, name)
+    }
+
+    pub(super) fn environment_folder(&self, name: &str) -> EntityUid {
+        uid(&self.types.environment_folder, name)
+    }
+
+    pub(super) fn node(&self, name: &str) -> EntityUid {
+        uid(&self.types.node, name)
+    }
+
     fn principal(&self, facts: &Facts) -> Result<Entity, Untranslatable> {
         let selectors = facts.selectors.iter().map(|selector| text(Selector::as_str(selector)));
         let mut attributes = HashMap::from([

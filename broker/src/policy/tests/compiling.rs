@@ -85,15 +85,6 @@ fn ids_outside_the_rules_are_refused() {
 }
 
 #[test]
-fn templates_are_refused() {
-    let found = faults(&[("a.cedar", "\npermit (principal == ?principal, action, resource);")]);
-    assert!(
-        found.len() == 1 && found.iter().all(|fault| fault.starts_with("a.cedar:2:1: templates")),
-        "{found:?}"
-    );
-}
-
-#[test]
 fn a_policy_that_never_applies_is_a_warning() {
     let found = warnings(&[(
         "a.cedar",

@@ -14,7 +14,7 @@ use crate::view::{self, DiagnosticView};
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct Arguments {
-    /// Files, or directories with `*.cedar` and `registrations.toml`
+    /// Files, or directories with `*.cedar`, `grants.toml` and `registrations.toml`
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Refuse when another revision is in force
@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
 /// Check policies as if they were applied, and change nothing
 #[derive(Debug, Args)]
 pub(crate) struct Validate {
-    /// Files, or directories with `*.cedar` and `registrations.toml`
+    /// Files, or directories with `*.cedar`, `grants.toml` and `registrations.toml`
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
 }

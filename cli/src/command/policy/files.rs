@@ -9,8 +9,8 @@ use bursar_proto::v1::PolicyFile;
 use crate::error::Error;
 use crate::input;
 
-/// The files that `paths` name, in order of names. Of a directory those are `registrations.toml` at its top and every
-/// `*.cedar` at or under it, by their names inside it; what is hidden, and other files, are no policies.
+/// The files that `paths` name, in order of names. Of a directory those are `registrations.toml` and `grants.toml` at its
+/// top and every `*.cedar` at or under it, by their names inside it; what is hidden, and other files, are no policies.
 ///
 /// # Errors
 /// [`Error::Unreadable`]; [`Error::Usage`] when two have one name, or when there is none, as an empty set would deny
@@ -27,7 +27,9 @@ pub(super) fn read(paths: &[PathBuf]) -> Result<Vec<PolicyFile>, Error> {
         files.push(PolicyFile { name, text: input::document(path, limits::POLICY_SET)? });
     }
     if files.is_empty() {
-        return Err(Error::Usage("there is neither a `.cedar` file nor a `registrations.toml`".to_owned()));
+        return Err(Error::Usage(
+            "there is no `.cedar` file, no `grants.toml` and no `registrations.toml`".to_owned(),
+        ));
     }
     files.sort_by(|one, other| one.name.cmp(&other.name));
     let names = files.iter().zip(files.iter().skip(1));
@@ -74,7 +76,7 @@ fn collect(directory: &Path, prefix: &str, files: &mut Vec<PolicyFile>) -> Resul
         }
         if path.is_dir() {
             collect(&path, &format!("{name}/"), files)?;
-        } else if name == REGISTRATIONS || name.ends_with(".cedar") {
+        } else if TABLES.contains(&name.as_str()) || name.ends_with(".cedar") {
             let text = input::document(&path, limits::POLICY_SET)?;
             files.push(PolicyFile { name, text });
         }
@@ -86,7 +88,7 @@ fn is_hidden(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
-const REGISTRATIONS: &str = "registrations.toml";
+const TABLES: [&str; 2] = ["grants.toml", "registrations.toml"];
 
 #[cfg(test)]
 mod tests {

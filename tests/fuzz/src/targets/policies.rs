@@ -12,12 +12,15 @@ use crate::Target;
 
 pub(super) const TARGET: Target = Target { name: "policies", seeds, run, rounds: 400 };
 
-/// The input is both files of a set, with a NUL in between.
+/// The input is the files of a set, with a NUL between them: policies, registrations, grants.
 fn run(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
-    let (cedar, registrations) = text.split_once('\0').unwrap_or((&text, ""));
+    let mut parts = text.splitn(3, '\0');
+    let mut part = || parts.next().unwrap_or_default();
+    let (cedar, registrations, grants) = (part(), part(), part());
     let file = |name: &str, text: &str| PolicyFile { name: name.to_owned(), text: text.to_owned() };
-    let files = [file("fuzz.cedar", cedar), file("registrations.toml", registrations)];
+    let files =
+        [file("fuzz.cedar", cedar), file("registrations.toml", registrations), file("grants.toml", grants)];
     let domain = TrustDomain::parse("example.org").expect("a trust domain");
     let policies = match Policies::compile(&files, &domain, &id("user/admin")) {
         Ok(policies) => policies,
@@ -77,6 +80,9 @@ fn seeds() -> Vec<Vec<u8>> {
          Bursar::Action::\"use\", resource in Bursar::Folder::\"vault/payments\")\nwhen { context has reason && \
          context.reason like \"INC-*\" };\0[[registration]]\nprincipal = \"spiffe://example.org/workload/payments\"\n\
          node = \"web-*\"\nselectors = [\"unix:uid:1001\"]\n",
+        "@id(\"mine\") permit (principal is Bursar::Principal in ?principal, action, resource == ?resource);\0\0[[grant]]\n\
+         template = \"mine\"\nprincipal = \"spiffe://example.org/ns/*\"\nsecrets = \"vault/payments/db\"\n[[grant]]\n\
+         template = \"bursar.use\"\nprincipal = \"people\"\nenvironments = \"payments/*\"\nid = \"x\"\n",
         "forbid (principal, action == Bursar::Action::\"read\", resource) unless { context.weekday < 6 && \
          principal.selectors.contains(\"unix:uid:1001\") };",
         "permit (principal, action in [Bursar::Action::\"govern\", Bursar::Action::\"read\"], resource) when { \
