@@ -21,6 +21,8 @@ mod engine;
 mod entry;
 mod error;
 mod finder;
+mod log;
+mod lookup;
 mod query;
 mod quota;
 mod readers;
@@ -34,11 +36,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use bursar_core::audit::AuditRecord;
-use bursar_core::backend::StoreHandle;
-use bursar_core::tlog::{Checkpoint, Frontier, Hash, Signer, TreeHead};
-use bursar_core::{BackendName, Clock, Lease, LeaseId, LeaseState};
-use jiff::Timestamp;
+use bursar_core::Clock;
+use bursar_core::tlog::{Checkpoint, Signer, TreeHead};
 use rusqlite::{Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -56,9 +55,7 @@ pub use quota::{Limit, Quota, QuotaExceeded, Quotas};
 
 use board::Board;
 use engine::sqlite::audit::{self, StoredHead, Vouched};
-use engine::sqlite::{
-    self, Files, credentials, holders, inspect, leases, objects, pruning, revocations, sinks,
-};
+use engine::sqlite::{self, Files, credentials, inspect, objects, sinks};
 use finder::{Finder, Question};
 use quota::Meter;
 use readers::Readers;
@@ -236,290 +233,6 @@ impl Ledger {
     pub async fn probe(&self) -> Result<(), LedgerError> {
         self.ready()?;
         self.order(Work::Beat).await
-    }
-
-    /// One lease.
-    ///
-    /// # Errors
-    /// [`LedgerError`] when the ledger cannot be read.
-    pub async fn lease(&self, id: LeaseId) -> Result<Option<Lease>, LedgerError> {
-        let (reply, answer) = oneshot::channel();
-        self.inner.finder.send(Question::Lease(id, reply)).await.map_err(|_| LedgerError::Closed)?;
-        answer.await.unwrap_or(Err(LedgerError::Closed))
-    }
-
-    /// Leases, newest first.
-    ///
-    /// # Errors
-    /// [`LedgerError::PageToken`], or when the ledger cannot be read.
-    pub async fn leases(&self, filter: LeaseFilter, page: Page) -> Result<Paged<Lease>, LedgerError> {
-        self.inner.readers.ask(move |connection| sqlite::lease_list::leases(connection, &filter, &page)).await
-    }
-
-    /// How many leases are in each state, all states, in the order of a life.
-    ///
-    /// # Errors
-    /// [`LedgerError`] when the ledger cannot be read.
-    pub async fn lease_counts(&self) -> Result<Vec<(LeaseState, u64)>, LedgerError> {
-        self.inner.readers.ask(leases::counts).await
-    }
-
-    /// Who holds the most leases that are not gone, at most [`MAX_PAGE`] of them.
-    ///
-    /// # Errors
-    /// [`LedgerError`] when the ledger cannot be read.
-    pub async fn top_holders(&self, by: HolderKind, limit: usize) -> Result<Vec<(String, u64)>, LedgerError> {
-        self.inner.readers.ask(move |connection| holders::top(connection, by, limit)).await
-    }
-
-    /// The quotas that it goes by.
-    pub fn quotas(&self) -> &Quotas {
-        &self.inner.config.quotas
-    }
-
-    /// Active leases that have ended, the longest ended first, in order to about a minute.
-    ///
-    /// # Errors
-    /// [`LedgerError`] when the ledger cannot be read.
-    pub async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<Lease>, LedgerError> {
-        self.inner.readers.ask(move |connection| leases::due(connection, now, limit)).await
-    }
-
-    /// How many active leases end at each of `times` or before. Counts to a million.
-    ///
-    /// # Errors
-    /// [`LedgerError`] when the ledger cannot be read.
-    pub async fn ending(&self, times: Vec<Timestamp>) -> Result<Vec<u64>, LedgerError> {
-        self.inner.readers.ask(move |connection| leases::ending(connection, &times)).await
-    }
-
-    /// Dynamic leases of a backend that wait to be taken back there and whose next attempt is due, the longest due
-    /// first.
-    ///
-    /// # Errors
-    /// [`LedgerError`] when the ledger cannot be read.
-    pub async fn to_revoke(
-        &self,
-        backend: &BackendName,
-        now: Timestamp,
-        limit: usize,
-    ) -> Result<Vec<Revocable>, LedgerError> {
-        let backend = backend.clone();
-        self.inner.readers.ask(move |connection| leases::to_revoke(connection, &backend, now, limit)).await
-    }
-
-    /// The backends that leases wait to be taken back at, due or not.
-    ///
-    /// # Errors
-    /// [`LedgerError`] when the ledger cannot be read.
-    pub async fn waiting_backends(&self) -> Result<Vec<BackendName>, LedgerError> {
-        self.inner.readers.ask(leases::waiting_backends).await
-    }
-
-    /// The bulk revocations whose leases are not all marked yet, oldest first.
-    ///
-    /// # Errors
-    /// [`LedgerError`] when the ledger cannot be read.
-    pub async fn open_revocations(&self) -> Result<Vec<RevocationId>, LedgerError> {
-        self.inner.readers.ask(revocations::open).await
-    }
-
-    /// The next leases of a bulk revocation, at most `limit` of them, for [`Change::Mark`]: after the place `from` of a
-    /// step that is not durable yet, or else after the last one that is.
-    ///
-    /// # Errors
-    /// [`LedgerError`] when the ledger cannot be read.
-    pub async fn walk(
-        &self,
-        revocation: RevocationId,
-        from: Option<Vec<u8>>,
-        limit: usize,
-    ) -> Result<Walked, LedgerError> {
-        self.inner
-            .readers
-            .ask(move |connection| revocations::walk(connection, revocation, from.as_deref(), limit))
-            .await
-    }
-
-    /// Bulk revocations, newest first, at most `limit` of them; only `id` where it is given.
-    ///
-    /// # Errors
-    /// [`LedgerError`] when the ledger cannot be read.
-    pub async fn revocations(
-        &self,
-        id: Option<RevocationId>,
-        limit: usize,
-    ) -> Result<Vec<Revocation>, LedgerError> {
-        self.inner.readers.ask(move |connection| revocations::revocations(connection, id, limit)).await
-    }
-
-    /// Intents written at `before` or earlier that have no outcome, oldest first: what a broker that stopped left behind.
-    ///
-    /// # Errors
-    /// [`LedgerError`] when the ledger cannot be read.
-    pub async fn intents(&self, before: Timestamp, limit: usize) -> Result<Vec<Lease>, LedgerError> {
-        self.inner.readers.ask(move |connection| leases::intents(connection, before, limit)).await
-    }
-
-    /// The store's name for the credential of a lease that is not gone.
-    ///
-    /// # Errors
-    /// [`LedgerError`] when the ledger cannot be read.
-    pub async fn handle(&self, id: LeaseId) -> Result<Option<StoreHandle>, LedgerError> {
-        self.inner.readers.ask(move |connection| leases::handle(connection, id)).await
-    }
-
-    /// The lease whose credential is kept in `slot`, in whatever state it is by now.
-    ///
-    /// # Errors
-    /// [`LedgerError`] when the ledger cannot be read.
-    pub async fn kept(&self, slot: &CredentialSlot) -> Result<Option<Kept>, LedgerError> {
-        let slot = slot.clone();
-        self.inner.readers.ask(move |connection| credentials::kept(connection, &slot)).await
-    }
-
-    /// The lease that holds a credential of a store; none makes it an orphan.
-    ///
-    /// # Errors
-    /// [`LedgerError`] when the ledger cannot be read.
-    pub async fn lease_of_handle(
-        &self,
-        backend: BackendName,
-        handle: StoreHandle,
-    ) -> Result<Option<LeaseId>, LedgerError> {
-        self.inner.readers.ask(move |connection| leases::of_handle(connection, &backend, &handle)).await
-    }
-
-    /// An object as it is now.
-    ///
-    /// # Errors
-    /// [`LedgerError`] when the ledger cannot be read.
-    pub async fn object(&self, kind: ObjectKind, name: &str) -> Result<Option<Object>, LedgerError> {
-        let name = name.to_owned();
-        self.inner.readers.ask(move |connection| objects::object(connection, kind, &name)).await
-    }
-
-    /// The objects of a kind, by name.
-    ///
-    /// # Errors
-    /// [`LedgerError`] when the ledger cannot be read.
-    pub async fn objects(&self, kind: ObjectKind, page: Page) -> Result<Paged<Object>, LedgerError> {
-        self.inner.readers.ask(move |connection| objects::objects(connection, kind, &page)).await
-    }
-
-    /// The revisions of an environment or a policy that were replaced or removed, newest first.
-    ///
-    /// # Errors
-    /// [`LedgerError::PageToken`], or when the ledger cannot be read.
-    pub async fn object_history(
-        &self,
-        kind: ObjectKind,
-        name: &str,
-        page: Page,
-    ) -> Result<Paged<Object>, LedgerError> {
-        let name = name.to_owned();
-        self.inner
-            .readers
-            .ask(move |connection| objects::object_history(connection, kind, &name, &page))
-            .await
-    }
-
-    /// Audit records, a page at a time.
-    ///
-    /// # Errors
-    /// [`LedgerError::PageToken`], or when the ledger cannot be read.
-    pub async fn audit(&self, query: AuditQuery, page: Page) -> Result<Paged<AuditRecord>, LedgerError> {
-        self.inner.readers.ask(move |connection| audit::audit(connection, &query, &page)).await
-    }
-
-    /// The exact bytes of the records from `from` on, in order: the leaves of the log and the lines of an export. At
-    /// most 10,000 at once.
-    ///
-    /// # Errors
-    /// [`LedgerError::Pruned`] when the first of them are no longer there, or when the ledger cannot be read.
-    pub async fn audit_lines(&self, from: u64, limit: usize) -> Result<Vec<Vec<u8>>, LedgerError> {
-        self.inner.readers.ask(move |connection| audit::lines(connection, from, limit)).await
-    }
-
-    /// The head of everything that is durable, signed when it is first asked for.
-    ///
-    /// # Errors
-    /// [`LedgerError::NotSigning`] before [`Ledger::start_signing`].
-    pub fn checkpoint(&self) -> Result<SignedHead, LedgerError> {
-        let board = &self.inner.board;
-        Ok(board.newest(board.signer.get().ok_or(LedgerError::NotSigning)?))
-    }
-
-    /// Stores a checkpoint over everything that is durable, unless the stored one is. To be called on a schedule: in
-    /// between, and after a crash, the log's edge is sealed by the broker's key, which no other can check.
-    ///
-    /// # Errors
-    /// [`LedgerError`], as a commit would meet it now.
-    pub async fn sign(&self) -> Result<(), LedgerError> {
-        self.ready()?;
-        if self.inner.board.is_stored() {
-            return Ok(());
-        }
-        self.order(Work::Sign).await
-    }
-
-    /// Proves that the log of `old` records is the beginning of that of `new`.
-    ///
-    /// # Errors
-    /// [`LedgerError::ProofRange`] when `old` is larger than `new` or `new` than the log.
-    pub async fn consistency_proof(&self, old: u64, new: u64) -> Result<Vec<Hash>, LedgerError> {
-        self.inner.readers.ask(move |connection| audit::consistency(connection, old, new)).await
-    }
-
-    /// The record of this number and the proof that it is among the first `size` of the log. A record that was pruned is
-    /// proved all the same, and not there.
-    ///
-    /// # Errors
-    /// [`LedgerError::ProofRange`] when the log of `size` records is not, or has no such record.
-    pub async fn inclusion_proof(
-        &self,
-        seq: u64,
-        size: u64,
-    ) -> Result<(Option<Vec<u8>>, Vec<Hash>), LedgerError> {
-        self.inner.readers.ask(move |connection| audit::inclusion(connection, seq, size)).await
-    }
-
-    /// The log's right edge at an earlier size: where a replay of the records from there begins.
-    ///
-    /// # Errors
-    /// [`LedgerError::ProofRange`] when the log is shorter.
-    pub async fn edge_at(&self, size: u64) -> Result<Frontier, LedgerError> {
-        self.inner.readers.ask(move |connection| audit::edge(connection, size)).await
-    }
-
-    /// The head of the log as it was at `size` records, signed now where it is not the newest.
-    ///
-    /// # Errors
-    /// As [`Ledger::edge_at`], and as [`Ledger::checkpoint`].
-    pub async fn checkpoint_at(&self, size: u64) -> Result<SignedHead, LedgerError> {
-        let newest = self.checkpoint()?;
-        if newest.size == size {
-            return Ok(newest);
-        }
-        let frontier = self.edge_at(size).await?;
-        let signer = self.inner.board.signer.get().ok_or(LedgerError::NotSigning)?;
-        Ok(SignedHead::sign(&frontier, signer))
-    }
-
-    /// The oldest record that was not pruned.
-    ///
-    /// # Errors
-    /// [`LedgerError`] when the ledger cannot be read.
-    pub async fn first_kept(&self) -> Result<u64, LedgerError> {
-        self.inner.readers.ask(|connection| Ok(pruning::first_kept(connection)?)).await
-    }
-
-    /// Which records made before `time` may be pruned.
-    ///
-    /// # Errors
-    /// [`LedgerError`] when the ledger cannot be read.
-    pub async fn prunable(&self, time: Timestamp) -> Result<Prunable, LedgerError> {
-        self.inner.readers.ask(move |connection| pruning::prunable(connection, time)).await
     }
 
     /// The first record that a sink has not confirmed.
