@@ -24,6 +24,7 @@ use crate::call::{Call, Draft};
 use crate::failure::Failure;
 use crate::identity::authority::IssuedCertificate;
 use crate::identity::nodes::{Evictions, JoinToken, Node, TokenFault, node_id};
+use crate::identity::peer::Presented;
 use crate::identity::{Authority, Caller, Trust};
 use crate::ledger::{
     Change, Entry, Ledger, LedgerError, Object, ObjectKind, Page, Paged, RevocationId, RevokeSelector,
@@ -91,8 +92,8 @@ impl Membership {
         loop {
             let page = ledger.objects(ObjectKind::Node, Page { size: NODES_PAGE, token }).await?;
             for object in &page.items {
-                if let Some(at) = node(object)?.evicted_at {
-                    evictions.insert(object.name.clone(), at, clock.now());
+                if let Some(from) = node(object)?.certified_from() {
+                    evictions.insert(object.name.clone(), from, clock.now());
                 }
             }
             token = page.next;
@@ -106,22 +107,55 @@ impl Membership {
     /// The caller that a connection's certificate names, if it still counts: a connection may outlive both.
     ///
     /// # Errors
-    /// [`Failure::Unauthenticated`], [`Failure::Certificate`] or [`Failure::Evicted`].
+    /// [`Failure::Unauthenticated`], or that of [`Membership::stands`].
     pub fn caller(&self, handshake: &Handshake, now: Timestamp) -> Result<Arc<Caller>, Failure> {
         let presented = match &handshake.peer {
             None => return Err(Failure::Unauthenticated),
             Some(Err(fault)) => return Err(Failure::Certificate(fault.clone())),
             Some(Ok(presented)) => presented,
         };
+        self.stands(presented, now)?;
+        Ok(Arc::clone(&presented.caller))
+    }
+
+    /// Whether a certificate still counts.
+    ///
+    /// # Errors
+    /// [`Failure::Expired`], [`Failure::Certificate`] or [`Failure::Evicted`].
+    pub fn stands(&self, presented: &Presented, now: Timestamp) -> Result<(), Failure> {
         if now > presented.not_after {
             return Err(Failure::Expired);
         }
         self.trust.stands(presented).map_err(Failure::Certificate)?;
         let id = presented.caller.id();
-        if id.is_in(self.authority.domain()) && self.evictions.covers(id, presented.not_before) {
+        if id.is_in(self.authority.domain()) && self.evictions.cover(id, presented.not_before) {
             return Err(Failure::Evicted { node: id.to_string() });
         }
-        Ok(Arc::clone(&presented.caller))
+        Ok(())
+    }
+
+    /// The certificate of a connection, where it is that of a node of this trust domain.
+    pub fn node_of<'handshake>(
+        &self,
+        handshake: &'handshake Handshake,
+    ) -> Option<&'handshake Arc<Presented>> {
+        let presented = handshake.peer.as_ref()?.as_ref().ok()?;
+        let id = presented.caller.id();
+        let is_node = matches!(id.kind(), PrincipalKind::Node { .. }) && id.is_in(self.authority.domain());
+        is_node.then_some(presented)
+    }
+
+    /// Waits until the certificate of a node is refused, and answers why.
+    pub async fn ended(&self, node: &Presented) -> Failure {
+        let mut changes = self.evictions.changes();
+        loop {
+            if let Err(failure) = self.stands(node, self.clock.now()) {
+                return failure;
+            }
+            if changes.changed().await.is_err() {
+                return Failure::Stopping;
+            }
+        }
     }
 
     /// Keeps that somebody came by the break-glass path, and why. The first call over a connection waits for it.
@@ -202,7 +236,7 @@ impl Membership {
         let now = self.clock.now();
         let kind = ObjectKind::JoinToken;
         let admitted = match kept.check(address, now) {
-            Ok(()) => self.admit(&kept.node, request, address, now),
+            Ok(()) => self.admit(&kept.node, request, address, now).await,
             Err(fault) => {
                 let forget = Change::RemoveObject { kind, name, expected: Some(revision) };
                 let failure = Failure::JoinToken(fault);
@@ -220,6 +254,7 @@ impl Membership {
         let record = draft.clone().decided(Decision::Allow, Arc::default()).ok();
         match self.ledger.commit(Entry { changes: vec![spend, put], records: vec![record] }).await {
             Ok(_) => Ok(certificate),
+            // Or the node was evicted or joined at this moment, which is as good a reason to look at it.
             Err(LedgerError::RevisionConflict { .. }) => {
                 let failure = Failure::JoinToken(TokenFault::Used);
                 Err(self.refuse(Vec::new(), draft, failure).await)
@@ -229,15 +264,17 @@ impl Membership {
     }
 
     /// The node as it will be kept, and the certificate that it gets then.
-    fn admit(
+    async fn admit(
         &self,
         name: &str,
         request: &[u8],
         address: IpAddr,
         now: Timestamp,
     ) -> Result<(Change, NodeCertificate), Failure> {
-        let node = self.node_id(name)?;
-        let certificate = self.authority.node(&node, request)?;
+        let id = self.node_id(name)?;
+        let before = self.ledger.object(ObjectKind::Node, name).await?;
+        let certified_from = before.as_ref().map(node).transpose()?.and_then(|node| node.certified_from());
+        let certificate = self.authority.node(&id, request, certified_from)?;
         let joined = Node {
             joined_at: now,
             seen_at: now,
@@ -245,8 +282,11 @@ impl Membership {
             address: Some(address.to_string()),
             evicted_at: None,
             evict_reason: None,
+            certified_from,
         };
-        Ok((put_node(name, &joined, None, node.clone(), now), NodeCertificate { node, certificate }))
+        let revision = before.map_or(0, |before| before.revision);
+        let put = put_node(name, &joined, Some(revision), id.clone(), now);
+        Ok((put, NodeCertificate { node: id, certificate }))
     }
 
     /// Keeps why a node was not let in, with what follows from it.
@@ -281,7 +321,7 @@ impl Membership {
         if renewed.evicted_at.is_some() {
             return Err(Failure::Evicted { node: name.to_owned() });
         }
-        let certificate = self.authority.node(id, request)?;
+        let certificate = self.authority.node(id, request, renewed.certified_from())?;
         let now = self.clock.now();
         renewed.seen_at = now;
         renewed.certificate_not_after = certificate.not_after;
@@ -293,8 +333,8 @@ impl Membership {
         Ok(NodeCertificate { node: id.clone(), certificate })
     }
 
-    /// Ends a node: its certificate counts no more, and every lease that it asked for is to be taken back. Answers the
-    /// bulk revocation that does that.
+    /// Ends a node: its certificate counts no more, its streams end, and every lease that it asked for, for others or
+    /// for itself, is to be taken back. Answers the bulk revocations that do that.
     ///
     /// # Errors
     /// [`Failure::NodeUnknown`].
@@ -304,21 +344,26 @@ impl Membership {
         reason: &str,
         by: &Caller,
         draft: Draft,
-    ) -> Result<Option<RevocationId>, Failure> {
+    ) -> Result<Vec<RevocationId>, Failure> {
         let object = self.ledger.object(ObjectKind::Node, name).await?;
         let object = object.ok_or_else(|| Failure::NodeUnknown(shown(name)))?;
         let now = self.clock.now();
         let mut evicted = node(&object)?;
-        evicted.evicted_at = Some(now);
-        evicted.evict_reason = (!reason.is_empty()).then(|| reason.to_owned());
+        evicted.evict(now, (!reason.is_empty()).then(|| reason.to_owned()));
         let put = put_node(name, &evicted, Some(object.revision), by.id().clone(), now);
         let id = self.node_id(name)?;
-        let record = Box::new(draft.clone().as_revocation(&format!("leases of node {id}")));
-        let revoke = Change::OrderRevocation { selector: RevokeSelector::Node(id), record, at: now };
-        let entry = Entry { changes: vec![put, revoke], records: vec![draft.ok()] };
+        let order = |selector, leases: String| {
+            let record = Box::new(draft.clone().as_revocation(&leases));
+            Change::OrderRevocation { selector, record, at: now }
+        };
+        let of_others = order(RevokeSelector::Node(id.clone()), format!("leases of node {id}"));
+        let own = order(RevokeSelector::Principal(id.clone()), format!("leases of {id} itself"));
+        let entry = Entry { changes: vec![put, of_others, own], records: vec![draft.ok()] };
         let committed = self.ledger.commit(entry).await?;
-        self.evictions.insert(name.to_owned(), now, now);
-        Ok(committed.revocation())
+        if let Some(from) = evicted.certified_from() {
+            self.evictions.insert(name.to_owned(), from, now);
+        }
+        Ok(committed.revocations().collect())
     }
 
     /// The nodes by name.

@@ -4,6 +4,7 @@
 //! deadline, the metrics, the record of a request that could not even be read, and the mapping of failures.
 
 mod audit;
+mod cut;
 mod environments;
 mod layer;
 mod leases;

@@ -108,8 +108,10 @@ impl Nodes for Api {
             let resource = Resource::Node(&node);
             let draft = self.broker.permit(&call, Action::EvictNode, resource, &node, &reason).await?;
             let work = self.membership.evict(&node, &reason, &call.caller, draft.clone());
-            let revocation = self.broker.settle(draft, work).await?;
-            let leases_revoked = self.broker.leases.carried_out(revocation).await?.marked;
+            let mut leases_revoked = 0;
+            for revocation in self.broker.settle(draft, work).await? {
+                leases_revoked += self.broker.leases.carried_out(Some(revocation)).await?.marked;
+            }
             Ok(NodesEvictResponse { leases_revoked })
         })
         .await

@@ -18,6 +18,7 @@ mod cli_golden;
 mod conformance;
 mod disk;
 mod disk_full;
+mod eviction;
 mod gcp;
 mod harness;
 mod house;

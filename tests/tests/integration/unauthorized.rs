@@ -9,14 +9,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use bursar_proto::convert::timestamp_to_wire;
 use bursar_proto::{Reason, v1};
-use bursar_tests::{Broker, Cli, ClientAuthority, ClientCertificate, TokenIssuer, wait_for};
+use bursar_tests::{Broker, Cli, ClientAuthority, TokenIssuer, wait_for};
 use jiff::Timestamp;
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use serde_json::{Value, json};
 use tonic::Code;
 
-use crate::raw::{Caller, Ended};
+use crate::raw::{Caller, Ended, signing_request};
 
 #[test]
 fn the_table_has_every_rpc_and_no_other() -> Result<()> {
@@ -628,15 +628,7 @@ impl Site {
         ensure!(joined.code == Code::Ok, "{joined:?}");
         let record = self.records_of(&joined)?.pop().context("joining left no record")?;
         ensure!(text(&record, "/action") == "join" && text(&record, "/outcome") == "ok", "{record}");
-        let joined = v1::NodesJoinResponse::decode(joined.answer.as_slice())?;
-        let chain = joined.certificate.context("no certificate")?.chain;
-        let leaf = data_encoding::BASE64.encode(chain.first().context("an empty chain")?);
-        let certificate = ClientCertificate {
-            certificate: format!("-----BEGIN CERTIFICATE-----\n{leaf}\n-----END CERTIFICATE-----\n"),
-            key: key.serialize_pem(),
-            serial: 0,
-        };
-        Caller::presenting(&self.broker, &certificate)
+        Caller::presenting(&self.broker, &joined.certificate(&key)?)
     }
 
     /// How many records there are.
@@ -671,10 +663,6 @@ fn state(admin: &Cli) -> Result<String> {
         &["secret", "list", "local"],
     ];
     asked.iter().map(|asked| Ok(format!("{}\n", admin.json(asked)?))).collect()
-}
-
-fn signing_request(key: &rcgen::KeyPair) -> Result<Vec<u8>> {
-    Ok(rcgen::CertificateParams::default().serialize_request(key)?.der().to_vec())
 }
 
 fn read(reference: &str) -> v1::SecretsReadRequest {
