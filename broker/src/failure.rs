@@ -10,6 +10,7 @@ use bursar_core::{BackendName, LeaseId, Reference};
 use bursar_proto::convert::WireError;
 
 use crate::environment::{Fault as DocumentFault, FlattenError, RenderError};
+use crate::identity::admission::JoinFault;
 use crate::identity::authority::AuthorityError;
 use crate::identity::nodes::TokenFault;
 use crate::identity::peer::CertificateFault;
@@ -33,7 +34,10 @@ pub enum Failure {
     Certificate(CertificateFault),
     #[error("the client certificate has expired; renew it")]
     Expired,
-    #[error("node `{node}` was evicted; let it in again with a new join token")]
+    #[error(
+        "node `{node}` was evicted; let it in again with a new join token, or by `bursar node readmit` where the broker's \
+         configuration lets it in"
+    )]
     Evicted { node: String },
     #[error(transparent)]
     Unregistered(#[from] Unregistered),
@@ -73,6 +77,8 @@ pub enum Failure {
     Policy(Vec<Diagnostic>),
     #[error("the join token is not valid: it was used, has expired, or never was")]
     JoinToken(TokenFault),
+    #[error(transparent)]
+    NotAdmitted(JoinFault),
     #[error("there is no node `{0}`")]
     NodeUnknown(String),
     #[error(transparent)]
@@ -129,6 +135,7 @@ impl Failure {
             Self::Policy(_) => "policy_invalid",
             Self::Kept(_) => "kept",
             Self::JoinToken(fault) => fault.as_str(),
+            Self::NotAdmitted(fault) => fault.as_str(),
             Self::NodeUnknown(_) => "node_unknown",
             Self::Authority(_) => "certificate_request",
             Self::Invalid { .. } | Self::Wire(_) | Self::Time(_) => "request_invalid",
@@ -144,9 +151,11 @@ impl Failure {
     /// What an audit record says came of the request.
     pub fn outcome(&self) -> Outcome {
         match self {
-            Self::Denied | Self::Evicted { .. } | Self::Unregistered(_) | Self::JoinToken(_) => {
-                Outcome::Denied
-            }
+            Self::Denied
+            | Self::Evicted { .. }
+            | Self::Unregistered(_)
+            | Self::JoinToken(_)
+            | Self::NotAdmitted(_) => Outcome::Denied,
             _ => Outcome::Failed,
         }
     }

@@ -96,6 +96,8 @@ pub enum Action {
     RenewCertificate,
     ListNodes,
     EvictNode,
+    /// An evicted node may join again by what the configuration says.
+    ReadmitNode,
     ListLeases,
     QueryAudit,
     ViewSystem,
@@ -113,7 +115,7 @@ pub enum Action {
 
 impl Action {
     /// Every action, for the policy schema and the surface tables.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::Read,
         Self::LocalRead,
         Self::Resolve,
@@ -139,6 +141,7 @@ impl Action {
         Self::RenewCertificate,
         Self::ListNodes,
         Self::EvictNode,
+        Self::ReadmitNode,
         Self::ListLeases,
         Self::QueryAudit,
         Self::ViewSystem,
@@ -178,6 +181,7 @@ impl Action {
             Self::RenewCertificate => "renew-certificate",
             Self::ListNodes => "list-nodes",
             Self::EvictNode => "evict-node",
+            Self::ReadmitNode => "readmit-node",
             Self::ListLeases => "list-leases",
             Self::QueryAudit => "query-audit",
             Self::ViewSystem => "view-system",

@@ -61,6 +61,8 @@ pub(crate) struct State {
     /// A lease whose journal line is refused.
     pub(crate) unjournaled: Option<String>,
     pub(crate) token: Vec<u8>,
+    /// The one that lets the node in, again and again; none when it is empty.
+    pub(crate) service_account_token: Vec<u8>,
     /// How long before and after now a node's certificate is valid: the first is used first, the last again and again.
     pub(crate) lives: Vec<(Duration, Duration)>,
     /// Public keys that were certified.
@@ -92,6 +94,7 @@ impl FakeBroker {
             journal: Vec::new(),
             unjournaled: None,
             token: b"join-token".to_vec(),
+            service_account_token: Vec::new(),
             lives: vec![(Duration::from_secs(60), Duration::from_secs(24 * 3600))],
             certified: Vec::new(),
             node: "web-1".to_owned(),

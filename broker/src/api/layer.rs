@@ -72,7 +72,7 @@ pub(super) struct Stranger {
 pub struct Identify {
     pub broker: Arc<Broker>,
     pub membership: Arc<Membership>,
-    pub tokens: Tokens,
+    pub tokens: Arc<Tokens>,
     pub metrics: Metrics,
     pub disk: Arc<Disk>,
     pub pace: Arc<Pace>,

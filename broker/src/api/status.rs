@@ -86,7 +86,7 @@ pub(super) fn text(failure: &Failure) -> String {
 
 fn reason(failure: &Failure) -> Reason {
     match failure {
-        Failure::Denied => Reason::AccessDenied,
+        Failure::Denied | Failure::NotAdmitted(_) => Reason::AccessDenied,
         Failure::Unauthenticated => Reason::Unauthenticated,
         Failure::Certificate(_) => Reason::CertificateInvalid,
         Failure::Evicted { .. } | Failure::Expired => Reason::CertificateInvalid,

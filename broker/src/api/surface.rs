@@ -65,6 +65,7 @@ pub const TABLE: &[Rpc] = &[
     known("/bursar.v1.Nodes/RenewCertificate", Action::RenewCertificate),
     known("/bursar.v1.Nodes/List", Action::ListNodes),
     known("/bursar.v1.Nodes/Evict", Action::EvictNode),
+    known("/bursar.v1.Nodes/Readmit", Action::ReadmitNode),
     known("/bursar.v1.LocalStore/Put", Action::Write),
     known("/bursar.v1.LocalStore/GetMetadata", Action::List),
     known("/bursar.v1.LocalStore/List", Action::List),

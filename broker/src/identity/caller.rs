@@ -1,11 +1,13 @@
 //! The caller of a request, as everything behind the identity layer sees it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bursar_core::SpiffeId;
 use bursar_core::audit::Actor;
 use jiff::Timestamp;
 
+use super::admission::Account;
 use crate::policy::{BREAK_GLASS, PrincipalFacts, Selector};
 
 /// Somebody whose identity is established.
@@ -23,6 +25,8 @@ pub struct Caller {
     pub ttl: Option<std::time::Duration>,
     /// The network address that the call came from.
     pub peer: Option<SocketAddr>,
+    /// Of the bearer of a cluster's token: what it is for.
+    pub account: Option<Arc<Account>>,
 }
 
 /// How the broker knows a caller.

@@ -26,6 +26,10 @@ pub struct Node {
     /// Certificates that begin before this do not count: they are from before an eviction. It outlasts the node's return.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certified_from: Option<Timestamp>,
+    /// Whether a rule of the configuration lets it in: one did, or an administrator said so. Else a join token did, and
+    /// only another one lets it in again.
+    #[serde(default)]
+    pub by_rule: bool,
 }
 
 impl Node {
@@ -153,6 +157,7 @@ mod tests {
             evicted_at: None,
             evict_reason: None,
             certified_from: None,
+            by_rule: false,
         }
     }
 

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use bursar_proto::v1::nodes_join_request::Credential;
 use bursar_proto::{Reason, v1};
 use bursar_tests::{Broker, Cli, ClientCertificate};
 use prost::Message;
 use tonic::Code;
 
-use crate::raw::{Caller, Ended, signing_request};
+use crate::raw::{Caller, Ended, join};
 
 #[test]
 fn its_open_streams_end_and_say_why() -> Result<()> {
@@ -75,10 +76,8 @@ impl Site {
     fn join(&self, name: &str) -> Result<ClientCertificate> {
         let token = self.admin.done(&["node", "token", name])?;
         let key = rcgen::KeyPair::generate()?;
-        let request =
-            v1::NodesJoinRequest { token: token.trim().as_bytes().to_vec(), csr: signing_request(&key)? };
-        let joined = Caller::connect(&self.broker, None)?.call(JOIN, request.encode_to_vec())?;
-        joined.certificate(&key)
+        let credential = Credential::Token(token.trim().as_bytes().to_vec());
+        join(&Caller::connect(&self.broker, None)?, credential, &key)?.certificate(&key)
     }
 
     /// Answers what was said.
@@ -108,7 +107,6 @@ fn read() -> Vec<u8> {
     v1::SecretsReadRequest { reference: "local/a".to_owned(), ..Default::default() }.encode_to_vec()
 }
 
-const JOIN: &str = "/bursar.v1.Nodes/Join";
 const READ: &str = "/bursar.v1.Secrets/Read";
 const WATCH: &str = "/bursar.v1.Secrets/Watch";
 const SOON: Duration = Duration::from_secs(20);

@@ -28,6 +28,7 @@ mod killed;
 mod local_site;
 mod local_store;
 mod main_job;
+mod node_rules;
 mod ordinary_user;
 mod people;
 mod policy_table;

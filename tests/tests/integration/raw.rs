@@ -4,7 +4,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use bursar_proto::v1::{NodesJoinResponse, WorkloadContext};
+use bursar_proto::v1::nodes_join_request::Credential;
+use bursar_proto::v1::{NodesJoinRequest, NodesJoinResponse, WorkloadContext};
 use bursar_proto::{REQUEST_ID_METADATA_KEY, Reason};
 use bursar_sdk::{Address, Identity, Secret, Tls};
 use bursar_tests::{Broker, ClientCertificate};
@@ -182,6 +183,12 @@ impl Ended {
             serial: 0,
         })
     }
+}
+
+/// Asks to be let in as a node, by `credential`, with a certificate for `key`.
+pub(crate) fn join(caller: &Caller, credential: Credential, key: &rcgen::KeyPair) -> Result<Ended> {
+    let request = NodesJoinRequest { credential: Some(credential), csr: signing_request(key)? };
+    caller.call("/bursar.v1.Nodes/Join", request.encode_to_vec())
 }
 
 /// A request to certify a key.
