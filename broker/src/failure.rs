@@ -30,6 +30,8 @@ pub enum Failure {
     Unauthenticated,
     #[error("{}", .0.told())]
     Token(Refused),
+    #[error("the token is that of a pod on another node than `{node}`, whose agent passed it on")]
+    OtherNode { node: String },
     #[error(transparent)]
     Certificate(CertificateFault),
     #[error("the client certificate has expired; renew it")]
@@ -117,6 +119,7 @@ impl Failure {
             Self::Denied => "denied",
             Self::Unauthenticated | Self::Certificate(_) | Self::Expired => "unauthenticated",
             Self::Token(_) => "token",
+            Self::OtherNode { .. } => "other_node",
             Self::Evicted { .. } => "evicted",
             Self::Unregistered(_) => "registration_missing",
             Self::Reference(_) => "reference_malformed",
@@ -155,7 +158,8 @@ impl Failure {
             | Self::Evicted { .. }
             | Self::Unregistered(_)
             | Self::JoinToken(_)
-            | Self::NotAdmitted(_) => Outcome::Denied,
+            | Self::NotAdmitted(_)
+            | Self::OtherNode { .. } => Outcome::Denied,
             _ => Outcome::Failed,
         }
     }

@@ -47,15 +47,15 @@ pub struct AuditRecord {
 pub struct Actor {
     /// A SPIFFE ID.
     pub principal: String,
-    /// How the broker knows: `mtls`, `join-token`, `node`, `broker`.
+    /// How the broker knows: `mtls`, `join-token`, `node`, `kubernetes`, `oidc`, `broker`.
     pub method: String,
     /// SHA-256 of the credential that was presented, as hex: tells two credentials of one principal apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<String>,
-    /// The node whose agent spoke for the principal.
+    /// The node whose agent spoke for the principal, or passed its token on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
-    /// What that agent attested.
+    /// What that agent attested, or a token said.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub selectors: Vec<String>,
     /// The network address that the request came from.

@@ -43,6 +43,8 @@ pub(crate) struct State {
     pub(crate) calls: BTreeMap<&'static str, usize>,
     /// Whom the agent spoke for, call by call.
     pub(crate) contexts: Vec<WorkloadContext>,
+    /// What callers showed in `authorization`.
+    pub(crate) authorizations: Vec<String>,
     /// The ids that calls came under.
     pub(crate) request_ids: Vec<String>,
     /// By reference.
@@ -84,6 +86,7 @@ impl FakeBroker {
         let state = State {
             calls: BTreeMap::new(),
             contexts: Vec::new(),
+            authorizations: Vec::new(),
             request_ids: Vec::new(),
             secrets: HashMap::from([("kv/app".to_owned(), b"secret-value".to_vec())]),
             ttl: Duration::from_secs(3600),

@@ -38,6 +38,8 @@ impl Fake {
             let mut state = self.script.state();
             *state.calls.entry(method).or_default() += 1;
             state.contexts.extend(context.clone());
+            let shown = request.metadata().get("authorization").and_then(|shown| shown.to_str().ok());
+            state.authorizations.extend(shown.map(str::to_owned));
             let id = request.metadata().get(REQUEST_ID_METADATA_KEY).and_then(|id| id.to_str().ok());
             state.request_ids.extend(id.map(str::to_owned));
             state.gate.clone()

@@ -233,11 +233,8 @@ impl Identify {
         let time = self.broker.clock.now();
         let known = match token.map_err(Failure::Token) {
             Err(failure) => Err(failure),
-            // It speaks, whoever's connection it came over: an agent's, for one.
-            Ok(Some(token)) => {
-                let known = self.tokens.caller(&token, handshake.address, time).await;
-                known.map_err(Failure::Token)
-            }
+            // It speaks, whoever's connection it came over.
+            Ok(Some(token)) => self.bearer(&token, &handshake, time).await,
             Ok(None) => self.certified(&handshake, time),
         };
         let caller = match known {
@@ -258,6 +255,11 @@ impl Identify {
         if call.caller.facts.breaks_glass() {
             self.membership.break_glass(&handshake, &call).await?;
         }
+        if let Some(failure) = self.is_from_elsewhere(&call.caller) {
+            self.pace.principal(call.caller.id())?;
+            let draft = call.asks(Action::Authenticate, rpc.path);
+            return Err(self.broker.failed(draft, failure).await);
+        }
         if let Some(context) = workload_context(request.headers())? {
             let rules = self.broker.rulebook.current();
             match workload::on_behalf(&call.caller, context, rules.policies.registrations()) {
@@ -277,6 +279,29 @@ impl Identify {
     /// The address pays for a call of somebody who is not known, and for one whose credential does not hold.
     fn pace_stranger(&self, handshake: Option<&Handshake>) -> Result<(), Failure> {
         handshake.map_or(Ok(()), |handshake| self.pace.stranger(handshake.address.ip()))
+    }
+
+    /// Whoever a token names, and the node whose agent passed it on, if one did. That one has to count, too.
+    async fn bearer(
+        &self,
+        token: &HeaderValue,
+        handshake: &Handshake,
+        time: Timestamp,
+    ) -> Result<Arc<Caller>, Failure> {
+        let node = self.membership.node_of(handshake);
+        node.map_or(Ok(()), |node| self.membership.stands(node, time))?;
+        let bearer = self.tokens.caller(token, handshake.address, time).await.map_err(Failure::Token)?;
+        Ok(match node {
+            None => bearer,
+            Some(node) => Arc::new(bearer.by_way_of(node.caller.id())),
+        })
+    }
+
+    /// Whether a token was passed on by another node than that of its pod: somebody took it there.
+    fn is_from_elsewhere(&self, caller: &Caller) -> Option<Failure> {
+        let (account, node) = (caller.account.as_ref()?, caller.facts.node.as_ref()?);
+        let elsewhere = !self.membership.rules.is_at_home(account, node);
+        elsewhere.then(|| Failure::OtherNode { node: node.to_string() })
     }
 
     /// Whoever the certificate of the connection names.

@@ -93,7 +93,7 @@ fn reason(failure: &Failure) -> Reason {
         Failure::Token(Refused::Expired) => Reason::TokenExpired,
         Failure::Token(Refused::IssuerUnknown) => Reason::IssuerUnknown,
         Failure::Token(refused) if refused.may_pass() => Reason::IssuerUnavailable,
-        Failure::Token(_) => Reason::TokenInvalid,
+        Failure::Token(_) | Failure::OtherNode { .. } => Reason::TokenInvalid,
         Failure::Unregistered(_) => Reason::RegistrationMissing,
         Failure::Reference(_) => Reason::ReferenceMalformed,
         Failure::BackendUnknown(_) => Reason::BackendUnknown,

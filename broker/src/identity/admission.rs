@@ -3,6 +3,8 @@
 //! What a machine says of itself is never asked. The name comes from what its cluster or its authority signed, behind the
 //! prefix of the one rule that fits, so that no two of them can mean the same node.
 
+use bursar_core::SpiffeId;
+use bursar_core::spiffe::PrincipalKind;
 use bursar_proto::limits;
 
 use super::Caller;
@@ -62,6 +64,19 @@ impl NodeRules {
         let (rule, host) = found.ok_or_else(|| JoinFault::NoRule { principal: machine.id().to_string() })?;
         admitted(rule, &host)
     }
+
+    /// Whether a token of this account may come by way of a node: where the nodes of its cluster are known, only by that
+    /// of its own pod.
+    pub fn is_at_home(&self, account: &Account, node: &SpiffeId) -> bool {
+        let of_cluster = |rule: &&NodeRule| match &rule.proof {
+            NodeProof::ServiceAccount { issuer, .. } => *issuer == account.issuer,
+            NodeProof::Certificate(_) => false,
+        };
+        let PrincipalKind::Node { name } = node.kind() else { return false };
+        let mut rules = self.0.iter().filter(of_cluster).peekable();
+        let is_own = |rule: &NodeRule| name.strip_prefix(rule.prefix.as_str()) == account.node.as_deref();
+        rules.peek().is_none() || rules.any(|rule| account.node.is_some() && is_own(rule))
+    }
 }
 
 fn is_for(rule: &NodeRule, account: &Account) -> bool {
@@ -117,6 +132,53 @@ impl JoinFault {
             Self::Name => "join_name",
             Self::Held { .. } => "join_held",
             Self::Rejoins { .. } => "join_again",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(issuer: &str, prefix: &str) -> NodeRule {
+        let proof = NodeProof::ServiceAccount {
+            issuer: issuer.to_owned(),
+            namespace: "bursar-system".to_owned(),
+            account: "agent".to_owned(),
+        };
+        NodeRule { name: issuer.to_owned(), prefix: prefix.to_owned(), proof }
+    }
+
+    fn pod(issuer: &str, node: Option<&str>) -> Account {
+        Account {
+            issuer: issuer.to_owned(),
+            namespace: "shop".to_owned(),
+            name: "web".to_owned(),
+            node: node.map(str::to_owned),
+        }
+    }
+
+    fn is_at_home(account: &Account, node: &str) -> bool {
+        let id = SpiffeId::parse(&format!("spiffe://example.org/node/{node}")).expect("id");
+        NodeRules::new(vec![rule("east", "east."), rule("west", "west.")]).is_at_home(account, &id)
+    }
+
+    #[test]
+    fn a_pods_token_is_at_home_on_its_own_node_alone_where_the_clusters_nodes_are_known() {
+        assert!(is_at_home(&pod("east", Some("n1")), "east.n1"));
+        assert!(!is_at_home(&pod("east", Some("n1")), "east.n2"));
+        assert!(!is_at_home(&pod("east", Some("n1")), "west.n1"));
+        assert!(!is_at_home(&pod("east", Some("n1")), "n1"));
+        assert!(!is_at_home(&pod("east", None), "east."));
+        assert!(
+            is_at_home(&pod("north", Some("n1")), "anything") && is_at_home(&pod("north", None), "anything")
+        );
+    }
+
+    #[test]
+    fn a_name_that_no_node_may_have_makes_none() {
+        for bad in ["", ".", "a/b", "a b", "ä", &"n".repeat(253)] {
+            assert_eq!(admitted(&rule("east", "."), bad), Err(JoinFault::Name), "{bad}");
         }
     }
 }

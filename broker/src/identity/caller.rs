@@ -8,7 +8,7 @@ use bursar_core::audit::Actor;
 use jiff::Timestamp;
 
 use super::admission::Account;
-use crate::policy::{BREAK_GLASS, PrincipalFacts, Selector};
+use crate::policy::{BREAK_GLASS, Facts, PrincipalFacts, Selector};
 
 /// Somebody whose identity is established.
 #[derive(Debug, Clone)]
@@ -67,6 +67,13 @@ impl Caller {
     /// The principal.
     pub fn id(&self) -> &SpiffeId {
         &self.facts.id
+    }
+
+    /// The bearer of a token that the agent of `node` passed on.
+    #[must_use]
+    pub fn by_way_of(&self, node: &SpiffeId) -> Self {
+        let facts = Facts { node: Some(node.clone()), ..Facts::clone(&self.facts) };
+        Self { facts: PrincipalFacts::new(facts), ..self.clone() }
     }
 
     /// The caller as an audit record names it.

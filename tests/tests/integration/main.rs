@@ -31,6 +31,7 @@ mod main_job;
 mod node_rules;
 mod ordinary_user;
 mod people;
+mod pod_tokens;
 mod policy_table;
 mod postgres_backend;
 mod quotas;
