@@ -137,15 +137,15 @@ fn keeper(
         server_name: config.server_name.clone(),
         node: config.node.clone(),
         data_dir: config.data_dir.clone(),
-        join_token: config.join_token.clone(),
+        join: config.join.clone(),
         clock: Arc::clone(clock),
         upstream: Arc::clone(upstream),
         metrics: metrics.clone(),
         current: watch::Sender::new(None),
         spent: Mutex::new(None),
     };
-    if !keeper.resume()? && config.join_token.is_none() {
-        return Err(StartError::NeverJoined { node: config.node.clone() });
+    if !keeper.resume()? && config.join.is_none() {
+        return Err(StartError::NeverJoined { node: config.node.clone().unwrap_or_default() });
     }
     Ok(keeper)
 }
@@ -180,7 +180,8 @@ pub enum StartError {
         source: std::io::Error,
     },
     #[error(
-        "node `{node}` has not joined yet and no `join_token` is configured; make one on the broker's side"
+        "node `{node}` has not joined yet and nothing is configured that lets it in; make a token by `bursar node token` \
+         and name its place by `join_token`"
     )]
     NeverJoined { node: String },
     #[error("the node's certificate cannot be taken up")]

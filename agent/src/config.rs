@@ -18,21 +18,40 @@ pub struct Config {
     pub ca_file: PathBuf,
     /// The name in the broker's certificate, where it is not the host of `broker`.
     pub server_name: Option<String>,
-    /// The name that this machine joins under.
-    pub node: String,
+    /// The name that this machine joins under. Where something else than a join token lets it in, the broker knows the
+    /// name; one that is given has to be the same.
+    pub node: Option<String>,
     /// Holds the certificate with its key, and the last checkpoint of the audit log.
     pub data_dir: PathBuf,
     /// Where local callers connect.
     pub socket: PathBuf,
     /// Permission bits of the socket. Everybody may connect unless told otherwise: who calls is attested.
     pub socket_mode: u32,
-    /// Where the one-time token comes from; not needed once the machine has joined.
-    pub join_token: Option<SecretSource>,
+    /// What lets the machine in.
+    pub join: Option<Join>,
     /// Where health and metrics are served, without TLS; nowhere when not given.
     pub http: Option<SocketAddr>,
     pub cache: CacheLimits,
     pub limits: Limits,
     pub log: Log,
+}
+
+/// What lets a machine in.
+#[derive(Debug, Clone)]
+pub enum Join {
+    /// A one-time token; not needed once the machine has joined.
+    Token(SecretSource),
+    /// The token of the agent's own service account, which kubelet puts into a file and replaces there.
+    Kubernetes { token_file: PathBuf },
+    /// A certificate that the machine has already, PEM.
+    Certificate { cert: PathBuf, key: PathBuf },
+}
+
+impl Join {
+    /// Whether the broker knows by it which node this is, each time that it is asked for a certificate.
+    pub fn names_the_node(&self) -> bool {
+        !matches!(self, Self::Token(_))
+    }
 }
 
 /// What is kept in memory, and for how long it is good.
@@ -102,13 +121,13 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
     let ca_file = root.path("ca_file");
     let ca_file = root.required("ca_file", ca_file);
     let server_name = root.text("server_name");
+    let (join, is_named_by_it) = join(root);
     let node = root.parsed("node", node_name);
-    let node = root.required("node", node);
+    let node = if is_named_by_it { Some(node) } else { root.required("node", node).map(Some) };
     let data_dir = root.path("data_dir");
     let data_dir = root.required("data_dir", data_dir);
     let socket = root.path("socket").unwrap_or_else(|| PathBuf::from("/run/bursar/agent.sock"));
     let socket_mode = root.parsed("socket_mode", mode).unwrap_or(0o666);
-    let join_token = root.secret_source("join_token");
     let http = root.section("http", |http| http.parsed("listen", address));
     let cache = root.section("cache", cache);
     let limits = root.section("limits", limits);
@@ -124,12 +143,36 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
         data_dir: data_dir?,
         socket,
         socket_mode,
-        join_token,
+        join,
         http,
         cache,
         limits,
         log,
     })
+}
+
+/// What lets the machine in, and whether that, good or faulty, is something that says which node it is.
+fn join(root: &mut Section<'_>) -> (Option<Join>, bool) {
+    let token = root.secret_source("join_token").map(Join::Token);
+    let kubernetes = root.section_if_given("join_kubernetes", |section| {
+        let token_file = section.path("token_file");
+        Some(Join::Kubernetes { token_file: section.required("token_file", token_file)? })
+    });
+    let certificate = root.section_if_given("join_certificate", |section| {
+        let (cert, key) = (section.path("cert"), section.path("key"));
+        let (cert, key) = (section.required("cert", cert), section.required("key", key));
+        Some(Join::Certificate { cert: cert?, key: key? })
+    });
+    let named = kubernetes.is_some() || certificate.is_some();
+    let (others, key) = match certificate {
+        Some(_) => (token.is_some() || kubernetes.is_some(), "join_certificate"),
+        None => (token.is_some() && kubernetes.is_some(), "join_kubernetes"),
+    };
+    if others {
+        let message = "is one of several things that let this machine in; give one".to_owned();
+        return (root.fault(key, message), named);
+    }
+    (token.or(kubernetes.flatten()).or(certificate.flatten()), named)
 }
 
 fn cache(cache: &mut Section<'_>) -> CacheLimits {

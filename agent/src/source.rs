@@ -15,13 +15,21 @@ use zeroize::Zeroizing;
 /// [`SourceError`], which names the source.
 pub fn fetch(source: &SecretSource) -> Result<Secret, SourceError> {
     match source {
-        SecretSource::File(path) => read_file(path),
+        SecretSource::File(path) => read_file(path, WORLD),
         SecretSource::Env(name) => variable(name).map(Secret::from),
         SecretSource::Credential(name) => {
             let directory = variable("CREDENTIALS_DIRECTORY")?;
-            read_file(&PathBuf::from(directory).join(name))
+            read_file(&PathBuf::from(directory).join(name), WORLD)
         }
     }
+}
+
+/// Reads what kubelet puts into a volume, with the mode that the pod asks for.
+///
+/// # Errors
+/// [`SourceError`], which names the file.
+pub fn projected(path: &Path) -> Result<Secret, SourceError> {
+    read_file(path, 0)
 }
 
 #[expect(clippy::disallowed_methods, reason = "a source in the environment is read here and nowhere else")]
@@ -29,11 +37,19 @@ fn variable(name: &str) -> Result<String, SourceError> {
     std::env::var(name).map_err(|_| SourceError::Unset { name: name.to_owned() })
 }
 
-fn read_file(path: &Path) -> Result<Secret, SourceError> {
+/// Reads a certificate.
+///
+/// # Errors
+/// [`SourceError`], which names the file.
+pub fn public(path: &Path) -> Result<Vec<u8>, SourceError> {
+    std::fs::read(path).map_err(|source| SourceError::Unreadable { path: path.to_owned(), source })
+}
+
+fn read_file(path: &Path, refused: u32) -> Result<Secret, SourceError> {
     let unreadable = |source| SourceError::Unreadable { path: path.to_owned(), source };
     let file = File::open(path).map_err(unreadable)?;
     let about = file.metadata().map_err(unreadable)?;
-    if about.permissions().mode() & WORLD != 0 {
+    if about.permissions().mode() & refused != 0 {
         return Err(SourceError::WorldReadable { path: path.to_owned() });
     }
     // Room for the whole file and one byte more, so that reading neither grows the buffer nor trusts the length.
@@ -89,6 +105,12 @@ mod tests {
     fn a_file_that_everybody_may_read_is_refused() {
         let (_dir, source) = file(0o644, b"key");
         assert!(matches!(fetch(&source), Err(SourceError::WorldReadable { .. })));
+    }
+
+    #[test]
+    fn what_kubelet_keeps_has_the_mode_that_it_gave_it() {
+        let (dir, _) = file(0o644, b"token\n");
+        assert!(projected(&dir.path().join("key")).is_ok_and(|token| token.ct_eq(b"token")));
     }
 
     #[test]

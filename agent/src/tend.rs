@@ -1,7 +1,7 @@
 //! Looks after the leases that the cache holds: renews those whose readers still run, lets go of the others, and finds
 //! out about those that a gap in the broker's events left unknown.
 //!
-//! A renewal is made under the attested identity of a process that got the value, so the broker decides on it as if that
+//! A renewal is made under the attested identity of a process that got the value, or by the token that it brought, so the broker decides on it as if that
 //! process had asked. When none of them runs any more, the value is dropped and the lease left to end by itself. A
 //! renewal that fails is tried again later, under the one retry policy; it never leads to a read, which could make the
 //! store issue another credential while the old one lives.
@@ -19,6 +19,7 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use tonic::Request;
 
+use crate::attest::Workload;
 use crate::cache::{Cache, Holding};
 use crate::telemetry::Metrics;
 use crate::upstream::{Failure, Upstream};
@@ -166,15 +167,15 @@ impl Tender {
     async fn ask<M, R, F>(
         &self,
         message: M,
-        reader: &WorkloadContext,
+        (reader, context): &(Arc<Workload>, WorkloadContext),
         call: impl FnOnce(tonic::transport::Channel, Request<M>) -> F,
     ) -> Result<R, Failure>
     where
         F: Future<Output = Result<tonic::Response<R>, tonic::Status>>,
     {
         let mut request = Request::new(message);
-        let attached = reader.attach(request.metadata_mut());
-        attached.map_err(|error| Failure::Answered(tonic::Status::internal(error.to_string())))?;
+        let introduced = reader.introduce(context, request.metadata_mut());
+        introduced.map_err(|fault| Failure::Answered(tonic::Status::internal(fault)))?;
         self.upstream.ask(|channel| call(channel, request)).await
     }
 }

@@ -29,7 +29,9 @@ pub use azure::{AzureCredentials, AzureProof, AzureSettings};
 pub use cache::{CacheContract, CacheContracts, OnOutage};
 pub use disk::{DiskLimits, Threshold};
 pub use gcp::{GcpCredentials, GcpSettings};
-pub use identity::{IssuerKind, IssuerSettings, KeysPlace, Matched, ReviewSettings, Rule};
+pub use identity::{
+    HostPattern, IssuerKind, IssuerSettings, KeysPlace, Matched, NodeProof, NodeRule, ReviewSettings, Rule,
+};
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresSettings, StandingSettings};
 pub use seal::{KeyPlace, SealKey, SealSettings};
@@ -83,6 +85,8 @@ pub struct Identity {
     pub trust: Vec<TrustSettings>,
     /// For how long a break-glass certificate lives; there are none without.
     pub break_glass: Option<Duration>,
+    /// What lets machines in as nodes, beside join tokens.
+    pub nodes: Vec<NodeRule>,
 }
 
 /// Bounds on the time that leases get.
@@ -246,7 +250,9 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
     let (identity, issuers) = root.section("identity", |identity| {
         let trust = trust::trust(identity);
         let break_glass = identity.section_if_given("break_glass", break_glass_life).flatten();
-        (Identity { trust, break_glass }, identity::issuers(identity, trust_domain.as_ref()))
+        let issuers = identity::issuers(identity, trust_domain.as_ref());
+        let nodes = identity::nodes(identity, trust_domain.as_ref(), &issuers, &trust);
+        (Identity { trust, break_glass, nodes }, issuers)
     });
     let seal = root.section("seal", seal::seal);
     let leases = root.section("leases", lease_limits);

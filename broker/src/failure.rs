@@ -10,6 +10,7 @@ use bursar_core::{BackendName, LeaseId, Reference};
 use bursar_proto::convert::WireError;
 
 use crate::environment::{Fault as DocumentFault, FlattenError, RenderError};
+use crate::identity::admission::JoinFault;
 use crate::identity::authority::AuthorityError;
 use crate::identity::nodes::TokenFault;
 use crate::identity::peer::CertificateFault;
@@ -29,11 +30,16 @@ pub enum Failure {
     Unauthenticated,
     #[error("{}", .0.told())]
     Token(Refused),
+    #[error("the token is that of a pod on another node than `{node}`, whose agent passed it on")]
+    OtherNode { node: String },
     #[error(transparent)]
     Certificate(CertificateFault),
     #[error("the client certificate has expired; renew it")]
     Expired,
-    #[error("node `{node}` was evicted; let it in again with a new join token")]
+    #[error(
+        "node `{node}` was evicted; let it in again with a new join token, or by `bursar node readmit` where the broker's \
+         configuration lets it in"
+    )]
     Evicted { node: String },
     #[error(transparent)]
     Unregistered(#[from] Unregistered),
@@ -73,6 +79,8 @@ pub enum Failure {
     Policy(Vec<Diagnostic>),
     #[error("the join token is not valid: it was used, has expired, or never was")]
     JoinToken(TokenFault),
+    #[error(transparent)]
+    NotAdmitted(JoinFault),
     #[error("there is no node `{0}`")]
     NodeUnknown(String),
     #[error(transparent)]
@@ -111,6 +119,7 @@ impl Failure {
             Self::Denied => "denied",
             Self::Unauthenticated | Self::Certificate(_) | Self::Expired => "unauthenticated",
             Self::Token(_) => "token",
+            Self::OtherNode { .. } => "other_node",
             Self::Evicted { .. } => "evicted",
             Self::Unregistered(_) => "registration_missing",
             Self::Reference(_) => "reference_malformed",
@@ -129,6 +138,7 @@ impl Failure {
             Self::Policy(_) => "policy_invalid",
             Self::Kept(_) => "kept",
             Self::JoinToken(fault) => fault.as_str(),
+            Self::NotAdmitted(fault) => fault.as_str(),
             Self::NodeUnknown(_) => "node_unknown",
             Self::Authority(_) => "certificate_request",
             Self::Invalid { .. } | Self::Wire(_) | Self::Time(_) => "request_invalid",
@@ -144,9 +154,12 @@ impl Failure {
     /// What an audit record says came of the request.
     pub fn outcome(&self) -> Outcome {
         match self {
-            Self::Denied | Self::Evicted { .. } | Self::Unregistered(_) | Self::JoinToken(_) => {
-                Outcome::Denied
-            }
+            Self::Denied
+            | Self::Evicted { .. }
+            | Self::Unregistered(_)
+            | Self::JoinToken(_)
+            | Self::NotAdmitted(_)
+            | Self::OtherNode { .. } => Outcome::Denied,
             _ => Outcome::Failed,
         }
     }

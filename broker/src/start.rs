@@ -29,6 +29,7 @@ use crate::disk::Disk;
 use crate::failure::Failure;
 use crate::health::Health;
 use crate::http::{self, Gauges, Shown};
+use crate::identity::admission::NodeRules;
 use crate::identity::tls::{ServerCertificate, TlsError, server_config};
 use crate::identity::token::Tokens;
 use crate::identity::trust::TrustError;
@@ -149,11 +150,12 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
     let certificate = Arc::new(server_certificate(&config, &authority)?);
     let tls = server_config(Arc::clone(&certificate), Arc::clone(&trust) as _)?;
     let (ours, time) = (Arc::clone(&authority), Arc::clone(&clock));
-    let membership = Membership::load(ours, Arc::clone(&trust), ledger.clone(), time).await?;
+    let rules = NodeRules::new(config.identity.nodes.clone());
+    let membership = Membership::load(ours, rules, Arc::clone(&trust), ledger.clone(), time).await?;
     let membership = Arc::new(membership);
 
     let tokens = Tokens::new(&config.issuers, config.trust_domain.clone(), metrics.clone());
-    let tokens = tokens.map_err(|(name, source)| StartError::Issuer { name, source })?;
+    let tokens = Arc::new(tokens.map_err(|(name, source)| StartError::Issuer { name, source })?);
 
     let grpc = bind(config.listen.grpc).await?;
     let http = bind(config.listen.http).await?;
@@ -198,7 +200,11 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
     };
     tasks.run("http", serve_http(http, Arc::new(shown), tasks.clone()));
 
+    let pace = Arc::new(Pace::new(config.limits.rates, metrics.clone()));
     let api = Api {
+        tokens: Arc::clone(&tokens),
+        pace: Arc::clone(&pace),
+        metrics: metrics.clone(),
         broker: Arc::clone(&broker),
         membership: Arc::clone(&membership),
         health: Arc::clone(&health),
@@ -208,7 +214,6 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
         message_bytes: config.limits.message_bytes,
         started: Instant::now(),
     };
-    let pace = Arc::new(Pace::new(config.limits.rates, metrics.clone()));
     let identify = Identify {
         broker,
         membership,

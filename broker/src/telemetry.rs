@@ -86,6 +86,7 @@ pub struct Metrics {
     clock_ahead: Gauge,
     trust_stale: Family<BundleLabels, Gauge>,
     authentications: Family<AuthenticationLabels, Counter>,
+    joins: Family<AuthenticationLabels, Counter>,
     key_fetches: Family<IssuerFetchLabels, Counter>,
     keys_fetched: Family<IssuerLabels, Gauge>,
 }
@@ -113,6 +114,7 @@ impl Metrics {
             clock_ahead: Gauge::default(),
             trust_stale: Family::default(),
             authentications: Family::default(),
+            joins: Family::default(),
             key_fetches: Family::default(),
             keys_fetched: Family::default(),
         };
@@ -173,6 +175,7 @@ impl Metrics {
             "Calls with a token or a certificate, by what came of it",
             metrics.authentications.clone(),
         );
+        registry.register(JOINS, "Nodes that asked to be let in, by what came of it", metrics.joins.clone());
         registry.register(KEY_FETCHES, "Rounds for the keys of an issuer", metrics.key_fetches.clone());
         registry.register(
             KEYS_FETCHED,
@@ -260,6 +263,11 @@ impl Metrics {
     /// A call whose bearer is known by `method`, or is not: `outcome` is `ok` or why not.
     pub fn authentication(&self, method: &'static str, outcome: &'static str) {
         self.authentications.get_or_create(&AuthenticationLabels { method, outcome }).inc();
+    }
+
+    /// A node that asked to be let in by `method`: `outcome` is `ok` or why not.
+    pub fn join(&self, method: &'static str, outcome: &'static str) {
+        self.joins.get_or_create(&AuthenticationLabels { method, outcome }).inc();
     }
 
     /// A round for the keys of an issuer, and when it ended well, or why it did not.
@@ -427,6 +435,7 @@ const CLOCK_AHEAD: &str = "bursar_clock_ahead_seconds";
 const TRUST_STALE: &str = "bursar_trust_stale";
 const LEASES_ENDING: &str = "bursar_leases_ending";
 const AUTHENTICATIONS: &str = "bursar_authentications";
+const JOINS: &str = "bursar_joins";
 const KEY_FETCHES: &str = "bursar_issuer_key_fetches";
 const KEYS_FETCHED: &str = "bursar_issuer_keys_fetched_seconds";
 /// Leases by state, collected when somebody asks.

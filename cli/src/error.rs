@@ -23,8 +23,6 @@ pub(crate) enum Error {
     Address(#[from] AddressError),
     #[error("a certificate is given without its key, or a key without its certificate")]
     HalfAnIdentity,
-    #[error("a token is for a broker, and this is the socket of an agent, which sees for itself who calls")]
-    TokenForAgent,
     #[error("a file with a token and a command that writes one are given, and only one token can speak")]
     TwoTokens,
     #[error("{0} is missing, and without it no token can be asked for")]
@@ -146,7 +144,6 @@ impl Error {
             Self::Configuration { .. }
             | Self::Address(_)
             | Self::HalfAnIdentity
-            | Self::TokenForAgent
             | Self::TwoTokens
             | Self::NoIssuer(_)
             | Self::IssuerAddress

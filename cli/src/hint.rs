@@ -13,9 +13,6 @@ pub(crate) fn of(error: &Error) -> Option<&'static str> {
         Error::Call(error) | Error::Unresolved { source: error, .. } => of_call(error),
         Error::Configuration { .. } => Some("correct the file, or move it away"),
         Error::HalfAnIdentity => Some("give both: --cert FILE --key FILE, or BURSAR_CERT and BURSAR_KEY"),
-        Error::TokenForAgent => {
-            Some("leave the token out, or name a broker by --address https://HOST:PORT or BURSAR_ADDRESS")
-        }
         Error::TwoTokens => {
             Some("leave one out: --token-file or BURSAR_TOKEN_FILE, --token-command or BURSAR_TOKEN_COMMAND")
         }

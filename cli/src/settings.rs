@@ -82,7 +82,7 @@ impl Settings {
     ///
     /// # Errors
     /// [`Error::Configuration`] with every fault of the file, [`Error::Address`], [`Error::HalfAnIdentity`],
-    /// [`Error::TwoTokens`], [`Error::TokenForAgent`], [`Error::Usage`] for a command that is none.
+    /// [`Error::TwoTokens`], [`Error::Usage`] for a command that is none.
     pub(crate) fn decide(arguments: ConnectionArguments, folders: &Folders) -> Result<Self, Error> {
         let (in_file, file) = InFile::of(folders)?;
         let address = match filled(arguments.address) {
@@ -111,10 +111,6 @@ impl Settings {
             (None, Some(command)) => Some(command),
             (None, None) => in_file.token,
         };
-        // An agent would not look at it, and answer as to whoever it sees.
-        if token.is_some() && address.socket().is_some() {
-            return Err(Error::TokenForAgent);
-        }
         Ok(Self { address, ca: filled_path(arguments.ca).or(in_file.ca), identity, token, file })
     }
 }
@@ -291,11 +287,12 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_for_a_broker() {
+    fn a_token_is_for_a_broker_or_an_agent() {
         let home = Home::new("token_file = 'token'\n");
         let settings = home.decide(typed("https://broker")).expect("settings");
         assert_eq!(settings.token, Some(TokenPlace::File(home.place.path().join("bursar").join("token"))));
-        assert!(matches!(home.decide(ConnectionArguments::default()), Err(Error::TokenForAgent)));
+        let settings = home.decide(ConnectionArguments::default()).expect("settings");
+        assert!(settings.token.is_some() && settings.address.socket().is_some());
     }
 
     #[test]

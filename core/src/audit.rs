@@ -47,15 +47,15 @@ pub struct AuditRecord {
 pub struct Actor {
     /// A SPIFFE ID.
     pub principal: String,
-    /// How the broker knows: `mtls`, `join-token`, `node`, `broker`.
+    /// How the broker knows: `mtls`, `join-token`, `node`, `kubernetes`, `oidc`, `broker`.
     pub method: String,
     /// SHA-256 of the credential that was presented, as hex: tells two credentials of one principal apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<String>,
-    /// The node whose agent spoke for the principal.
+    /// The node whose agent spoke for the principal, or passed its token on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<String>,
-    /// What that agent attested.
+    /// What that agent attested, or a token said.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub selectors: Vec<String>,
     /// The network address that the request came from.
@@ -96,6 +96,8 @@ pub enum Action {
     RenewCertificate,
     ListNodes,
     EvictNode,
+    /// An evicted node may join again by what the configuration says.
+    ReadmitNode,
     ListLeases,
     QueryAudit,
     ViewSystem,
@@ -113,7 +115,7 @@ pub enum Action {
 
 impl Action {
     /// Every action, for the policy schema and the surface tables.
-    pub const ALL: [Self; 34] = [
+    pub const ALL: [Self; 35] = [
         Self::Read,
         Self::LocalRead,
         Self::Resolve,
@@ -139,6 +141,7 @@ impl Action {
         Self::RenewCertificate,
         Self::ListNodes,
         Self::EvictNode,
+        Self::ReadmitNode,
         Self::ListLeases,
         Self::QueryAudit,
         Self::ViewSystem,
@@ -178,6 +181,7 @@ impl Action {
             Self::RenewCertificate => "renew-certificate",
             Self::ListNodes => "list-nodes",
             Self::EvictNode => "evict-node",
+            Self::ReadmitNode => "readmit-node",
             Self::ListLeases => "list-leases",
             Self::QueryAudit => "query-audit",
             Self::ViewSystem => "view-system",

@@ -13,7 +13,7 @@ mod time;
 pub use audit::{decision_from_wire, outcome_from_wire};
 pub use error::WireError;
 pub use lease::{lease_state_from_wire, ttl_bound_from_wire};
-pub use secret::wire_bytes;
+pub use secret::{JoinCredential, wire_bytes};
 pub use time::{duration_from_wire, duration_to_wire, timestamp_from_wire, timestamp_to_wire};
 
 /// For a string that is empty on the wire when there is none.

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use crate::v1::local_store_put_request::Data;
+use crate::v1::nodes_join_request::Credential;
 use crate::v1::{
     LocalStorePutRequest, NodesCreateJoinTokenResponse, NodesJoinRequest, ResolvedFile, ResolvedVariable,
     SecretFields, SecretsReadResponse,
@@ -90,9 +91,23 @@ impl fmt::Debug for NodesCreateJoinTokenResponse {
 impl fmt::Debug for NodesJoinRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NodesJoinRequest")
-            .field("token", &Redacted::of(&self.token))
+            .field("credential", &self.credential)
             .field("csr", &format_args!("{} bytes", self.csr.len()))
             .finish()
+    }
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Token(token) => f.debug_tuple("Token").field(&Redacted::of(token)).finish(),
+            Self::ServiceAccountToken(token) => {
+                f.debug_tuple("ServiceAccountToken").field(&Redacted::of(token)).finish()
+            }
+            Self::ClientCertificate(certificate) => {
+                f.debug_tuple("ClientCertificate").field(certificate).finish()
+            }
+        }
     }
 }
 

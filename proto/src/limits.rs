@@ -48,6 +48,8 @@ pub const NODE_NAME: usize = 253;
 pub const CSR: usize = 16 * 1024;
 /// Longest join token. In bytes.
 pub const JOIN_TOKEN: usize = 256;
+/// Longest token of an issuer, a JSON Web Token. In bytes.
+pub const BEARER_TOKEN: usize = 16 * 1024;
 /// Most selectors that an agent may attest.
 pub const SELECTORS: usize = 64;
 /// Longest selector. In bytes.
@@ -111,7 +113,8 @@ mod tests {
             (policies, format!("1 to {} of them", written(EXPECTATIONS))),
             (nodes, format!("At most {} bytes.\n  string node", written(NODE_NAME))),
             (nodes, format!("PKCS #10 in DER, at most {}", written(CSR))),
-            (nodes, format!("The token. At most {} bytes", written(JOIN_TOKEN))),
+            (nodes, format!("A one-time token. At most {} bytes", written(JOIN_TOKEN))),
+            (nodes, format!("takes\n    // tokens of, at most {}.", written(BEARER_TOKEN))),
             (
                 workload,
                 format!("At most {}, of at most {} bytes each", written(SELECTORS), written(SELECTOR)),

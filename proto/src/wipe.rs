@@ -11,9 +11,9 @@
 use zeroize::Zeroize;
 
 use crate::v1::local_store_put_request::Data;
+use crate::v1::nodes_join_request::Credential;
 use crate::v1::{
-    NodesCreateJoinTokenResponse, NodesJoinRequest, ResolvedFile, ResolvedVariable, SecretFields,
-    SecretsReadResponse,
+    NodesCreateJoinTokenResponse, ResolvedFile, ResolvedVariable, SecretFields, SecretsReadResponse,
 };
 
 macro_rules! wipe_on_drop {
@@ -37,7 +37,6 @@ wipe_on_drop! {
     ResolvedVariable => value,
     ResolvedFile => contents,
     NodesCreateJoinTokenResponse => token,
-    NodesJoinRequest => token,
 }
 
 impl Zeroize for SecretFields {
@@ -63,6 +62,22 @@ impl Zeroize for Data {
 }
 
 impl Drop for Data {
+    fn drop(&mut self) {
+        self.zeroize();
+    }
+}
+
+/// For `NodesJoinRequest`, whose secret is all in here.
+impl Zeroize for Credential {
+    fn zeroize(&mut self) {
+        match self {
+            Self::Token(token) | Self::ServiceAccountToken(token) => token.zeroize(),
+            Self::ClientCertificate(_) => {}
+        }
+    }
+}
+
+impl Drop for Credential {
     fn drop(&mut self) {
         self.zeroize();
     }

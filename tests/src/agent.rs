@@ -51,19 +51,31 @@ impl Agent {
     /// # Errors
     /// It was not built, or cannot be started.
     pub fn launch(broker: &Broker, node: &str, token: &str, user: Option<u32>) -> Result<Self> {
-        let directory = tempfile::Builder::new().prefix("bursar-agent-").tempdir()?;
+        let directory = directory()?;
+        let file = directory.path().join("join-token");
+        fs::write(&file, token)?;
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
+        let join = format!("node = '{node}'\njoin_token = {{ file = '{}' }}", file.display());
+        Self::launch_in(directory, broker, &join, user)
+    }
+
+    /// Starts an agent that is let in as the lines `join` of its configuration say, and waits for nothing.
+    ///
+    /// # Errors
+    /// It was not built, or cannot be started.
+    pub fn launch_by(broker: &Broker, join: &str) -> Result<Self> {
+        Self::launch_in(directory()?, broker, join, None)
+    }
+
+    fn launch_in(directory: TempDir, broker: &Broker, join: &str, user: Option<u32>) -> Result<Self> {
         let (here, http) = (directory.path(), free_port()?);
         fs::copy(broker.bootstrap("ca.pem"), here.join("ca.pem"))?;
-        fs::write(here.join("join-token"), token)?;
-        fs::set_permissions(here.join("join-token"), fs::Permissions::from_mode(0o600))?;
         let config = format!(
-            "broker = '{broker}'\nca_file = '{ca}'\nnode = '{node}'\ndata_dir = '{data}'\nsocket = '{socket}'\n\
-             join_token = {{ file = '{token}' }}\n[http]\nlisten = '{http}'\n[log]\nfilter = 'trace'\n",
+            "broker = '{broker}'\nca_file = '{ca}'\n{join}\ndata_dir = '{data}'\nsocket = '{socket}'\n[http]\nlisten = '{http}'\n[log]\nfilter = 'trace'\n",
             broker = broker.address(),
             ca = here.join("ca.pem").display(),
             data = here.join("data").display(),
             socket = here.join("run/agent.sock").display(),
-            token = here.join("join-token").display(),
         );
         fs::write(here.join("agent.toml"), config)?;
         let mut command = match user {
@@ -121,6 +133,10 @@ impl Agent {
             Ok(answer.filter(|answer| answer.status == 200).map(drop))
         })
     }
+}
+
+fn directory() -> Result<TempDir> {
+    Ok(tempfile::Builder::new().prefix("bursar-agent-").tempdir()?)
 }
 
 fn configure(command: &mut Command, directory: &Path) {

@@ -96,6 +96,17 @@ impl Cli {
         Self::of(&format!("unix://{}", socket.display()))
     }
 
+    /// Through the socket of an agent, as whoever a token says.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn bearing_through(token: &str, socket: &Path) -> Result<Self> {
+        let mut cli = Self::through(socket)?;
+        cli.write(TOKEN, token)?;
+        cli.set("BURSAR_TOKEN_FILE", &cli.path(TOKEN).display().to_string());
+        Ok(cli)
+    }
+
     fn of(address: &str) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("bursar-cli-").tempdir()?;
         let variables = vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())];

@@ -126,7 +126,7 @@ async fn reads_from_the_cache_are_in_the_journal_when_the_agent_has_stopped() {
 async fn a_node_that_never_joined_and_cannot_is_a_failed_start() {
     let harness = Harness::prepare().await;
     let mut config = harness.config("");
-    config.join_token = None;
+    config.join = None;
     let started = run(config, Arc::new(bursar_core::SystemClock), &harness.tasks).await;
     assert!(matches!(started, Err(StartError::NeverJoined { .. })));
 }

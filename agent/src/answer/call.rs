@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use bursar_proto::REQUEST_ID_METADATA_KEY;
 use bursar_proto::v1::WorkloadContext;
+use bursar_proto::{REQUEST_ID_METADATA_KEY, Reason};
 use http::HeaderMap;
 use tonic::Request;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -40,8 +40,8 @@ impl Call {
     pub(super) fn request<M>(&self, message: M, context: &WorkloadContext) -> Result<Request<M>, Failure> {
         let mut request = Request::new(message);
         let metadata = request.metadata_mut();
-        let too_large = |error| Failure::Answered(super::invalid(&error));
-        context.attach(metadata).map_err(too_large)?;
+        let introduced = self.caller.introduce(context, metadata);
+        introduced.map_err(|fault| Failure::Answered(super::refuse(Reason::RequestInvalid, &fault)))?;
         metadata.insert(REQUEST_ID_METADATA_KEY, self.request_id.clone());
         if let Some(trace) = &self.trace {
             metadata.insert(TRACE, trace.clone());

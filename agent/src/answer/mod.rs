@@ -1,7 +1,7 @@
 //! How a local caller's question is answered: from the cache where that is allowed, by the broker otherwise.
 //!
 //! The order is the promise. What the cache has is looked up; what is missing is asked for, in one call, under the
-//! caller's attested identity; only where the broker cannot be reached does an older answer stand in. Then every answer
+//! caller's attested identity or by the token that it brought; only where the broker cannot be reached does an older answer stand in. Then every answer
 //! that the broker did not just give for this very caller is written into the journal, and only then handed out. All of
 //! it is handed out, or nothing and one error.
 

@@ -11,6 +11,7 @@ use bursar_proto::v1::{
 use tokio::sync::Semaphore;
 use tonic::Code;
 
+use crate::attest::Workload;
 use crate::config::OnOutage;
 use crate::testing::{Harness, LIMIT, Rig, eventually, workload};
 
@@ -316,7 +317,7 @@ async fn a_process_that_crashes_and_starts_again_gets_the_lease_of_the_one_befor
     let rig = Rig::new().await;
     let mut leases = std::collections::BTreeSet::new();
     for life in 0..5 {
-        let process = Arc::new(crate::attest::Workload::named_instance("app", &format!("{life}:1@test")));
+        let process = Arc::new(Workload::named_instance("app", &format!("{life}:1@test")));
         let read = rig.answers.read(&Rig::call(&process), Harness::read("kv/app")).await.expect("read");
         leases.extend(read.lease.as_ref().map(|lease| lease.id.clone()));
         rig.clock.advance(Duration::from_secs(31));
@@ -347,4 +348,48 @@ async fn a_malformed_age_is_refused_without_asking() {
     let refused = rig.ask(&workload("app"), request).await.expect_err("refused");
     assert_eq!(Reason::of(&refused), Some(Reason::RequestInvalid));
     assert_eq!(rig.broker.script.calls("read"), 0);
+}
+
+#[tokio::test]
+async fn what_a_token_got_is_for_whoever_presents_that_very_token_and_is_the_same_workload() {
+    let rig = Rig::new().await;
+    let bearing = |name, token| Arc::new(Workload::named_bearing(name, token));
+    rig.read(&bearing("app", "a.b.c")).await.expect("read");
+    rig.read(&bearing("app", "a.b.c")).await.expect("read");
+    assert_eq!(rig.broker.script.calls("read"), 1);
+    rig.read(&bearing("app", "a.b.d")).await.expect("read");
+    rig.read(&bearing("other", "a.b.c")).await.expect("read");
+    rig.read(&workload("app")).await.expect("read");
+    assert_eq!(rig.broker.script.calls("read"), 4);
+    let state = rig.broker.script.state();
+    assert_eq!(state.authorizations, ["Bearer a.b.c", "Bearer a.b.d", "Bearer a.b.c"]);
+    // What the agent saw is said only where no token speaks.
+    assert_eq!(state.contexts, [bursar_proto::v1::WorkloadContext::clone(workload("app").context())]);
+}
+
+#[tokio::test]
+async fn those_who_wait_for_one_answer_have_one_token() {
+    let rig = Rig::new().await;
+    let gate = Arc::new(Semaphore::new(0));
+    rig.broker.script.state().gate = Some(Arc::clone(&gate));
+    let (one, other) =
+        (Arc::new(Workload::named_bearing("app", "a")), Arc::new(Workload::named_bearing("app", "b")));
+    let opened = async {
+        eventually("both ask", || rig.broker.script.calls("read") == 2).await;
+        gate.add_permits(2);
+    };
+    let (first, second, ()) = tokio::join!(rig.read(&one), rig.read(&other), opened);
+    assert!(first.is_ok() && second.is_ok());
+}
+
+#[tokio::test]
+async fn a_refused_token_finds_nothing_in_the_cache_any_more() {
+    let rig = Rig::new().await;
+    let app = Arc::new(Workload::named_bearing("app", "a.b.c"));
+    rig.read(&app).await.expect("read");
+    rig.clock.advance(Duration::from_secs(31));
+    rig.broker.script.state().refusal = Some(Reason::TokenExpired);
+    let refused = rig.read(&app).await.expect_err("refused");
+    assert_eq!(Reason::of(&refused), Some(Reason::TokenExpired));
+    assert_eq!(rig.cache.size().entries, 0);
 }

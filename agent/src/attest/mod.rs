@@ -16,6 +16,7 @@
 //!
 //! Only reads of `/proc` and of the executable happen here, and they may block: call it from a blocking thread.
 
+mod bearer;
 mod cgroup;
 mod exe;
 mod process;
@@ -30,6 +31,9 @@ use std::sync::Arc;
 
 use bursar_proto::v1::WorkloadContext;
 use sha2::{Digest, Sha256};
+use tonic::metadata::MetadataMap;
+
+pub use bearer::{Bearer, NoBearer};
 
 use exe::Hashes;
 use process::{Alive, Process};
@@ -110,17 +114,18 @@ impl Peer {
     }
 }
 
-/// An attested process.
+/// An attested process, and the token that speaks for it where it presented one.
 #[derive(Debug)]
 pub struct Workload {
     context: Arc<WorkloadContext>,
     identity: Identity,
     uid: u32,
-    alive: Alive,
+    alive: Arc<Alive>,
+    bearer: Option<Bearer>,
 }
 
-/// A digest of everything that was attested of a process but its number: processes of one identity are the same
-/// workload to every registration, whatever the registrations are.
+/// A digest of everything that was attested of a process but its number, and of its token: processes of one identity
+/// are the same workload to every registration, whatever the registrations are, and to every issuer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Identity([u8; 32]);
 
@@ -135,7 +140,19 @@ impl Workload {
         }
         let identity = Identity(digest.finalize().into());
         let context = Arc::new(WorkloadContext { selectors, instance, pid: peer.pid });
-        Self { context, identity, uid: peer.uid, alive }
+        Self { context, identity, uid: peer.uid, alive: Arc::new(alive), bearer: None }
+    }
+
+    /// The same process, for whom a token speaks from now on.
+    pub fn bearing(&self, bearer: Bearer) -> Self {
+        let digest = Sha256::new().chain_update(self.identity.0).chain_update(bearer.digest());
+        Self {
+            context: Arc::clone(&self.context),
+            identity: Identity(digest.finalize().into()),
+            uid: self.uid,
+            alive: Arc::clone(&self.alive),
+            bearer: Some(bearer),
+        }
     }
 
     /// The process of the tests under another name, which makes it another workload.
@@ -144,11 +161,19 @@ impl Workload {
         Self::named_instance(name, &format!("{name}:1@test"))
     }
 
+    /// The same, and a token speaks for it.
+    #[cfg(test)]
+    pub(crate) fn named_bearing(name: &str, token: &str) -> Self {
+        let header = http::HeaderValue::from_str(&format!("Bearer {token}")).expect("header");
+        let mut headers = http::HeaderMap::from_iter([(http::header::AUTHORIZATION, header)]);
+        Self::named(name).bearing(Bearer::take(&mut headers).expect("good").expect("a token"))
+    }
+
     /// A process that ran when it was attested, and no longer does.
     #[cfg(test)]
     pub(crate) fn ended(name: &str) -> Self {
         let mut child = std::process::Command::new("/bin/true").spawn().expect("child");
-        let alive = Alive::watch(child.id()).expect("alive");
+        let alive = Arc::new(Alive::watch(child.id()).expect("alive"));
         child.wait().expect("ended");
         Self { alive, ..Self::named(name) }
     }
@@ -165,6 +190,18 @@ impl Workload {
     /// What the broker is told.
     pub fn context(&self) -> &Arc<WorkloadContext> {
         &self.context
+    }
+
+    /// Says to the broker who asks: its token, which is all that counts then, or else what was attested. `context` is the
+    /// latter, as it is to be said this time.
+    ///
+    /// # Errors
+    /// The words for the caller, when it cannot be said.
+    pub fn introduce(&self, context: &WorkloadContext, metadata: &mut MetadataMap) -> Result<(), String> {
+        match &self.bearer {
+            Some(bearer) => bearer.attach(metadata).map_err(|error| error.to_string()),
+            None => context.attach(metadata).map_err(|error| error.to_string()),
+        }
     }
 
     /// Which process it is, on this machine and over all boots: `PID:START@BOOT`.

@@ -168,7 +168,10 @@ impl Holding {
     /// `workload` got the value.
     pub fn read_by(&self, workload: &Arc<Workload>) {
         let mut state = self.state();
-        if state.readers.iter().any(|reader| reader.instance() == workload.instance()) {
+        if let Some(known) = state.readers.iter_mut().find(|reader| reader.instance() == workload.instance())
+        {
+            // The token that spoke for it before may end sooner.
+            *known = Arc::clone(workload);
             return;
         }
         if state.readers.len() == READERS {
@@ -180,12 +183,13 @@ impl Holding {
         }
     }
 
-    /// On whose behalf the lease can be renewed: a process that got the value and still runs.
-    pub fn reader(&self) -> Option<WorkloadContext> {
+    /// On whose behalf the lease can be renewed: a process that got the value and still runs, and its context.
+    pub fn reader(&self) -> Option<(Arc<Workload>, WorkloadContext)> {
         let mut state = self.state();
         state.readers.retain(|reader| reader.is_alive());
-        let context = WorkloadContext::clone(state.readers.first()?.context());
-        Some(WorkloadContext { instance: self.instance.clone(), ..context })
+        let reader = Arc::clone(state.readers.first()?);
+        let context = WorkloadContext::clone(reader.context());
+        Some((reader, WorkloadContext { instance: self.instance.clone(), ..context }))
     }
 
     /// Whether it is time to renew. It is then not due again before the outcome is known.

@@ -7,7 +7,7 @@ fn a_good_file_is_read_whole() {
     assert_eq!(config.socket_mode, 0o660);
     assert_eq!(config.cache.on_outage, OnOutage::Fail);
     assert_eq!(config.limits.connections_per_user, 64);
-    assert!(matches!(config.join_token, Some(SecretSource::Credential(_))));
+    assert!(matches!(config.join, Some(Join::Token(SecretSource::Credential(_)))));
 }
 
 #[test]
@@ -15,7 +15,43 @@ fn the_least_file_gets_defaults_and_no_http_port() {
     let text = "broker = 'https://b'\nca_file = 'ca'\nnode = 'n'\ndata_dir = 'd'\n";
     let config = Config::parse(text).expect("good");
     assert_eq!((config.socket.to_str(), config.socket_mode), (Some("/run/bursar/agent.sock"), 0o666));
-    assert!(config.http.is_none() && config.join_token.is_none());
+    assert!(config.http.is_none() && config.join.is_none());
+}
+
+#[test]
+fn what_says_which_node_it_is_needs_no_name() {
+    let least = "broker = 'https://b'\nca_file = 'ca'\ndata_dir = 'd'\n";
+    let kubernetes = format!("{least}join_kubernetes = {{ token_file = '/t' }}\n");
+    let config = Config::parse(&kubernetes).expect("good");
+    assert!(config.node.is_none() && matches!(config.join, Some(Join::Kubernetes { .. })));
+    let certificate = format!("{least}join_certificate = {{ cert = 'c', key = 'k' }}\n");
+    assert!(matches!(Config::parse(&certificate).expect("good").join, Some(Join::Certificate { .. })));
+    let token = format!("{least}join_token = {{ env = 'T' }}\n");
+    assert_eq!(faults(&token), ["node: is required"]);
+}
+
+#[test]
+fn a_machine_joins_in_one_way() {
+    let least = "broker = 'https://b'\nca_file = 'ca'\ndata_dir = 'd'\nnode = 'n'\n";
+    let (token, kubernetes, certificate) = (
+        "join_token = { env = 'T' }\n",
+        "join_kubernetes = { token_file = '/t' }\n",
+        "join_certificate = { cert = 'c', key = 'k' }\n",
+    );
+    let one = "is one of several things that let this machine in; give one";
+    assert_eq!(faults(&format!("{least}{token}{kubernetes}")), [format!("join_kubernetes: {one}")]);
+    assert_eq!(faults(&format!("{least}{kubernetes}{certificate}")), [format!("join_certificate: {one}")]);
+    assert_eq!(faults(&format!("{least}{token}{certificate}")), [format!("join_certificate: {one}")]);
+    let halves = format!("{least}join_certificate = {{ cert = 'c' }}\n");
+    assert_eq!(faults(&halves), ["join_certificate.key: is required"]);
+    assert_eq!(
+        faults(&format!("{least}join_kubernetes = {{}}\n")),
+        ["join_kubernetes.token_file: is required"]
+    );
+}
+
+fn faults(text: &str) -> Vec<String> {
+    Config::parse(text).expect_err("faulty").iter().map(ToString::to_string).collect()
 }
 
 #[test]

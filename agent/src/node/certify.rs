@@ -1,10 +1,10 @@
 //! The two calls that end in a certificate.
 
+use bursar_core::Clock;
 use bursar_core::retry::Transient;
-use bursar_core::{Clock, Secret};
 use bursar_proto::Reason;
-use bursar_proto::convert::wire_bytes;
 use bursar_proto::v1::nodes_client::NodesClient;
+use bursar_proto::v1::nodes_join_request::Credential as Presented;
 use bursar_proto::v1::{NodeCertificate, NodesJoinRequest, NodesRenewCertificateRequest};
 use rcgen::{CertificateParams, KeyPair};
 use tonic::Status;
@@ -14,17 +14,17 @@ use super::{Credential, CredentialError};
 use crate::source::SourceError;
 use crate::upstream::retry_after;
 
-/// Joins with a one-time token, over a channel without a client certificate.
+/// Joins by what is `presented`, over a channel with no certificate of a node.
 ///
 /// # Errors
 /// [`CertifyError`].
 pub(super) async fn join(
     channel: Channel,
-    token: &Secret,
+    presented: Presented,
     clock: &dyn Clock,
 ) -> Result<Credential, CertifyError> {
     let (key, csr) = request()?;
-    let request = NodesJoinRequest { token: wire_bytes(token), csr };
+    let request = NodesJoinRequest { credential: Some(presented), csr };
     let joined = NodesClient::new(channel).join(request).await.map_err(CertifyError::broker)?;
     issued(&key, joined.into_inner().certificate, clock)
 }
@@ -73,15 +73,17 @@ pub enum CertifyError {
     #[error("the certificate that the broker issued is already over; compare the clocks of both machines")]
     Over,
     #[error(
-        "the broker issued a certificate for `{issued}`, but this is node `{configured}`; make a token for that name"
+        "the broker issued a certificate for `{issued}`, but this is node `{configured}`; make a token for that name, or \
+         leave `node` out where the broker knows it"
     )]
     OtherNode { issued: String, configured: String },
     #[error(
-        "the certificate has ended and no `join_token` is configured; configure one and start the agent again"
+        "the certificate has ended and nothing is configured that lets this node in; configure `join_token` and start the \
+         agent again"
     )]
     NoToken,
-    #[error("the join token cannot be read")]
-    Token(#[from] SourceError),
+    #[error("what lets this node in cannot be read")]
+    Unreadable(#[from] SourceError),
     #[error(
         "the join token was used already; make a new one with `bursar node token` and put it in its place"
     )]

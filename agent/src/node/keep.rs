@@ -8,12 +8,16 @@ use bursar_core::Clock;
 use bursar_core::retry::Retry;
 use bursar_core::settings::SecretSource;
 use bursar_core::spiffe::PrincipalKind;
-use bursar_sdk::Address;
+use bursar_proto::convert::wire_bytes;
+use bursar_proto::v1::ClientCertificate;
+use bursar_proto::v1::nodes_join_request::Credential as Presented;
+use bursar_sdk::{Address, Identity};
 use sha2::{Digest, Sha256};
 use tokio::sync::{Mutex, watch};
 
 use super::Credential;
 use super::certify::{self, CertifyError};
+use crate::config::Join;
 use crate::source;
 use crate::telemetry::Metrics;
 use crate::upstream::Upstream;
@@ -24,9 +28,9 @@ pub struct Keeper {
     /// The roots of the configuration, in PEM.
     pub ca: Vec<u8>,
     pub server_name: Option<String>,
-    pub node: String,
+    pub node: Option<String>,
     pub data_dir: PathBuf,
-    pub join_token: Option<SecretSource>,
+    pub join: Option<Join>,
     pub clock: Arc<dyn Clock>,
     pub upstream: Arc<Upstream>,
     pub metrics: Metrics,
@@ -90,11 +94,12 @@ impl Keeper {
     /// # Errors
     /// [`CertifyError`]; what is in force stays in force.
     pub async fn keep_once(&self) -> Result<&'static str, CertifyError> {
+        let rejoins = self.join.as_ref().is_some_and(Join::names_the_node);
         let (credential, how) = match self.valid() {
+            // The broker asks anew, each time, whether it is to be let in.
+            Some(_) if rejoins => (self.join().await?, "joined"),
             Some(_) => match self.renew().await {
-                Err(error) if error.is_refusal() && self.join_token.is_some() => {
-                    (self.join().await?, "joined")
-                }
+                Err(error) if error.is_refusal() && self.join.is_some() => (self.join().await?, "joined"),
                 renewed => (renewed?, "renewed"),
             },
             None => (self.join().await?, "joined"),
@@ -118,23 +123,46 @@ impl Keeper {
     }
 
     async fn join(&self) -> Result<Credential, CertifyError> {
-        let token = source::fetch(self.join_token.as_ref().ok_or(CertifyError::NoToken)?)?;
+        match self.join.as_ref().ok_or(CertifyError::NoToken)? {
+            Join::Token(source) => self.join_by_token(source).await,
+            // Read anew each time: what was presented before may have ended.
+            Join::Kubernetes { token_file } => {
+                let token = source::projected(token_file)?;
+                self.join_as(None, Presented::ServiceAccountToken(wire_bytes(&token))).await
+            }
+            Join::Certificate { cert, key } => {
+                let identity = Identity {
+                    cert_pem: source::public(cert)?,
+                    key_pem: source::fetch(&SecretSource::File(key.clone()))?,
+                };
+                self.join_as(Some(identity), Presented::ClientCertificate(ClientCertificate {})).await
+            }
+        }
+    }
+
+    async fn join_by_token(&self, source: &SecretSource) -> Result<Credential, CertifyError> {
+        let token = source::fetch(source)?;
         let digest: [u8; 32] = Sha256::digest(token.expose()).into();
         let mut spent = self.spent.lock().await;
         if *spent == Some(digest) {
             return Err(CertifyError::TokenSpent);
         }
-        let tls = bursar_sdk::Tls {
-            ca_pem: self.ca.clone(),
-            identity: None,
-            server_name: self.server_name.clone(),
-        };
-        let channel = bursar_sdk::channel(&self.broker, Some(&tls)).await?;
-        let joined = certify::join(channel, &token, &*self.clock).await;
+        let joined = self.join_as(None, Presented::Token(wire_bytes(&token))).await;
         if joined.as_ref().err().is_none_or(CertifyError::is_of_token) {
             *spent = Some(digest);
         }
         joined
+    }
+
+    async fn join_as(
+        &self,
+        identity: Option<Identity>,
+        presented: Presented,
+    ) -> Result<Credential, CertifyError> {
+        let tls =
+            bursar_sdk::Tls { ca_pem: self.ca.clone(), identity, server_name: self.server_name.clone() };
+        let channel = bursar_sdk::channel(&self.broker, Some(&tls)).await?;
+        certify::join(channel, presented, &*self.clock).await
     }
 
     fn use_now(&self, credential: Credential) -> Result<(), CertifyError> {
@@ -150,11 +178,12 @@ impl Keeper {
     }
 
     fn expect_own_name(&self, credential: &Credential) -> Result<(), CertifyError> {
-        match credential.id().kind() {
-            PrincipalKind::Node { name } if name == self.node => Ok(()),
-            _ => Err(CertifyError::OtherNode {
+        match (credential.id().kind(), &self.node) {
+            (PrincipalKind::Node { name }, Some(expected)) if name == expected => Ok(()),
+            (PrincipalKind::Node { .. }, None) => Ok(()),
+            (_, configured) => Err(CertifyError::OtherNode {
                 issued: credential.id().to_string(),
-                configured: self.node.clone(),
+                configured: configured.clone().unwrap_or_default(),
             }),
         }
     }

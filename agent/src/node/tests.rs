@@ -9,6 +9,7 @@ use bursar_core::{Clock, SystemClock};
 use tokio::sync::{Mutex, watch};
 
 use super::*;
+use crate::config::Join;
 use crate::telemetry::Metrics;
 use crate::testing::{FakeBroker, LIMIT, eventually};
 use crate::upstream::Upstream;
@@ -41,9 +42,9 @@ impl Node {
             broker: bursar_sdk::Address::parse(&self.broker.url()).expect("address"),
             ca: self.broker.authority.root_pem.clone().into_bytes(),
             server_name: None,
-            node: "web-1".to_owned(),
+            node: Some("web-1".to_owned()),
             data_dir: self.folder.path().to_owned(),
-            join_token: Some(SecretSource::File(self.token())),
+            join: Some(Join::Token(SecretSource::File(self.token()))),
             clock,
             upstream: Arc::new(Upstream::new(Duration::from_secs(10), Metrics::default())),
             metrics: Metrics::default(),
@@ -55,6 +56,18 @@ impl Node {
     fn file(&self) -> PathBuf {
         self.folder.path().join("node.pem")
     }
+}
+
+/// As the pod of an agent is set up: without a name, and with a token that kubelet put there.
+async fn in_a_pod(node: &Node) -> Arc<Keeper> {
+    node.broker.script.state().service_account_token = b"of-the-pod".to_vec();
+    std::fs::write(node.token(), "of-the-pod").expect("written");
+    std::fs::set_permissions(node.token(), std::fs::Permissions::from_mode(0o644)).expect("mode");
+    let mut keeper = node.keeper(Arc::new(SystemClock));
+    let this = Arc::get_mut(&mut keeper).expect("only one");
+    this.node = None;
+    this.join = Some(Join::Kubernetes { token_file: node.token() });
+    keeper
 }
 
 /// Runs the keeper until `holds`.
@@ -117,6 +130,37 @@ async fn before_that_it_is_left_alone() {
     let due = keeper.current.borrow().as_ref().map(|credential| credential.at_share_of_life(0.45));
     assert!(due.expect("joined") > SystemClock.now());
     assert_eq!(node.broker.script.calls("renew_certificate"), 0);
+}
+
+#[tokio::test]
+async fn a_pod_of_the_agent_joins_again_for_each_certificate_by_the_token_of_that_moment() {
+    let node = Node::new().await;
+    node.broker.script.state().node = "east.n1".to_owned();
+    // The first is at 56 % of its life at once.
+    node.broker.script.state().lives = vec![(14 * HOUR, 11 * HOUR), (HOUR, 23 * HOUR)];
+    let keeper = in_a_pod(&node).await;
+    keeper.keep_once().await.expect("joined");
+    let id = keeper.current.borrow().as_ref().map(|credential| credential.id().to_string());
+    assert_eq!(id.as_deref(), Some("spiffe://example.org/node/east.n1"));
+    // Kubelet has put another there since.
+    node.broker.script.state().service_account_token = b"the-next".to_vec();
+    std::fs::write(node.token(), "the-next").expect("written");
+    keep_until(&keeper, "it has joined again", || node.broker.script.calls("join") == 2).await;
+    let certified = node.broker.script.state().certified.clone();
+    assert_ne!(public_key(&certified[0]), public_key(&certified[1]));
+    assert_eq!(node.broker.script.calls("renew_certificate"), 0);
+}
+
+#[tokio::test]
+async fn a_token_of_a_pod_that_is_refused_is_tried_again_with_what_is_there_then() {
+    let node = Node::new().await;
+    let keeper = in_a_pod(&node).await;
+    node.broker.script.state().service_account_token = b"another".to_vec();
+    keeper.keep_once().await.expect_err("refused");
+    keeper.keep_once().await.expect_err("refused");
+    assert_eq!(node.broker.script.calls("join"), 2);
+    std::fs::write(node.token(), "another").expect("written");
+    keeper.keep_once().await.expect("joined");
 }
 
 #[tokio::test]

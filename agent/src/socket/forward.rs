@@ -2,7 +2,7 @@
 //!
 //! Nothing of a message is read here, so what a later release adds passes too, and streams are streams; HTTP/2's flow
 //! control bounds what is under way. Of the headers only those on a short list pass: the caller's own word on who it
-//! is stays behind, and what was attested goes in its place.
+//! is stays behind, and what was attested goes in its place; or its token, for which others vouch.
 
 use std::time::Duration;
 
@@ -46,8 +46,8 @@ fn for_broker(call: &Call, request: Request<Body>) -> Result<Request<Body>, Stat
     }
     let mut metadata = MetadataMap::from_headers(headers);
     metadata.insert(REQUEST_ID_METADATA_KEY, call.request_id().clone());
-    let attached = call.caller.context().attach(&mut metadata);
-    attached.map_err(|error| refuse(Reason::Internal, &error.to_string()))?;
+    let introduced = call.caller.introduce(call.caller.context(), &mut metadata);
+    introduced.map_err(|fault| refuse(Reason::Internal, &fault))?;
     let mut request = Request::new(body);
     *request.method_mut() = parts.method;
     *request.uri_mut() = parts.uri;

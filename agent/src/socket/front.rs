@@ -20,7 +20,7 @@ use tower::{Service, ServiceExt, service_fn};
 use super::forward::forward;
 use super::routes::{self, Route, To};
 use crate::answer::{Answers, Call, refuse};
-use crate::attest::Workload;
+use crate::attest::{Bearer, Workload};
 use crate::telemetry::Metrics;
 use crate::upstream::Upstream;
 
@@ -51,11 +51,11 @@ impl Service<Request<Body>> for Front {
 }
 
 impl Front {
-    async fn receive(self, request: Request<Body>) -> Response<Body> {
+    async fn receive(self, mut request: Request<Body>) -> Response<Body> {
         let Some(route) = routes::find(request.uri().path()) else {
             return Status::unimplemented("there is no such method").into_http();
         };
-        match admit(route, &request) {
+        match admit(route, &mut request) {
             Ok(call) => {
                 let request_id = call.request_id().clone();
                 let mut response = self.dispatch(route, call, request).await;
@@ -100,7 +100,9 @@ impl Front {
 }
 
 /// Who calls. The context of a workload is the agent's to state: a caller that states one pretends to be an agent.
-fn admit(route: Route, request: &Request<Body>) -> Result<Call, Status> {
+fn admit(route: Route, request: &mut Request<Body>) -> Result<Call, Status> {
+    // Out of the call first of all, so that it reaches nothing else, whoever asks for what.
+    let bearer = Bearer::take(request.headers_mut());
     if request.headers().contains_key(WORKLOAD_CONTEXT_METADATA_KEY) {
         let message = format!(
             "`{WORKLOAD_CONTEXT_METADATA_KEY}` is for agents to send; the agent attests its callers itself"
@@ -113,7 +115,12 @@ fn admit(route: Route, request: &Request<Body>) -> Result<Call, Status> {
     let caller = request.extensions().get::<Arc<Workload>>().filter(|caller| caller.is_alive());
     let gone =
         || refuse(Reason::Unauthenticated, "the process that opened this connection has ended; open another");
-    Ok(Call::new(Arc::clone(caller.ok_or_else(gone)?), request.headers()))
+    let process = caller.ok_or_else(gone)?;
+    let caller = match bearer.map_err(|fault| refuse(Reason::TokenInvalid, &fault.to_string()))? {
+        None => Arc::clone(process),
+        Some(bearer) => Arc::new(process.bearing(bearer)),
+    };
+    Ok(Call::new(caller, request.headers()))
 }
 
 fn nobodys() -> Status {

@@ -1,7 +1,7 @@
 //! The Unix socket: local callers in, answers out.
 //!
 //! A connection is attested when it is accepted, and carries who was attested with every call; each call checks that the
-//! process still runs. Beyond that a caller is a stranger: places are counted in all and for each user, a connection that
+//! process still runs, and may bring a token that speaks for it. Beyond that a caller is a stranger: places are counted in all and for each user, a connection that
 //! does not begin to speak HTTP/2 soon loses its place, one that stops answering pings loses it too, and messages,
 //! headers and calls under way are bounded.
 
@@ -62,8 +62,8 @@ pub fn health_routes(
     Routes::new(health)
 }
 
-/// In bytes. Callers send a handful of short headers.
-const MAX_HEADERS: u32 = 16 * 1024;
+/// In bytes. Callers send a handful of short headers, and a token of at most 16 KiB.
+const MAX_HEADERS: u32 = 32 * 1024;
 /// A caller that has stopped for good is noticed after both together.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_LIMIT: Duration = Duration::from_secs(10);

@@ -80,6 +80,7 @@ const TABLE: &[Route] = &[
     route("/bursar.v1.Nodes/RenewCertificate", To::Nobody),
     route("/bursar.v1.Nodes/List", To::Nobody),
     route("/bursar.v1.Nodes/Evict", To::Nobody),
+    route("/bursar.v1.Nodes/Readmit", To::Nobody),
     route("/bursar.v1.LocalStore/Put", To::Broker),
     route("/bursar.v1.LocalStore/GetMetadata", To::Broker),
     route("/bursar.v1.LocalStore/List", To::Broker),

@@ -226,3 +226,39 @@ async fn an_unknown_method_is_refused() {
     let refused = grpc.unary(request, path, codec).await.expect_err("refused");
     assert_eq!(refused.code(), Code::Unimplemented);
 }
+
+/// A call with these values of `authorization`.
+fn showing<M>(message: M, values: &[&'static str]) -> Request<M> {
+    let mut request = Request::new(message);
+    for value in values {
+        request.metadata_mut().append("authorization", MetadataValue::from_static(value));
+    }
+    request
+}
+
+#[tokio::test]
+async fn a_token_goes_to_the_broker_in_the_place_of_what_the_agent_saw() {
+    let served = Served::new().await;
+    let channel = served.channel().await;
+    let read = showing(Harness::read("kv/app"), &["Bearer a.b.c"]);
+    SecretsClient::new(channel.clone()).read(read).await.expect("read");
+    let passed_on = showing(EnvironmentsGetRequest::default(), &["bearer a.b.c"]);
+    EnvironmentsClient::new(channel).get(passed_on).await.expect("passed on");
+    let state = served.rig.broker.script.state();
+    assert_eq!(
+        (state.authorizations.as_slice(), state.contexts.len()),
+        (["Bearer a.b.c"; 2].map(str::to_owned).as_slice(), 0)
+    );
+}
+
+#[tokio::test]
+async fn what_is_no_token_reaches_neither_cache_nor_broker() {
+    let served = Served::new().await;
+    let mut client = SecretsClient::new(served.channel().await);
+    client.read(Harness::read("kv/app")).await.expect("read");
+    for values in [&["Basic eDp5"][..], &["Bearer "], &["Bearer a b"], &["Bearer a", "Bearer a"]] {
+        let refused = client.read(showing(Harness::read("kv/app"), values)).await.expect_err("refused");
+        assert_eq!(Reason::of(&refused), Some(Reason::TokenInvalid), "{values:?}");
+    }
+    assert_eq!(served.rig.broker.script.calls("read"), 1);
+}

@@ -112,3 +112,20 @@ async fn a_lease_that_is_found_to_be_over_is_dropped() {
     rig.tender.round().await;
     assert_eq!(rig.cache.size().entries, 0);
 }
+
+#[tokio::test]
+async fn a_lease_that_a_token_got_is_renewed_by_the_newest_of_its_process() {
+    let rig = Rig::new().await;
+    due(&rig, Workload::named_bearing("app", "first")).await;
+    let holding = rig.cache.due().pop().expect("due");
+    holding.read_by(&Arc::new(Workload::named_bearing("app", "second")));
+    holding.put_off();
+    pass(Duration::from_secs(1)).await;
+    rig.tender.round().await;
+    assert_eq!(rig.broker.script.calls("renew"), 1);
+    let state = rig.broker.script.state();
+    assert_eq!(
+        (state.authorizations.last().map(String::as_str), state.contexts.len()),
+        (Some("Bearer second"), 0)
+    );
+}

@@ -43,6 +43,8 @@ pub(crate) struct State {
     pub(crate) calls: BTreeMap<&'static str, usize>,
     /// Whom the agent spoke for, call by call.
     pub(crate) contexts: Vec<WorkloadContext>,
+    /// What callers showed in `authorization`.
+    pub(crate) authorizations: Vec<String>,
     /// The ids that calls came under.
     pub(crate) request_ids: Vec<String>,
     /// By reference.
@@ -61,6 +63,8 @@ pub(crate) struct State {
     /// A lease whose journal line is refused.
     pub(crate) unjournaled: Option<String>,
     pub(crate) token: Vec<u8>,
+    /// The one that lets the node in, again and again; none when it is empty.
+    pub(crate) service_account_token: Vec<u8>,
     /// How long before and after now a node's certificate is valid: the first is used first, the last again and again.
     pub(crate) lives: Vec<(Duration, Duration)>,
     /// Public keys that were certified.
@@ -82,6 +86,7 @@ impl FakeBroker {
         let state = State {
             calls: BTreeMap::new(),
             contexts: Vec::new(),
+            authorizations: Vec::new(),
             request_ids: Vec::new(),
             secrets: HashMap::from([("kv/app".to_owned(), b"secret-value".to_vec())]),
             ttl: Duration::from_secs(3600),
@@ -92,6 +97,7 @@ impl FakeBroker {
             journal: Vec::new(),
             unjournaled: None,
             token: b"join-token".to_vec(),
+            service_account_token: Vec::new(),
             lives: vec![(Duration::from_secs(60), Duration::from_secs(24 * 3600))],
             certified: Vec::new(),
             node: "web-1".to_owned(),

@@ -14,7 +14,7 @@ use tonic::transport::Channel;
 
 use super::FakeBroker;
 use crate::agent::{self, StartError};
-use crate::config::Config;
+use crate::config::{Config, Join};
 
 /// An agent that runs.
 pub(crate) struct Harness {
@@ -59,7 +59,7 @@ impl Harness {
             path("run/agent.sock"),
         );
         let mut config = Config::parse(&text).expect("configuration");
-        config.join_token = Some(SecretSource::File(PathBuf::from(path("token"))));
+        config.join = Some(Join::Token(SecretSource::File(PathBuf::from(path("token")))));
         config
     }
 

@@ -8,6 +8,7 @@ use bursar_proto::convert::timestamp_to_wire;
 use bursar_proto::v1::audit_server::Audit;
 use bursar_proto::v1::environments_server::Environments;
 use bursar_proto::v1::leases_server::Leases;
+use bursar_proto::v1::nodes_join_request::Credential;
 use bursar_proto::v1::nodes_server::Nodes;
 use bursar_proto::v1::secrets_server::Secrets;
 use bursar_proto::v1::secrets_watch_response::Event;
@@ -37,6 +38,8 @@ impl Fake {
             let mut state = self.script.state();
             *state.calls.entry(method).or_default() += 1;
             state.contexts.extend(context.clone());
+            let shown = request.metadata().get("authorization").and_then(|shown| shown.to_str().ok());
+            state.authorizations.extend(shown.map(str::to_owned));
             let id = request.metadata().get(REQUEST_ID_METADATA_KEY).and_then(|id| id.to_str().ok());
             state.request_ids.extend(id.map(str::to_owned));
             state.gate.clone()
@@ -91,13 +94,16 @@ impl Nodes for Fake {
         {
             let mut state = self.script.state();
             *state.calls.entry("join").or_default() += 1;
-            if state.token != message.token {
-                let reason = Reason::JoinTokenInvalid;
-                return Err(Status::with_error_details(
-                    reason.code(),
-                    "no such token",
-                    reason.details("test"),
-                ));
+            let reason = match &message.credential {
+                Some(Credential::Token(token)) if *token == state.token => None,
+                Some(Credential::ServiceAccountToken(token)) if *token == state.service_account_token => None,
+                Some(Credential::ServiceAccountToken(_)) => Some(Reason::TokenInvalid),
+                _ => Some(Reason::JoinTokenInvalid),
+            };
+            if let Some(reason) = reason {
+                let refused =
+                    Status::with_error_details(reason.code(), "no such token", reason.details("test"));
+                return Err(refused);
             }
             state.token = b"used".to_vec();
         }
@@ -124,6 +130,13 @@ impl Nodes for Fake {
     }
 
     async fn list(&self, _: Request<NodesListRequest>) -> Result<Response<NodesListResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn readmit(
+        &self,
+        _: Request<NodesReadmitRequest>,
+    ) -> Result<Response<NodesReadmitResponse>, Status> {
         Err(Status::unimplemented(""))
     }
 

@@ -22,12 +22,13 @@ use tonic::{Code, Request, Status};
 use tower::layer::layer_fn;
 use tower::{Layer, Service};
 
-use super::status;
 use super::surface::{self, Access, Rpc};
+use super::{cut, status};
 use crate::broker::Broker;
 use crate::call::Call;
 use crate::disk::Disk;
 use crate::failure::Failure;
+use crate::identity::peer::Presented;
 use crate::identity::token::{self, Tokens};
 use crate::identity::{Caller, Method, workload};
 use crate::ids::Ids;
@@ -71,7 +72,7 @@ pub(super) struct Stranger {
 pub struct Identify {
     pub broker: Arc<Broker>,
     pub membership: Arc<Membership>,
-    pub tokens: Tokens,
+    pub tokens: Arc<Tokens>,
     pub metrics: Metrics,
     pub disk: Arc<Disk>,
     pub pace: Arc<Pace>,
@@ -136,17 +137,22 @@ impl Identify {
         };
         let mut response = match self.admit(rpc, &mut request, &request_id, arrived).await {
             Err(failure) => status::of(&failure, &request_id).into_http(),
-            Ok(()) => {
+            Ok(node) => {
                 let known = request.extensions().get::<Arrival>().cloned();
                 let answered = tokio::time::timeout(self.deadline, inner.call(request)).await;
-                match answered.map(|Ok(answered)| answered) {
+                let evicted = node.as_ref().and_then(|node| self.evicted_meanwhile(node));
+                match (answered.map(|Ok(answered)| answered), evicted) {
+                    (_, Some(failure)) => self.refuse(rpc, known, failure, &request_id).await,
                     // How tonic says that a message is over the limit: nobody has looked at it.
-                    Ok(answered) if code(&answered) == code_name(Code::OutOfRange) => {
+                    (Ok(answered), None) if code(&answered) == code_name(Code::OutOfRange) => {
                         let failure = Failure::TooLarge { limit: self.message_bytes };
                         self.refuse(rpc, known, failure, &request_id).await
                     }
-                    Ok(answered) => answered,
-                    Err(_) => self.refuse(rpc, known, Failure::Deadline, &request_id).await,
+                    (Ok(answered), None) => match node.filter(|_| rpc.streams) {
+                        None => answered,
+                        Some(node) => self.cut_with(node, &request_id, answered),
+                    },
+                    (Err(_), None) => self.refuse(rpc, known, Failure::Deadline, &request_id).await,
                 }
             }
         };
@@ -158,6 +164,24 @@ impl Identify {
             response.headers_mut().insert(REQUEST_ID_METADATA_KEY, id);
         }
         response
+    }
+
+    /// Why a node may not have the answer to a call that it made when it still counted.
+    fn evicted_meanwhile(&self, node: &Presented) -> Option<Failure> {
+        let stands = self.membership.stands(node, self.broker.clock.now());
+        stands.err().filter(|failure| matches!(failure, Failure::Evicted { .. }))
+    }
+
+    /// A stream that ends with the node whose connection it goes over.
+    fn cut_with(
+        &self,
+        node: Arc<Presented>,
+        request_id: &Arc<str>,
+        stream: http::Response<Body>,
+    ) -> http::Response<Body> {
+        let membership = Arc::clone(&self.membership);
+        let ended = async move { membership.ended(&node).await };
+        stream.map(|body| cut::until(body, Arc::clone(request_id), ended))
     }
 
     /// The answer to a call that its handler did not get to end. Of a known caller it is kept in the ledger, and not
@@ -186,13 +210,14 @@ impl Identify {
         }
     }
 
+    /// Lets a call in, or not. Answers the certificate of the node whose connection it came over, if it is one's.
     async fn admit(
         &self,
         rpc: Rpc,
         request: &mut http::Request<Body>,
         request_id: &Arc<str>,
         arrived: Instant,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<Arc<Presented>>, Failure> {
         let handshake = request.extensions().get::<Handshake>().cloned();
         // Out of the call first of all, so that it reaches no handler, whoever asks for what.
         let token = token::take(request.headers_mut());
@@ -201,18 +226,15 @@ impl Identify {
             Access::Open => {
                 self.pace_stranger(handshake.as_ref())?;
                 request.extensions_mut().insert(Stranger { request_id: Arc::clone(request_id), handshake });
-                return Ok(());
+                return Ok(None);
             }
         };
         let handshake = handshake.ok_or(Failure::Unauthenticated)?;
         let time = self.broker.clock.now();
         let known = match token.map_err(Failure::Token) {
             Err(failure) => Err(failure),
-            // It speaks, whoever's connection it came over: an agent's, for one.
-            Ok(Some(token)) => {
-                let known = self.tokens.caller(&token, handshake.address, time).await;
-                known.map_err(Failure::Token)
-            }
+            // It speaks, whoever's connection it came over.
+            Ok(Some(token)) => self.bearer(&token, &handshake, time).await,
             Ok(None) => self.certified(&handshake, time),
         };
         let caller = match known {
@@ -233,6 +255,11 @@ impl Identify {
         if call.caller.facts.breaks_glass() {
             self.membership.break_glass(&handshake, &call).await?;
         }
+        if let Some(failure) = self.is_from_elsewhere(&call.caller) {
+            self.pace.principal(call.caller.id())?;
+            let draft = call.asks(Action::Authenticate, rpc.path);
+            return Err(self.broker.failed(draft, failure).await);
+        }
         if let Some(context) = workload_context(request.headers())? {
             let rules = self.broker.rulebook.current();
             match workload::on_behalf(&call.caller, context, rules.policies.registrations()) {
@@ -246,12 +273,35 @@ impl Identify {
         }
         self.pace.principal(call.caller.id())?;
         request.extensions_mut().insert(Arrival { call, action });
-        Ok(())
+        Ok(self.membership.node_of(&handshake).cloned())
     }
 
     /// The address pays for a call of somebody who is not known, and for one whose credential does not hold.
     fn pace_stranger(&self, handshake: Option<&Handshake>) -> Result<(), Failure> {
         handshake.map_or(Ok(()), |handshake| self.pace.stranger(handshake.address.ip()))
+    }
+
+    /// Whoever a token names, and the node whose agent passed it on, if one did. That one has to count, too.
+    async fn bearer(
+        &self,
+        token: &HeaderValue,
+        handshake: &Handshake,
+        time: Timestamp,
+    ) -> Result<Arc<Caller>, Failure> {
+        let node = self.membership.node_of(handshake);
+        node.map_or(Ok(()), |node| self.membership.stands(node, time))?;
+        let bearer = self.tokens.caller(token, handshake.address, time).await.map_err(Failure::Token)?;
+        Ok(match node {
+            None => bearer,
+            Some(node) => Arc::new(bearer.by_way_of(node.caller.id())),
+        })
+    }
+
+    /// Whether a token was passed on by another node than that of its pod: somebody took it there.
+    fn is_from_elsewhere(&self, caller: &Caller) -> Option<Failure> {
+        let (account, node) = (caller.account.as_ref()?, caller.facts.node.as_ref()?);
+        let elsewhere = !self.membership.rules.is_at_home(account, node);
+        elsewhere.then(|| Failure::OtherNode { node: node.to_string() })
     }
 
     /// Whoever the certificate of the connection names.

@@ -4,6 +4,7 @@
 //! deadline, the metrics, the record of a request that could not even be read, and the mapping of failures.
 
 mod audit;
+mod cut;
 mod environments;
 mod layer;
 mod leases;
@@ -32,13 +33,19 @@ use crate::call::Call;
 use crate::failure::Failure;
 use crate::health::Health;
 use crate::identity::tls::ServerCertificate;
+use crate::identity::token::Tokens;
 use crate::membership::Membership;
+use crate::pace::Pace;
+use crate::telemetry::Metrics;
 
 /// What the services work with.
 #[derive(Debug, Clone)]
 pub struct Api {
     pub broker: Arc<Broker>,
     pub membership: Arc<Membership>,
+    pub tokens: Arc<Tokens>,
+    pub pace: Arc<Pace>,
+    pub metrics: Metrics,
     pub health: Arc<Health>,
     pub tasks: Tasks,
     pub certificate: Arc<ServerCertificate>,

@@ -1,20 +1,21 @@
 //! `bursar.v1.Nodes`.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bursar_core::Secret;
 use bursar_core::audit::Action;
-use bursar_proto::convert::{duration_from_wire, timestamp_to_wire, wire_bytes};
+use bursar_proto::convert::{JoinCredential, duration_from_wire, timestamp_to_wire, wire_bytes};
 use bursar_proto::limits;
 use bursar_proto::v1;
 use bursar_proto::v1::nodes_server::Nodes;
 use bursar_proto::v1::{
     NodesCreateJoinTokenRequest, NodesCreateJoinTokenResponse, NodesEvictRequest, NodesEvictResponse,
-    NodesJoinRequest, NodesJoinResponse, NodesListRequest, NodesListResponse, NodesRenewCertificateRequest,
-    NodesRenewCertificateResponse,
+    NodesJoinRequest, NodesJoinResponse, NodesListRequest, NodesListResponse, NodesReadmitRequest,
+    NodesReadmitResponse, NodesRenewCertificateRequest, NodesRenewCertificateResponse,
 };
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
@@ -49,14 +50,20 @@ impl Nodes for Api {
         .await
     }
 
-    /// Open: the token is the credential. One that never was leaves nothing in the ledger, since nobody is known and
-    /// strangers must not fill it; it is counted and logged.
+    /// Open: the message says what counts. What names nobody leaves nothing in the ledger, since strangers must not fill
+    /// it; it is counted and logged.
     async fn join(&self, request: Request<NodesJoinRequest>) -> Result<Response<NodesJoinResponse>, Status> {
         let stranger = request.extensions().get::<Stranger>().cloned();
         let request_id = stranger.as_ref().map(|stranger| stranger.request_id.clone()).unwrap_or_default();
-        let joined = self.join_stranger(stranger, request.into_inner()).await;
+        let mut method = NO_METHOD;
+        let joined = self.join_stranger(stranger, request.into_inner(), &mut method).await;
+        self.metrics.join(method, joined.as_ref().map_or_else(Failure::kind, |_| "ok"));
         let joined = joined.inspect_err(|failure| {
-            tracing::warn!(%request_id, kind = failure.kind(), "a node could not join");
+            let cause = match failure {
+                Failure::Token(refused) => refused.as_str(),
+                other => other.kind(),
+            };
+            tracing::warn!(%request_id, method, kind = failure.kind(), cause, "a node could not join");
         });
         joined
             .map(|certificate| {
@@ -101,16 +108,31 @@ impl Nodes for Api {
         &self,
         request: Request<NodesEvictRequest>,
     ) -> Result<Response<NodesEvictResponse>, Status> {
-        let read = |message: NodesEvictRequest| {
-            Ok((name(message.node)?, text("reason", message.reason, limits::REASON)?))
-        };
+        let read = |message: NodesEvictRequest| named(message.node, message.reason);
         self.answer(request, read, |call, (node, reason)| async move {
             let resource = Resource::Node(&node);
             let draft = self.broker.permit(&call, Action::EvictNode, resource, &node, &reason).await?;
             let work = self.membership.evict(&node, &reason, &call.caller, draft.clone());
-            let revocation = self.broker.settle(draft, work).await?;
-            let leases_revoked = self.broker.leases.carried_out(revocation).await?.marked;
+            let mut leases_revoked = 0;
+            for revocation in self.broker.settle(draft, work).await? {
+                leases_revoked += self.broker.leases.carried_out(Some(revocation)).await?.marked;
+            }
             Ok(NodesEvictResponse { leases_revoked })
+        })
+        .await
+    }
+
+    async fn readmit(
+        &self,
+        request: Request<NodesReadmitRequest>,
+    ) -> Result<Response<NodesReadmitResponse>, Status> {
+        let read = |message: NodesReadmitRequest| named(message.node, message.reason);
+        self.answer(request, read, |call, (node, reason)| async move {
+            let resource = Resource::Node(&node);
+            let draft = self.broker.permit(&call, Action::ReadmitNode, resource, &node, &reason).await?;
+            let work = self.membership.readmit(&node, &call.caller, draft.clone());
+            self.broker.settle(draft, work).await?;
+            Ok(NodesReadmitResponse {})
         })
         .await
     }
@@ -121,14 +143,57 @@ impl Api {
         &self,
         stranger: Option<Stranger>,
         mut message: NodesJoinRequest,
+        method: &mut &'static str,
     ) -> Result<NodeCertificate, Failure> {
-        let stranger = stranger.ok_or(Failure::Unauthenticated)?;
-        let peer = stranger.handshake.map(|handshake| handshake.address).ok_or(Failure::Unauthenticated)?;
-        if message.token.len() > limits::JOIN_TOKEN {
+        let Stranger { request_id, handshake } = stranger.ok_or(Failure::Unauthenticated)?;
+        let handshake = handshake.ok_or(Failure::Unauthenticated)?;
+        let credential = message.take_credential()?;
+        let request = csr(std::mem::take(&mut message.csr))?;
+        let now = self.broker.clock.now();
+        let (machine, admitted) = match credential {
+            JoinCredential::Token(token) => {
+                *method = Method::JoinToken.as_str();
+                return self.join_by_token(token, &request, handshake.address, request_id).await;
+            }
+            JoinCredential::ServiceAccountToken(token) => {
+                *method = Method::Kubernetes.as_str();
+                let bearer = self.tokens.sent(&token, handshake.address, now).await;
+                let bearer = bearer.map_err(Failure::Token)?;
+                let admitted = self.membership.rules.by_token(&bearer);
+                (bearer, admitted)
+            }
+            JoinCredential::ClientCertificate => {
+                *method = Method::Mtls.as_str();
+                let machine = self.membership.caller(&handshake, now)?;
+                let admitted = self.membership.rules.by_certificate(&machine);
+                (machine, admitted)
+            }
+        };
+        // Known by now, whatever comes of it: what follows is recorded, and paid for like any call.
+        self.pace.principal(machine.id())?;
+        let call = join_call(machine, request_id, now);
+        match admitted {
+            Ok(admitted) => {
+                let draft = call.asks(Action::Join, self.membership.node_id(&admitted.node)?.as_str());
+                self.membership.join_by_rule(admitted, &request, handshake.address.ip(), draft).await
+            }
+            Err(fault) => {
+                let draft = call.asks(Action::Join, call.caller.id().as_str());
+                Err(self.broker.failed(draft, Failure::NotAdmitted(fault)).await)
+            }
+        }
+    }
+
+    async fn join_by_token(
+        &self,
+        token: Secret,
+        request: &[u8],
+        peer: SocketAddr,
+        request_id: Arc<str>,
+    ) -> Result<NodeCertificate, Failure> {
+        if token.len() > limits::JOIN_TOKEN {
             return Err(Failure::JoinToken(TokenFault::Unknown));
         }
-        let token: Secret = message.take_token();
-        let request = csr(std::mem::take(&mut message.csr))?;
         let token = self.membership.token(&token).await?;
         let id = self.membership.node_id(token.node())?;
         let facts = Facts {
@@ -140,21 +205,16 @@ impl Api {
         };
         let caller = Caller {
             facts: PrincipalFacts::new(facts),
-            credential: data_encoding::HEXLOWER.encode(&Sha256::digest(&request)),
+            credential: data_encoding::HEXLOWER.encode(&Sha256::digest(request)),
             credential_expires: token.expires_at(),
             instance: None,
             ttl: None,
             peer: Some(peer),
+            account: None,
         };
-        let call = Call {
-            caller: Arc::new(caller),
-            request_id: stranger.request_id,
-            trace_id: None,
-            time: self.broker.clock.now(),
-            arrived: Instant::now(),
-        };
+        let call = join_call(Arc::new(caller), request_id, self.broker.clock.now());
         let draft = call.asks(Action::Join, id.as_str());
-        self.membership.join(token, &request, peer.ip(), draft).await
+        self.membership.join_by_token(token, request, peer.ip(), draft).await
     }
 
     fn certificate(&self, issued: NodeCertificate) -> v1::NodeCertificate {
@@ -165,6 +225,10 @@ impl Api {
             not_after: Some(timestamp_to_wire(issued.certificate.not_after)),
         }
     }
+}
+
+fn join_call(caller: Arc<Caller>, request_id: Arc<str>, time: Timestamp) -> Call {
+    Call { caller, request_id, trace_id: None, time, arrived: Instant::now() }
 }
 
 fn token_request(
@@ -190,6 +254,11 @@ fn name(node: String) -> Result<String, Failure> {
     text("node", node, limits::NODE_NAME)
 }
 
+/// A node, and why something is done to it.
+fn named(node: String, reason: String) -> Result<(String, String), Failure> {
+    Ok((name(node)?, text("reason", reason, limits::REASON)?))
+}
+
 fn csr(csr: Vec<u8>) -> Result<Vec<u8>, Failure> {
     if csr.len() > limits::CSR {
         return Err(Failure::Invalid { field: "csr", message: format!("is at most {} bytes", limits::CSR) });
@@ -210,6 +279,8 @@ fn wire_node(name: String, spiffe_id: String, node: Node) -> v1::Node {
     }
 }
 
+/// Of a request that has nothing that lets a node in.
+const NO_METHOD: &str = "none";
 const TOKEN_LIFE: Duration = Duration::from_secs(600);
 const TOKEN_MIN_LIFE: Duration = Duration::from_secs(5);
 const TOKEN_MAX_LIFE: Duration = Duration::from_secs(24 * 3600);

@@ -86,14 +86,14 @@ pub(super) fn text(failure: &Failure) -> String {
 
 fn reason(failure: &Failure) -> Reason {
     match failure {
-        Failure::Denied => Reason::AccessDenied,
+        Failure::Denied | Failure::NotAdmitted(_) => Reason::AccessDenied,
         Failure::Unauthenticated => Reason::Unauthenticated,
         Failure::Certificate(_) => Reason::CertificateInvalid,
         Failure::Evicted { .. } | Failure::Expired => Reason::CertificateInvalid,
         Failure::Token(Refused::Expired) => Reason::TokenExpired,
         Failure::Token(Refused::IssuerUnknown) => Reason::IssuerUnknown,
         Failure::Token(refused) if refused.may_pass() => Reason::IssuerUnavailable,
-        Failure::Token(_) => Reason::TokenInvalid,
+        Failure::Token(_) | Failure::OtherNode { .. } => Reason::TokenInvalid,
         Failure::Unregistered(_) => Reason::RegistrationMissing,
         Failure::Reference(_) => Reason::ReferenceMalformed,
         Failure::BackendUnknown(_) => Reason::BackendUnknown,

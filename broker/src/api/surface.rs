@@ -11,6 +11,8 @@ pub struct Rpc {
     /// `/bursar.v1.Secrets/Read`
     pub path: &'static str,
     pub access: Access,
+    /// Whether its answer goes on for as long as somebody listens.
+    pub streams: bool,
 }
 
 /// Who may call at all, and who pays for it in the rate limits: the principal, or the address of whoever is not known. What
@@ -34,7 +36,7 @@ pub const TABLE: &[Rpc] = &[
     known("/bursar.v1.Environments/Resolve", Action::Resolve),
     known("/bursar.v1.Leases/Renew", Action::Renew),
     known("/bursar.v1.Secrets/BatchRead", Action::Read),
-    known("/bursar.v1.Secrets/Watch", Action::Watch),
+    stream("/bursar.v1.Secrets/Watch", Action::Watch),
     known("/bursar.v1.Environments/Apply", Action::ApplyEnvironment),
     known("/bursar.v1.Environments/Get", Action::ViewEnvironment),
     known("/bursar.v1.Environments/List", Action::ViewEnvironment),
@@ -48,8 +50,8 @@ pub const TABLE: &[Rpc] = &[
     known("/bursar.v1.Leases/Revocations", Action::ListLeases),
     known("/bursar.v1.Leases/Top", Action::ListLeases),
     known("/bursar.v1.Audit/Query", Action::QueryAudit),
-    known("/bursar.v1.Audit/Tail", Action::QueryAudit),
-    known("/bursar.v1.Audit/Export", Action::QueryAudit),
+    stream("/bursar.v1.Audit/Tail", Action::QueryAudit),
+    stream("/bursar.v1.Audit/Export", Action::QueryAudit),
     known("/bursar.v1.Audit/Checkpoint", Action::QueryAudit),
     known("/bursar.v1.Audit/ConsistencyProof", Action::QueryAudit),
     known("/bursar.v1.Audit/InclusionProof", Action::QueryAudit),
@@ -63,6 +65,7 @@ pub const TABLE: &[Rpc] = &[
     known("/bursar.v1.Nodes/RenewCertificate", Action::RenewCertificate),
     known("/bursar.v1.Nodes/List", Action::ListNodes),
     known("/bursar.v1.Nodes/Evict", Action::EvictNode),
+    known("/bursar.v1.Nodes/Readmit", Action::ReadmitNode),
     known("/bursar.v1.LocalStore/Put", Action::Write),
     known("/bursar.v1.LocalStore/GetMetadata", Action::List),
     known("/bursar.v1.LocalStore/List", Action::List),
@@ -81,11 +84,15 @@ pub const TABLE: &[Rpc] = &[
 ];
 
 const fn known(path: &'static str, action: Action) -> Rpc {
-    Rpc { path, access: Access::Known(action) }
+    Rpc { path, access: Access::Known(action), streams: false }
+}
+
+const fn stream(path: &'static str, action: Action) -> Rpc {
+    Rpc { path, access: Access::Known(action), streams: true }
 }
 
 const fn open(path: &'static str) -> Rpc {
-    Rpc { path, access: Access::Open }
+    Rpc { path, access: Access::Open, streams: false }
 }
 
 #[cfg(test)]
@@ -100,16 +107,22 @@ mod tests {
     #[test]
     fn every_rpc_of_the_descriptors_is_in_the_table_and_nothing_else() {
         let set = FileDescriptorSet::decode(bursar_proto::FILE_DESCRIPTOR_SET).expect("descriptors");
-        let mut described = BTreeSet::new();
+        let (mut described, mut streams) = (BTreeSet::new(), BTreeSet::new());
         for file in set.file.iter().filter(|file| file.package() == "bursar.v1") {
             for service in &file.service {
                 for method in &service.method {
-                    described.insert(format!("/bursar.v1.{}/{}", service.name(), method.name()));
+                    let path = format!("/bursar.v1.{}/{}", service.name(), method.name());
+                    if method.server_streaming() {
+                        streams.insert(path.clone());
+                    }
+                    described.insert(path);
                 }
             }
         }
-        let ours = TABLE.iter().filter(|rpc| rpc.path.starts_with("/bursar."));
-        let listed: BTreeSet<_> = ours.map(|rpc| rpc.path.to_owned()).collect();
+        let ours = || TABLE.iter().filter(|rpc| rpc.path.starts_with("/bursar."));
+        let listed: BTreeSet<_> = ours().map(|rpc| rpc.path.to_owned()).collect();
         assert_eq!(listed, described, "put each RPC into TABLE with who may call it");
+        let listed: BTreeSet<_> = ours().filter(|rpc| rpc.streams).map(|rpc| rpc.path.to_owned()).collect();
+        assert_eq!(listed, streams, "those whose answers are streams are made by `stream`");
     }
 }

@@ -1,5 +1,6 @@
 //! `[identity.issuers.NAME]`: whose tokens say who is asking.
 
+mod nodes;
 mod rule;
 
 use std::path::PathBuf;
@@ -12,6 +13,8 @@ use bursar_core::settings::{SecretSource, Section};
 use bursar_core::spiffe::TrustDomain;
 use reqwest::Url;
 
+pub(super) use nodes::nodes;
+pub use nodes::{HostPattern, NodeProof, NodeRule};
 pub use rule::{Matched, Rule};
 
 use super::OnOutage;

@@ -54,7 +54,7 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.subject_alt_names = vec![SanType::URI(format!("spiffe://{domain}").try_into()?)];
-        valid_for(&mut params, clock.now(), ROOT_LIFE);
+        valid_for(&mut params, clock.now(), None, ROOT_LIFE);
         let certificate = params.self_signed(&key)?.der().clone();
         let issuer = Issuer::from_ca_cert_der(&certificate, key)?;
         Ok((Self { issuer, certificate, domain, clock }, pkcs8))
@@ -136,30 +136,36 @@ impl Authority {
     }
 
     /// A certificate for a node whose key stays with it. `request` is PKCS#10 in DER; its public key is used, the names
-    /// and extensions that it asks for are not.
+    /// and extensions that it asks for are not. It begins no earlier than `from`.
     ///
     /// # Errors
     /// [`AuthorityError::Request`] when it is no signing request, or is not signed by its own key.
-    pub fn node(&self, id: &SpiffeId, request: &[u8]) -> Result<IssuedCertificate, AuthorityError> {
+    pub fn node(
+        &self,
+        id: &SpiffeId,
+        request: &[u8],
+        from: Option<Timestamp>,
+    ) -> Result<IssuedCertificate, AuthorityError> {
         let request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(request))
             .map_err(AuthorityError::Request)?;
         let mut params = leaf(id)?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        self.sign(params, &request.public_key, NODE_LIFE)
+        self.sign(params, &request.public_key, from, NODE_LIFE)
     }
 
     fn issue(&self, params: CertificateParams, life: Duration) -> Result<IssuedIdentity, AuthorityError> {
         let key = KeyPair::generate()?;
-        Ok(IssuedIdentity { certificate: self.sign(params, &key, life)?, key })
+        Ok(IssuedIdentity { certificate: self.sign(params, &key, None, life)?, key })
     }
 
     fn sign(
         &self,
         mut params: CertificateParams,
         key: &impl PublicKeyData,
+        from: Option<Timestamp>,
         life: Duration,
     ) -> Result<IssuedCertificate, AuthorityError> {
-        let not_after = valid_for(&mut params, self.clock.now(), life);
+        let not_after = valid_for(&mut params, self.clock.now(), from, life);
         let der = params.signed_by(key, &self.issuer)?.der().clone();
         Ok(IssuedCertificate { der, not_after })
     }
@@ -198,11 +204,17 @@ fn name(common: &str) -> DistinguishedName {
     name
 }
 
-/// Valid from a minute ago, so that a clock that is a little behind accepts it.
-fn valid_for(params: &mut CertificateParams, now: Timestamp, life: Duration) -> Timestamp {
+/// Valid from a minute ago, so that a clock that is a little behind accepts it, or from `from` where that is later.
+fn valid_for(
+    params: &mut CertificateParams,
+    now: Timestamp,
+    from: Option<Timestamp>,
+    life: Duration,
+) -> Timestamp {
     let seconds = u64::try_from(now.as_second()).unwrap_or_default();
+    let from = from.and_then(|from| u64::try_from(from.as_second()).ok()).unwrap_or_default();
     let epoch = date_time_ymd(1970, 1, 1);
-    params.not_before = epoch + Duration::from_secs(seconds.saturating_sub(60));
+    params.not_before = epoch + Duration::from_secs(seconds.saturating_sub(60).max(from));
     let end = seconds.saturating_add(life.as_secs());
     params.not_after = epoch + Duration::from_secs(end);
     Timestamp::from_second(i64::try_from(end).unwrap_or(i64::MAX)).unwrap_or(Timestamp::MAX)

@@ -1,12 +1,14 @@
 //! The caller of a request, as everything behind the identity layer sees it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bursar_core::SpiffeId;
 use bursar_core::audit::Actor;
 use jiff::Timestamp;
 
-use crate::policy::{BREAK_GLASS, PrincipalFacts, Selector};
+use super::admission::Account;
+use crate::policy::{BREAK_GLASS, Facts, PrincipalFacts, Selector};
 
 /// Somebody whose identity is established.
 #[derive(Debug, Clone)]
@@ -23,6 +25,8 @@ pub struct Caller {
     pub ttl: Option<std::time::Duration>,
     /// The network address that the call came from.
     pub peer: Option<SocketAddr>,
+    /// Of the bearer of a cluster's token: what it is for.
+    pub account: Option<Arc<Account>>,
 }
 
 /// How the broker knows a caller.
@@ -63,6 +67,13 @@ impl Caller {
     /// The principal.
     pub fn id(&self) -> &SpiffeId {
         &self.facts.id
+    }
+
+    /// The bearer of a token that the agent of `node` passed on.
+    #[must_use]
+    pub fn by_way_of(&self, node: &SpiffeId) -> Self {
+        let facts = Facts { node: Some(node.clone()), ..Facts::clone(&self.facts) };
+        Self { facts: PrincipalFacts::new(facts), ..self.clone() }
     }
 
     /// The caller as an audit record names it.

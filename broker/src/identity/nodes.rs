@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
 
 use bursar_core::SpiffeId;
 use bursar_core::spiffe::{PrincipalKind, SpiffeIdError, TrustDomain};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::authority::NODE_LIFE;
 
@@ -21,6 +23,30 @@ pub struct Node {
     pub address: Option<String>,
     pub evicted_at: Option<Timestamp>,
     pub evict_reason: Option<String>,
+    /// Certificates that begin before this do not count: they are from before an eviction. It outlasts the node's return.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certified_from: Option<Timestamp>,
+    /// Whether a rule of the configuration lets it in: one did, or an administrator said so. Else a join token did, and
+    /// only another one lets it in again.
+    #[serde(default)]
+    pub by_rule: bool,
+}
+
+impl Node {
+    /// Shuts it out at `now`.
+    pub fn evict(&mut self, now: Timestamp, reason: Option<String>) {
+        // Certificates have whole seconds, and those that this node gets later must begin after those it had.
+        let second = Timestamp::from_second(now.as_second()).unwrap_or(now);
+        let after = self.certified_from.and_then(|before| before.checked_add(Duration::from_secs(1)).ok());
+        self.certified_from = Some(after.map_or(second, |after| after.max(second)));
+        self.evicted_at = Some(now);
+        self.evict_reason = reason;
+    }
+
+    /// Certificates that begin before this do not count. A release before this one kept the eviction alone.
+    pub fn certified_from(&self) -> Option<Timestamp> {
+        self.certified_from.or(self.evicted_at)
+    }
 }
 
 /// A join token as the ledger keeps it, under the hash of the token.
@@ -81,44 +107,88 @@ pub fn node_id(domain: &TrustDomain, name: &str) -> Result<SpiffeId, SpiffeIdErr
     SpiffeId::from_segments(domain, &["node", name])
 }
 
-/// The nodes whose certificates are still in date but no longer count.
+/// The nodes of whose certificates some are still in date but no longer count.
 ///
-/// A certificate issued before its node's eviction is refused; one issued after it (the node was let in again) is not.
-/// An entry is of use only while such a certificate lives, so there are never more than the evictions of one
-/// certificate's life.
+/// A certificate that begins before what is noted of its node is refused; one that it got since (the node was let in
+/// again) is not. An entry is of use only while such a certificate lives, so there are never more than the evictions of
+/// one certificate's life.
 #[derive(Debug, Default)]
-pub struct Evictions(RwLock<HashMap<String, Timestamp>>);
+pub struct Evictions {
+    from: RwLock<HashMap<String, Timestamp>>,
+    changed: watch::Sender<()>,
+}
 
 impl Evictions {
-    /// Remembers an eviction.
-    pub fn insert(&self, node: String, at: Timestamp, now: Timestamp) {
-        let mut evicted = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        evicted.retain(|_, at| now.duration_since(*at).unsigned_abs() <= NODE_LIFE + SLACK);
-        evicted.insert(node, at);
+    /// Certificates of `node` that begin before `from` count no more.
+    pub fn insert(&self, node: String, from: Timestamp, now: Timestamp) {
+        let mut noted = self.from.write().unwrap_or_else(PoisonError::into_inner);
+        noted.retain(|_, from| now.duration_since(*from).unsigned_abs() <= NODE_LIFE + SLACK);
+        noted.insert(node, from);
+        drop(noted);
+        self.changed.send_replace(());
     }
 
-    /// Whether `id` is a node that was evicted after the certificate that it shows was issued.
-    pub fn covers(&self, id: &SpiffeId, issued_at: Timestamp) -> bool {
+    /// Whether `id` is a node that was evicted after it got a certificate that begins at `not_before`.
+    pub fn cover(&self, id: &SpiffeId, not_before: Timestamp) -> bool {
         let PrincipalKind::Node { name } = id.kind() else { return false };
-        let evicted = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        evicted.get(name).is_some_and(|at| issued_at <= *at)
+        let noted = self.from.read().unwrap_or_else(PoisonError::into_inner);
+        noted.get(name).is_some_and(|from| not_before < *from)
+    }
+
+    /// Tells of each eviction from now on.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 }
 
-const SLACK: std::time::Duration = std::time::Duration::from_secs(120);
+const SLACK: Duration = Duration::from_secs(120);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn node() -> Node {
+        let at = Timestamp::constant(900_000, 0);
+        Node {
+            joined_at: at,
+            seen_at: at,
+            certificate_not_after: at,
+            address: None,
+            evicted_at: None,
+            evict_reason: None,
+            certified_from: None,
+            by_rule: false,
+        }
+    }
+
     #[test]
     fn a_certificate_from_before_the_eviction_is_refused_and_one_from_after_is_not() {
-        let evictions = Evictions::default();
-        let at = Timestamp::constant(1_000_000, 0);
-        evictions.insert("n1".to_owned(), at, at);
+        let (evictions, mut evicted) = (Evictions::default(), node());
+        let at = Timestamp::constant(1_000_000, 700_000_000);
+        evicted.evict(at, None);
+        evictions.insert("n1".to_owned(), evicted.certified_from().expect("evicted"), at);
         let node = node_id(&TrustDomain::parse("example.org").expect("domain"), "n1").expect("id");
-        assert!(evictions.covers(&node, Timestamp::constant(999_999, 0)));
-        assert!(!evictions.covers(&node, Timestamp::constant(1_000_001, 0)));
+        assert!(evictions.cover(&node, Timestamp::constant(999_999, 0)));
+        // The very second: one from before begins a minute earlier.
+        assert!(!evictions.cover(&node, Timestamp::constant(1_000_000, 0)));
+    }
+
+    #[test]
+    fn evicted_twice_within_a_second_a_node_keeps_no_certificate_from_in_between() {
+        let (at, mut evicted) = (Timestamp::constant(1_000_000, 100_000_000), node());
+        evicted.evict(at, None);
+        let first = evicted.certified_from().expect("evicted");
+        evicted.evict(Timestamp::constant(1_000_000, 900_000_000), None);
+        assert!(evicted.certified_from().is_some_and(|from| first < from));
+    }
+
+    #[test]
+    fn a_node_that_an_earlier_release_evicted_is_out() {
+        let kept = r#"{"joined_at":"2026-01-01T00:00:00Z","seen_at":"2026-01-01T00:00:00Z",
+            "certificate_not_after":"2026-01-02T00:00:00Z","address":null,
+            "evicted_at":"2026-01-01T01:00:00Z","evict_reason":null}"#;
+        let node: Node = serde_json::from_str(kept).expect("node");
+        assert_eq!(node.certified_from(), node.evicted_at);
     }
 
     #[test]
@@ -151,6 +221,6 @@ mod tests {
         evictions.insert("old".to_owned(), at, at);
         let later = at + NODE_LIFE + SLACK + SLACK;
         evictions.insert("new".to_owned(), later, later);
-        assert_eq!(evictions.0.read().expect("lock").len(), 1);
+        assert_eq!(evictions.from.read().expect("lock").len(), 1);
     }
 }

@@ -95,6 +95,7 @@ impl Peer {
             instance: None,
             ttl: None,
             peer: Some(address),
+            account: None,
         });
         Presented {
             caller,

@@ -119,9 +119,14 @@ pub struct Committed {
 }
 
 impl Committed {
-    /// The bulk revocation that it ordered.
+    /// The first bulk revocation that it ordered.
     pub fn revocation(&self) -> Option<RevocationId> {
-        self.outcomes.iter().find_map(|outcome| match outcome {
+        self.revocations().next()
+    }
+
+    /// The bulk revocations that it ordered.
+    pub fn revocations(&self) -> impl Iterator<Item = RevocationId> {
+        self.outcomes.iter().filter_map(|outcome| match outcome {
             Outcome::Ordered(revocation) => Some(*revocation),
             _ => None,
         })

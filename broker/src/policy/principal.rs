@@ -26,7 +26,7 @@ pub struct Facts {
     pub id: SpiffeId,
     /// How the broker knows: `mtls`, `node`, `kubernetes`, `oidc`, or [`BREAK_GLASS`].
     pub method: String,
-    /// The node whose agent speaks for the principal, when it does not speak for itself.
+    /// The node whose agent speaks for the principal, or passed its token on.
     pub node: Option<SpiffeId>,
     /// What that agent attested, or a token said; kept sorted, each once.
     pub selectors: Vec<Selector>,

@@ -33,6 +33,7 @@ async fn examine(session: &Session, checks: &mut Vec<CheckView>) {
         Some(tls) if tls.identity.is_some() => "certificate, key and authority are readable".to_owned(),
         Some(_) if settings.token.is_some() => "a token is given, and the authority is readable".to_owned(),
         Some(_) => "no certificate or token is given; the broker will answer nothing".to_owned(),
+        None if settings.token.is_some() => "a token, by the agent's socket".to_owned(),
         None => "by the agent's socket, which knows its callers".to_owned(),
     })
     .is_none()

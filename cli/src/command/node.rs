@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use bursar_core::settings::parse_duration;
 use bursar_proto::convert::{duration_to_wire, timestamp_from_wire};
-use bursar_proto::v1::{NodesCreateJoinTokenRequest, NodesEvictRequest, NodesListRequest};
+use bursar_proto::v1::{
+    NodesCreateJoinTokenRequest, NodesEvictRequest, NodesListRequest, NodesReadmitRequest,
+};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
@@ -25,6 +27,7 @@ pub(crate) enum Command {
         limit: usize,
     },
     Evict(Evict),
+    Readmit(Readmit),
 }
 
 /// Make a token with which one node may join, once
@@ -59,6 +62,23 @@ pub(crate) struct Evict {
     yes: bool,
 }
 
+/// Let an evicted node in again by what the broker's configuration says lets it in
+///
+/// One that is to come back by a join token needs no more than a new token.
+#[derive(Debug, Args)]
+pub(crate) struct Readmit {
+    /// The node's name
+    node: String,
+    /// Why, for the audit record
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+}
+
+#[derive(Serialize)]
+struct Readmitted {
+    node: String,
+}
+
 #[derive(Serialize)]
 struct Evicted {
     node: String,
@@ -71,6 +91,7 @@ impl Command {
             Self::Token(token) => token.carry_out(session).await,
             Self::List { limit } => list(session, limit).await,
             Self::Evict(evict) => evict.carry_out(session).await,
+            Self::Readmit(readmit) => readmit.carry_out(session).await,
         }
     }
 }
@@ -136,5 +157,15 @@ impl Evict {
         let leases_revoked = evicted.leases_revoked;
         let words = format!("node `{}` is shut out; {} revoked", self.node, counted(leases_revoked, "lease"));
         session.output.done(&Evicted { node: self.node, leases_revoked }, &words)
+    }
+}
+
+impl Readmit {
+    async fn carry_out(self, session: &Session) -> Result<(), Error> {
+        let client = session.client()?;
+        let message = NodesReadmitRequest { node: self.node.clone(), reason: self.reason };
+        client.once(message, |client, request| async move { client.nodes().readmit(request).await }).await?;
+        let words = format!("node `{}` may join again", self.node);
+        session.output.done(&Readmitted { node: self.node }, &words)
     }
 }

@@ -1,6 +1,7 @@
 //! The crossings between `bursar_core::Secret` and the bytes that gRPC needs. A value enters a message by
 //! [`wire_bytes`] and leaves it by a `take_…` method, which leaves no copy behind.
 
+use std::fmt;
 use std::mem;
 use std::sync::Arc;
 
@@ -10,6 +11,7 @@ use bursar_core::secret::{Secret, SecretData};
 use super::WireError;
 use crate::limits;
 use crate::v1::local_store_put_request::Data;
+use crate::v1::nodes_join_request::Credential;
 use crate::v1::{
     LocalStorePutRequest, NodesCreateJoinTokenResponse, NodesJoinRequest, ResolvedFile, ResolvedVariable,
     SecretFields, SecretsReadResponse,
@@ -49,10 +51,43 @@ impl NodesCreateJoinTokenResponse {
     }
 }
 
+/// What lets a node in.
+pub enum JoinCredential {
+    /// A one-time token.
+    Token(Secret),
+    /// The token of the agent's service account.
+    ServiceAccountToken(Secret),
+    /// The client certificate of the connection.
+    ClientCertificate,
+}
+
+impl fmt::Debug for JoinCredential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Token(_) => "Token",
+            Self::ServiceAccountToken(_) => "ServiceAccountToken",
+            Self::ClientCertificate => "ClientCertificate",
+        })
+    }
+}
+
 impl NodesJoinRequest {
-    /// Takes the token out and leaves none behind.
-    pub fn take_token(&mut self) -> Secret {
-        Secret::new(mem::take(&mut self.token))
+    /// Takes out what lets the node in, and leaves nothing behind.
+    ///
+    /// # Errors
+    /// [`WireError`] when nothing is given, or a token that is longer than any. Whatever was sent is wiped then too.
+    pub fn take_credential(&mut self) -> Result<JoinCredential, WireError> {
+        let mut credential = self.credential.take().ok_or(WireError::Missing { field: "credential" })?;
+        match &mut credential {
+            Credential::ServiceAccountToken(token) if token.len() > limits::BEARER_TOKEN => {
+                Err(WireError::TooLarge { field: "service_account_token" })
+            }
+            Credential::Token(token) => Ok(JoinCredential::Token(Secret::new(mem::take(token)))),
+            Credential::ServiceAccountToken(token) => {
+                Ok(JoinCredential::ServiceAccountToken(Secret::new(mem::take(token))))
+            }
+            Credential::ClientCertificate(_) => Ok(JoinCredential::ClientCertificate),
+        }
     }
 }
 

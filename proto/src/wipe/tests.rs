@@ -9,6 +9,7 @@ use zeroize::Zeroize;
 
 use crate::v1;
 use crate::v1::local_store_put_request::Data;
+use crate::v1::nodes_join_request::Credential;
 
 /// What became of one message with the canary in each of its marked fields.
 struct Trial {
@@ -30,6 +31,7 @@ impl Trial {
 fn trials() -> Vec<Trial> {
     let canary = || CANARY.to_vec();
     let fields = || v1::SecretFields { fields: BTreeMap::from([("password".to_owned(), canary())]) };
+    let join = |credential| v1::NodesJoinRequest { credential: Some(credential), csr: vec![0x30] };
     let put = |data| v1::LocalStorePutRequest { data: Some(data), ..Default::default() };
     vec![
         Trial::of(
@@ -72,17 +74,18 @@ fn trials() -> Vec<Trial> {
             v1::NodesCreateJoinTokenResponse { token: canary(), expires_at: None, spiffe_id: String::new() },
             Zeroize::zeroize,
         ),
-        Trial::of(
-            "bursar.v1.NodesJoinRequest",
-            v1::NodesJoinRequest { token: canary(), csr: vec![0x30] },
-            Zeroize::zeroize,
-        ),
+        Trial::of("bursar.v1.NodesJoinRequest", join(Credential::Token(canary())), wipe_join),
+        Trial::of("bursar.v1.NodesJoinRequest", join(Credential::ServiceAccountToken(canary())), wipe_join),
     ]
 }
 
 /// `Option` would forget what it holds, wiped or not: the data itself is tried.
 fn wipe_put(put: &mut v1::LocalStorePutRequest) {
     put.data.iter_mut().for_each(Zeroize::zeroize);
+}
+
+fn wipe_join(join: &mut v1::NodesJoinRequest) {
+    join.credential.iter_mut().for_each(Zeroize::zeroize);
 }
 
 #[test]

@@ -67,8 +67,8 @@ impl Client {
     }
 
     /// Presents the token in this file with each call, instead of or beside a client certificate: the token speaks. It is
-    /// read anew for each call, so that one that is replaced in time never ends. For brokers; what an agent knows of its
-    /// callers it sees for itself.
+    /// read anew for each call, so that one that is replaced in time never ends. An agent passes it on, and goes by it instead of
+    /// what it sees of the caller.
     #[must_use]
     pub fn with_token_file(self, path: &Path) -> Self {
         Self { token: Some(TokenSource::File(Arc::from(path))), ..self }

@@ -114,7 +114,11 @@ fn an_agent_names_what_keeps_it_from_starting() -> Result<()> {
     agent_refused(&agent, 1, &["nowhere.pem", "copy the broker's root certificate there"])?;
     let tokenless: Vec<_> = good.lines().filter(|line| !line.starts_with("join_token")).collect();
     fs::write(&path, tokenless.join("\n"))?;
-    agent_refused(&agent, 1, &["node `web-1` has not joined yet", "no `join_token`"])
+    agent_refused(
+        &agent,
+        1,
+        &["node `web-1` has not joined yet", "nothing is configured that lets it in", "`join_token`"],
+    )
 }
 
 /// The broker ends with this exit code and names each of `parts`.

@@ -5,13 +5,14 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use bursar_proto::v1::nodes_join_request::Credential;
 use bursar_proto::{Reason, v1};
 use bursar_tests::{Agent, Broker, Cli, http, wait_until};
 use prost::Message;
 use serde_json::Value;
 use tonic::Code;
 
-use crate::raw::{Caller, Ended};
+use crate::raw::{Caller, Ended, join};
 
 #[test]
 fn a_token_is_good_once_and_its_second_use_is_seen() -> Result<()> {
@@ -64,7 +65,8 @@ fn a_token_that_is_late_or_comes_from_elsewhere_is_seen_and_one_that_never_was_i
 fn a_signing_request_that_is_none_costs_no_token() -> Result<()> {
     let site = Site::start()?;
     let token = site.token(&["web-1"])?;
-    let request = v1::NodesJoinRequest { token: token.clone().into_bytes(), csr: b"no request".to_vec() };
+    let credential = Some(Credential::Token(token.clone().into_bytes()));
+    let request = v1::NodesJoinRequest { credential, csr: b"no request".to_vec() };
     let ended = site.nobody.call(JOIN, request.encode_to_vec())?;
     ensure!(ended.reason == Some(Reason::RequestInvalid), "{ended:?}");
     site.is_kept(&ended, "failed", "web-1", "certificate_request")?;
@@ -194,9 +196,7 @@ impl Site {
 
 fn present(caller: &Caller, token: &str) -> Result<Ended> {
     let key = rcgen::KeyPair::generate()?;
-    let csr = rcgen::CertificateParams::default().serialize_request(&key)?.der().to_vec();
-    let request = v1::NodesJoinRequest { token: token.as_bytes().to_vec(), csr };
-    caller.call(JOIN, request.encode_to_vec())
+    join(caller, Credential::Token(token.as_bytes().to_vec()), &key)
 }
 
 /// In the same words, whatever is wrong with the token.

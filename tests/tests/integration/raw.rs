@@ -4,17 +4,19 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use bursar_proto::v1::WorkloadContext;
+use bursar_proto::v1::nodes_join_request::Credential;
+use bursar_proto::v1::{NodesJoinRequest, NodesJoinResponse, WorkloadContext};
 use bursar_proto::{REQUEST_ID_METADATA_KEY, Reason};
 use bursar_sdk::{Address, Identity, Secret, Tls};
 use bursar_tests::{Broker, ClientCertificate};
+use prost::Message;
 use tokio::runtime::Runtime;
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::metadata::MetadataValue;
 use tonic::transport::Channel;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Status, Streaming};
 use tonic_types::StatusExt;
 
 /// A connection to a broker, of one caller.
@@ -76,6 +78,37 @@ impl Caller {
         message: Vec<u8>,
         workload: Option<&WorkloadContext>,
     ) -> Result<Ended> {
+        let (request, request_id) = self.request(message, workload)?;
+        let path = PathAndQuery::from_str(path).context("no path")?;
+        let called = self.runtime.block_on(async {
+            let mut grpc = Grpc::new(self.channel.clone());
+            grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+            // A unary answer is a stream of one message.
+            let mut answers = grpc.server_streaming(request, path, Bytes).await?.into_inner();
+            answers.message().await
+        });
+        Ok(Ended::of(called, request_id))
+    }
+
+    /// Opens a stream, and waits for its first message.
+    pub(crate) fn listen(&self, path: &str, message: Vec<u8>) -> Result<Listening<'_>> {
+        let (request, request_id) = self.request(message, None)?;
+        let path = PathAndQuery::from_str(path).context("no path")?;
+        let answers = self.runtime.block_on(async {
+            let mut grpc = Grpc::new(self.channel.clone());
+            grpc.ready().await?;
+            let mut answers = grpc.server_streaming(request, path, Bytes).await?.into_inner();
+            answers.message().await?.context("the stream has nothing")?;
+            anyhow::Ok(answers)
+        })?;
+        Ok(Listening { caller: self, answers, request_id })
+    }
+
+    fn request(
+        &self,
+        message: Vec<u8>,
+        workload: Option<&WorkloadContext>,
+    ) -> Result<(Request<Vec<u8>>, String)> {
         let mut request = Request::new(message);
         if let Some(workload) = workload {
             workload.attach(request.metadata_mut())?;
@@ -86,16 +119,40 @@ impl Caller {
         }
         let request_id = format!("test-{:016x}", fastrand::u64(..));
         request.metadata_mut().insert(REQUEST_ID_METADATA_KEY, MetadataValue::from_str(&request_id)?);
-        let path = PathAndQuery::from_str(path).context("no path")?;
-        let called = self.runtime.block_on(async {
-            let mut grpc = Grpc::new(self.channel.clone());
-            grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
-            // A unary answer is a stream of one message.
-            let mut answers = grpc.server_streaming(request, path, Bytes).await?.into_inner();
-            answers.message().await
+        Ok((request, request_id))
+    }
+}
+
+/// A stream that is open.
+pub(crate) struct Listening<'caller> {
+    caller: &'caller Caller,
+    answers: Streaming<Vec<u8>>,
+    request_id: String,
+}
+
+impl Listening<'_> {
+    /// Waits for the end of the stream.
+    pub(crate) fn end(mut self, limit: Duration) -> Result<Ended> {
+        let ended = self.caller.runtime.block_on(async {
+            tokio::time::timeout(limit, async {
+                loop {
+                    match self.answers.message().await {
+                        Ok(Some(_)) => {}
+                        Ok(None) => return Ok(None),
+                        Err(status) => return Err(status),
+                    }
+                }
+            })
+            .await
         });
-        Ok(match called {
-            Ok(answer) => Ended {
+        Ok(Ended::of(ended.context("the stream goes on")?, self.request_id))
+    }
+}
+
+impl Ended {
+    fn of(called: Result<Option<Vec<u8>>, Status>, request_id: String) -> Self {
+        match called {
+            Ok(answer) => Self {
                 code: Code::Ok,
                 reason: None,
                 message: String::new(),
@@ -103,7 +160,7 @@ impl Caller {
                 request_id,
                 answer: answer.unwrap_or_default(),
             },
-            Err(status) => Ended {
+            Err(status) => Self {
                 code: status.code(),
                 reason: Reason::of(&status),
                 message: status.message().to_owned(),
@@ -111,8 +168,32 @@ impl Caller {
                 request_id,
                 answer: Vec::new(),
             },
+        }
+    }
+
+    /// The certificate that joining, or renewing, with a request for `key` was answered by.
+    pub(crate) fn certificate(&self, key: &rcgen::KeyPair) -> Result<ClientCertificate> {
+        anyhow::ensure!(self.code == Code::Ok, "{self:?}");
+        let joined = NodesJoinResponse::decode(self.answer.as_slice())?;
+        let chain = joined.certificate.context("no certificate")?.chain;
+        let leaf = data_encoding::BASE64.encode(chain.first().context("an empty chain")?);
+        Ok(ClientCertificate {
+            certificate: format!("-----BEGIN CERTIFICATE-----\n{leaf}\n-----END CERTIFICATE-----\n"),
+            key: key.serialize_pem(),
+            serial: 0,
         })
     }
+}
+
+/// Asks to be let in as a node, by `credential`, with a certificate for `key`.
+pub(crate) fn join(caller: &Caller, credential: Credential, key: &rcgen::KeyPair) -> Result<Ended> {
+    let request = NodesJoinRequest { credential: Some(credential), csr: signing_request(key)? };
+    caller.call("/bursar.v1.Nodes/Join", request.encode_to_vec())
+}
+
+/// A request to certify a key.
+pub(crate) fn signing_request(key: &rcgen::KeyPair) -> Result<Vec<u8>> {
+    Ok(rcgen::CertificateParams::default().serialize_request(key)?.der().to_vec())
 }
 
 /// A certificate as the SDK takes it.

@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bursar_proto::convert::timestamp_to_wire;
+use bursar_proto::v1::nodes_join_request::Credential;
 use bursar_proto::{Reason, v1};
-use bursar_tests::{Broker, Cli, ClientAuthority, ClientCertificate, TokenIssuer, wait_for};
+use bursar_tests::{Broker, Cli, ClientAuthority, TokenIssuer, wait_for};
 use jiff::Timestamp;
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use serde_json::{Value, json};
 use tonic::Code;
 
-use crate::raw::{Caller, Ended};
+use crate::raw::{Caller, Ended, join, signing_request};
 
 #[test]
 fn the_table_has_every_rpc_and_no_other() -> Result<()> {
@@ -484,8 +485,16 @@ fn rows(things: &Things) -> Vec<Row> {
             v1::NodesCreateJoinTokenRequest { node: "web-2".to_owned(), ..Default::default() },
         ),
         // What it does with rights is for the tests of joining.
-        Row::new("Nodes/Join", "", "", v1::NodesJoinRequest { token: token_bytes, csr: things.csr.clone() })
-            .open(Reason::JoinTokenInvalid),
+        Row::new(
+            "Nodes/Join",
+            "",
+            "",
+            v1::NodesJoinRequest {
+                credential: Some(Credential::Token(token_bytes)),
+                csr: things.csr.clone(),
+            },
+        )
+        .open(Reason::JoinTokenInvalid),
         Row::new(
             "Nodes/RenewCertificate",
             "renew-certificate",
@@ -500,6 +509,14 @@ fn rows(things: &Things) -> Vec<Row> {
             "web-1",
             v1::NodesEvictRequest { node: "web-1".to_owned(), reason: reason() },
         ),
+        // What it does with rights is for the tests of rules.
+        Row::new(
+            "Nodes/Readmit",
+            "readmit-node",
+            "web-1",
+            v1::NodesReadmitRequest { node: "web-1".to_owned(), reason: reason() },
+        )
+        .elsewhere(),
         Row::new(
             "LocalStore/Put",
             "write",
@@ -621,22 +638,12 @@ impl Site {
     fn join(&self, name: &str) -> Result<Caller> {
         let token = self.admin.done(&["node", "token", name])?;
         let key = rcgen::KeyPair::generate()?;
-        let request =
-            v1::NodesJoinRequest { token: token.trim().as_bytes().to_vec(), csr: signing_request(&key)? };
-        let joined =
-            Caller::connect(&self.broker, None)?.call("/bursar.v1.Nodes/Join", request.encode_to_vec())?;
+        let credential = Credential::Token(token.trim().as_bytes().to_vec());
+        let joined = join(&Caller::connect(&self.broker, None)?, credential, &key)?;
         ensure!(joined.code == Code::Ok, "{joined:?}");
         let record = self.records_of(&joined)?.pop().context("joining left no record")?;
         ensure!(text(&record, "/action") == "join" && text(&record, "/outcome") == "ok", "{record}");
-        let joined = v1::NodesJoinResponse::decode(joined.answer.as_slice())?;
-        let chain = joined.certificate.context("no certificate")?.chain;
-        let leaf = data_encoding::BASE64.encode(chain.first().context("an empty chain")?);
-        let certificate = ClientCertificate {
-            certificate: format!("-----BEGIN CERTIFICATE-----\n{leaf}\n-----END CERTIFICATE-----\n"),
-            key: key.serialize_pem(),
-            serial: 0,
-        };
-        Caller::presenting(&self.broker, &certificate)
+        Caller::presenting(&self.broker, &joined.certificate(&key)?)
     }
 
     /// How many records there are.
@@ -671,10 +678,6 @@ fn state(admin: &Cli) -> Result<String> {
         &["secret", "list", "local"],
     ];
     asked.iter().map(|asked| Ok(format!("{}\n", admin.json(asked)?))).collect()
-}
-
-fn signing_request(key: &rcgen::KeyPair) -> Result<Vec<u8>> {
-    Ok(rcgen::CertificateParams::default().serialize_request(key)?.der().to_vec())
 }
 
 fn read(reference: &str) -> v1::SecretsReadRequest {

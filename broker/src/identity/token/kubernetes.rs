@@ -3,6 +3,8 @@
 //! <https://kubernetes.io/docs/reference/access-authn-authz/service-accounts-admin/> shows the claims. A token of the old
 //! kind, kept in a Secret, has no `kubernetes.io` and never ends; it is refused for both.
 
+use std::sync::Arc;
+
 use bursar_core::SpiffeId;
 use bursar_core::spiffe::TrustDomain;
 use serde_json::{Map, Value};
@@ -58,7 +60,14 @@ pub(super) fn account(
     let selectors = attested.into_iter().filter_map(selector).collect::<Result<_, _>>()?;
     // Leases belong to a pod, so that one that starts anew under the same account gets its own.
     let instance = pod_uid.map(str::to_owned);
-    let subject = Subject { id, selectors, groups: Vec::new(), instance };
+    let named = super::Account {
+        issuer: cluster.to_owned(),
+        namespace: namespace.to_owned(),
+        name: account.to_owned(),
+        node: text(bound, "/node/name").map(str::to_owned),
+    };
+    let account = Some(Arc::new(named));
+    let subject = Subject { id, selectors, groups: Vec::new(), instance, account };
     Ok(Account { subject, user, uid: uid.to_owned() })
 }
 

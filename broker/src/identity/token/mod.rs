@@ -16,8 +16,6 @@ mod kubernetes;
 mod refused;
 mod review;
 mod servers;
-#[cfg(test)]
-mod tests;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -27,7 +25,7 @@ use std::time::Duration;
 use bursar_backend_http::SetupError;
 use bursar_core::spiffe::TrustDomain;
 use bursar_core::tasks::Tasks;
-use bursar_core::{Clock, SpiffeId};
+use bursar_core::{Clock, Secret, SpiffeId};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 use jiff::Timestamp;
@@ -42,6 +40,7 @@ use self::fetch::Source;
 use self::held::Held;
 use self::jws::Jws;
 use self::review::Review;
+use super::admission::Account;
 use super::{Caller, Method};
 use crate::config::{IssuerKind, IssuerSettings, Rule};
 use crate::policy::{Facts, GroupName, PrincipalFacts, Selector};
@@ -80,6 +79,7 @@ struct Subject {
     selectors: Vec<Selector>,
     groups: Vec<GroupName>,
     instance: Option<String>,
+    account: Option<Arc<Account>>,
 }
 
 /// A token that was believed.
@@ -136,19 +136,43 @@ impl Tokens {
         peer: SocketAddr,
         now: Timestamp,
     ) -> Result<Arc<Caller>, Refused> {
+        self.bearer(bearer(header), peer, now).await
+    }
+
+    /// Whoever a token names that came in a message.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub async fn sent(
+        &self,
+        token: &Secret,
+        peer: SocketAddr,
+        now: Timestamp,
+    ) -> Result<Arc<Caller>, Refused> {
+        self.bearer(Ok(token.expose()), peer, now).await
+    }
+
+    async fn bearer(
+        &self,
+        token: Result<&[u8], Refused>,
+        peer: SocketAddr,
+        now: Timestamp,
+    ) -> Result<Arc<Caller>, Refused> {
         let mut method = UNKNOWN;
-        let known = self.known(header, now, &mut method).await;
+        let known = match token {
+            Ok(token) => self.known(token, now, &mut method).await,
+            Err(refused) => Err(refused),
+        };
         self.metrics.authentication(method, known.as_ref().map_or_else(|refused| refused.as_str(), |_| "ok"));
         known.map(|verified| Arc::new(Caller { peer: Some(peer), ..verified.caller.clone() }))
     }
 
     async fn known(
         &self,
-        header: &HeaderValue,
+        token: &[u8],
         now: Timestamp,
         method: &mut &'static str,
     ) -> Result<Arc<Verified>, Refused> {
-        let token = bearer(header)?;
         let digest: [u8; 32] = Sha256::digest(token).into();
         if let Some(verified) = self.verified.get(&digest) {
             *method = verified.issuer.method().as_str();
@@ -232,7 +256,7 @@ impl Issuer {
                 // For the record. What does not fit is left out: claims say anything, and the name is made already.
                 let selectors = issuer.chain(said).filter_map(|text| Selector::parse(&text).ok()).collect();
                 let id = matched.id.ok_or(Refused::Principal)?;
-                Ok(Subject { id, selectors, groups: matched.groups, instance: None })
+                Ok(Subject { id, selectors, groups: matched.groups, instance: None, account: None })
             }
         }
     }
@@ -240,7 +264,7 @@ impl Issuer {
 
 impl Subject {
     fn caller(self, method: Method, digest: &[u8; 32], ends: Timestamp) -> Caller {
-        let Self { id, selectors, groups, instance } = self;
+        let Self { id, selectors, groups, instance, account } = self;
         let method = method.as_str().to_owned();
         Caller {
             facts: PrincipalFacts::new(Facts { id, method, node: None, selectors, groups }),
@@ -249,6 +273,7 @@ impl Subject {
             instance,
             ttl: None,
             peer: None,
+            account,
         }
     }
 }
@@ -282,3 +307,6 @@ const BELIEVED: Duration = Duration::from_secs(300);
 const REVIEWED: Duration = Duration::from_secs(60);
 /// The method of a token that names no issuer of ours.
 const UNKNOWN: &str = "token";
+
+#[cfg(test)]
+mod tests;

@@ -219,6 +219,7 @@ impl Site {
             groups: Vec::new(),
         };
         let caller = Caller {
+            account: None,
             facts: PrincipalFacts::new(facts),
             credential: String::new(),
             credential_expires: Timestamp::MAX,

@@ -176,6 +176,7 @@ impl World {
 
     pub(super) fn caller(&self) -> Caller {
         Caller {
+            account: None,
             facts: PrincipalFacts::new(Facts {
                 id: SpiffeId::parse("spiffe://example.org/ns/shop/sa/web").expect("id"),
                 method: "mtls".to_owned(),

@@ -27,8 +27,17 @@ fn a_token_leaves_both_of_its_messages() {
     let token = || b"t".to_vec();
     let mut created =
         NodesCreateJoinTokenResponse { token: token(), expires_at: None, spiffe_id: String::new() };
-    let mut join = NodesJoinRequest { token: token(), csr: Vec::new() };
-    assert!(created.take_token().ct_eq(b"t") && join.take_token().ct_eq(b"t"));
+    assert!(created.take_token().ct_eq(b"t"));
+    let mut join = NodesJoinRequest { credential: Some(Credential::Token(token())), csr: Vec::new() };
+    assert!(matches!(join.take_credential(), Ok(JoinCredential::Token(token)) if token.ct_eq(b"t")));
+    assert!(matches!(join.take_credential(), Err(WireError::Missing { .. })));
+}
+
+#[test]
+fn a_token_that_is_longer_than_any_lets_nobody_in() {
+    let long = Credential::ServiceAccountToken(vec![b'x'; limits::BEARER_TOKEN + 1]);
+    let mut join = NodesJoinRequest { credential: Some(long), csr: Vec::new() };
+    assert!(matches!(join.take_credential(), Err(WireError::TooLarge { .. })));
 }
 
 #[test]

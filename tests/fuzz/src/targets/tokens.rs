@@ -1,9 +1,12 @@
-//! Tokens: what a stranger writes into the `authorization` header, and what an issuer that is known may say.
+//! Tokens: what a stranger writes into the `authorization` header, what an issuer that is known may say, and which node
+//! that lets in.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
 
 use bursar_broker::config::Config;
+use bursar_broker::identity::Caller;
+use bursar_broker::identity::admission::NodeRules;
 use bursar_broker::identity::token::Tokens;
 use bursar_broker::telemetry::Metrics;
 use bursar_core::spiffe::PrincipalKind;
@@ -25,6 +28,8 @@ struct Site {
     runtime: Runtime,
     issuer: TokenIssuer,
     tokens: Tokens,
+    /// The cluster's nodes are let in by them.
+    rules: NodeRules,
     _keys: tempfile::NamedTempFile,
 }
 
@@ -36,12 +41,14 @@ static SITE: LazyLock<Site> = LazyLock::new(|| {
         "trust_domain = 'example.org'\ndata_dir = 'd'\n[seal]\nkey = {{ env = 'K' }}\n\
          [identity.issuers.cluster]\nkind = 'kubernetes'\nissuer = '{CLUSTER}'\naudience = 'bursar'\n\
          jwks_file = '{keys}'\n\
+         [identity.nodes.cluster]\nissuer = 'cluster'\nservice_account = 'shop/web'\nprefix = '{PREFIX}'\n\
          [identity.issuers.people]\nkind = 'oidc'\nissuer = '{PEOPLE}'\naudience = 'bursar'\njwks_file = '{keys}'\n\
          [[identity.issuers.people.rules]]\nmatch = {{ name = '*', groups = '*' }}\nprincipal = '/user/{{name}}'\n\
          groups = ['{{groups}}']\n",
         keys = keys.path().display()
     );
     let config = Config::parse(&config).expect("a configuration");
+    let rules = NodeRules::new(config.identity.nodes);
     let metrics = Metrics::register(&mut Registry::default());
     let tokens = Tokens::new(&config.issuers, config.trust_domain, metrics).expect("issuers");
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -50,7 +57,7 @@ static SITE: LazyLock<Site> = LazyLock::new(|| {
         let (_context, clock) = (runtime.enter(), Arc::new(SystemClock) as Arc<dyn Clock>);
         tokens.keep_keys(&clock, &Tasks::new());
     }
-    Site { runtime, issuer, tokens, _keys: keys }
+    Site { runtime, issuer, tokens, rules, _keys: keys }
 });
 
 /// The first byte says whether the rest is the header as it comes, or claims that an issuer signs.
@@ -63,7 +70,8 @@ fn run(input: &[u8]) {
     }
     let token = SITE.issuer.token_of(rest).expect("a token");
     let Ok(header) = HeaderValue::from_str(&format!("Bearer {token}")) else { return };
-    let Some(id) = known(&header) else { return };
+    let Some(caller) = known(&header) else { return };
+    let id = caller.id();
     // It was signed, so it names somebody; but nobody whom no token may name.
     assert!(
         id.segments().next() != Some("broker") && !matches!(id.kind(), PrincipalKind::Node { .. }),
@@ -74,12 +82,16 @@ fn run(input: &[u8]) {
         "{id}"
     );
     assert_eq!(id.trust_domain().as_str(), "example.org");
+    if let Ok(admitted) = SITE.rules.by_token(&caller) {
+        let node = SpiffeId::from_segments(&id.trust_domain(), &["node", &admitted.node]).expect("an id");
+        let is_one = matches!(node.kind(), PrincipalKind::Node { name } if name == admitted.node && name.starts_with(PREFIX));
+        assert!(is_one, "{node}");
+    }
 }
 
-fn known(header: &HeaderValue) -> Option<SpiffeId> {
+fn known(header: &HeaderValue) -> Option<Arc<Caller>> {
     let address = SocketAddr::from(([127, 0, 0, 1], 1));
-    let known = SITE.runtime.block_on(SITE.tokens.caller(header, address, now()));
-    known.ok().map(|caller| caller.id().clone())
+    SITE.runtime.block_on(SITE.tokens.caller(header, address, now())).ok()
 }
 
 fn seeds() -> Vec<Vec<u8>> {
@@ -124,6 +136,7 @@ fn now() -> Timestamp {
 const CLUSTER: &str = "https://cluster.example.org";
 const PEOPLE: &str = "https://people.example.org";
 const SIGNED: u8 = 1;
+const PREFIX: &str = "east.";
 
 #[cfg(test)]
 mod tests {
@@ -136,7 +149,11 @@ mod tests {
             let token = SITE.issuer.token_of(seed.get(1..)?).ok()?;
             known(&HeaderValue::from_str(&format!("Bearer {token}")).ok()?)
         };
-        let ids: Vec<_> = seeds().iter().take(2).filter_map(believed).map(|id| id.to_string()).collect();
+        let callers: Vec<_> = seeds().iter().take(2).filter_map(believed).collect();
+        let ids: Vec<_> = callers.iter().map(|caller| caller.id().to_string()).collect();
         assert_eq!(ids, ["spiffe://example.org/ns/shop/sa/web", "spiffe://example.org/user/ada"]);
+        let nodes =
+            callers.iter().map(|caller| SITE.rules.by_token(caller).ok().map(|admitted| admitted.node));
+        assert_eq!(nodes.collect::<Vec<_>>(), [Some("east.node-1".to_owned()), None]);
     }
 }
