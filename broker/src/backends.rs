@@ -92,7 +92,7 @@ pub fn open(config: &BackendConfig, ground: &Ground<'_>) -> Result<Opened, Start
             Ok(Opened { backend: Arc::new(backend), upkeep: None })
         }
         #[cfg(feature = "aws")]
-        BackendKind::Aws(settings) => aws::open(&config.name, settings, Arc::clone(clock)),
+        BackendKind::Aws(settings) => aws::open(&config.name, settings, ground.origin, Arc::clone(clock)),
         #[cfg(not(feature = "aws"))]
         BackendKind::Aws(_) => Err(left_out(&config.name, "aws")),
         #[cfg(feature = "azure")]
@@ -116,10 +116,14 @@ pub fn open(config: &BackendConfig, ground: &Ground<'_>) -> Result<Opened, Start
 ///
 /// # Errors
 /// As [`open`].
-pub fn open_unsealed(config: &BackendConfig, clock: &Arc<dyn Clock>) -> Result<Opened, StartError> {
+pub fn open_unsealed(
+    config: &BackendConfig,
+    origin: &str,
+    clock: &Arc<dyn Clock>,
+) -> Result<Opened, StartError> {
     match &config.kind {
         #[cfg(feature = "aws")]
-        BackendKind::Aws(settings) => aws::open(&config.name, settings, Arc::clone(clock)),
+        BackendKind::Aws(settings) => aws::open(&config.name, settings, origin, Arc::clone(clock)),
         #[cfg(feature = "vault")]
         BackendKind::Vault(settings) => vault::open(&config.name, settings, Arc::clone(clock)),
         _ => {

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::{AwsBackend, AwsConfig, Credentials, Role, SecretReader};
+use crate::{AwsBackend, AwsConfig, Credentials, Revocation, Role, SecretReader};
 
 /// The key that [`config`] signs with.
 pub(super) const KEY_ID: &str = "AKIAFAKEFAKEFAKEFAKE";
@@ -103,13 +103,16 @@ pub(super) fn config(address: &str) -> AwsConfig {
         external_id: None,
         policy: None,
         session_tags: BTreeMap::new(),
+        revoke: Revocation::AtEnd,
     };
     AwsConfig {
         name: BackendName::parse("aws").expect("name"),
+        owner: "a test".to_owned(),
         region: "eu-central-1".to_owned(),
         endpoint: Some(address.to_owned()),
         sts_endpoint: Some(address.to_owned()),
         kms_endpoint: Some(address.to_owned()),
+        iam_endpoint: Some(address.to_owned()),
         allow_plaintext: true,
         ca_file: None,
         timeout: Duration::from_secs(20),
