@@ -7,10 +7,12 @@
 
 mod address;
 mod answer;
+mod assertion;
 mod client;
 mod credential;
 
 pub use address::{AddressError, address};
 pub use answer::{NotReached, Unread, is_certificate_refused, whole};
+pub use assertion::{Algorithm, assertion, pem_part};
 pub use client::{Authorities, Plaintext, SetupError, client};
 pub use credential::{Bearer, body, form, header, trimmed};

@@ -116,7 +116,10 @@ async fn so_does_what_whoever_gives_tokens_answers() {
         let fake = Fake::start(move |_| text(status, &body)).await;
         let machine = Credentials::ManagedIdentity { client_id: None, endpoint: Some(fake.address.clone()) };
         let federated = fake.application(Proof::FederatedToken(holding(TOKEN)));
-        for credentials in [machine, federated, fake.config().credentials] {
+        let unfit = fake.application(Proof::Certificate(holding(TOKEN)));
+        let (client_id, endpoint) = (None, format!("{}/token", fake.address));
+        let app = Credentials::AppIdentity { client_id, endpoint, header: holding(TOKEN) };
+        for credentials in [machine, federated, unfit, app, fake.config().credentials] {
             assert_no_canary(AzureConfig { credentials, ..fake.config() }, &about).await;
         }
     }
