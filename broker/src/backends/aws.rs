@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bursar_backend_aws::{AwsBackend, AwsConfig, Credentials, Revocation, Role};
 use bursar_core::{BackendName, Clock};
 
-use super::{Opened, fault, reader, token_reader};
+use super::reader::{reader, token_reader};
+use super::{Opened, fault};
 use crate::config::{AwsCredentials, AwsRole, AwsSettings};
 use crate::start::StartError;
 

@@ -7,7 +7,8 @@ use bursar_backend_azure::{AzureBackend, AzureConfig, Credentials, Proof};
 use bursar_core::settings::SecretSource;
 use bursar_core::{BackendName, Clock};
 
-use super::{Opened, fault, reader, token_reader};
+use super::reader::{reader, token_reader};
+use super::{Opened, fault};
 use crate::config::{AzureCredentials, AzureProof, AzureSettings};
 use crate::source::{SourceError, variable};
 use crate::start::StartError;
