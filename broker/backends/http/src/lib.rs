@@ -10,6 +10,9 @@ mod answer;
 mod assertion;
 mod client;
 mod credential;
+#[cfg(feature = "testing")]
+#[expect(clippy::expect_used, reason = "what is amiss fails the test")]
+pub mod testing;
 
 pub use address::{AddressError, address};
 pub use answer::{NotReached, Unread, is_certificate_refused, whole};

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use tokio::task::JoinSet;
 
-use super::fake::{Call, Fake, ROLE, Reply, config, install_provider, lease, path, session, text};
+use super::fake::{Call, Fake, OfAws, ROLE, Reply, config, install_provider, lease, path, session, text};
 use crate::{AwsBackend, AwsConfig, ConfigError, Revocation, Role};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -27,7 +27,7 @@ async fn account(kept: &Kept) -> Fake {
 
 fn answer(call: &Call, kept: &Kept) -> Option<Reply> {
     let name = || (parameter(call, "RoleName"), parameter(call, "PolicyName"));
-    match call.action.as_str() {
+    match call.action() {
         "GetCallerIdentity" => caller("123456789012"),
         "GetRolePolicy" => match kept.lock().expect("lock").get(&name()) {
             Some(document) => {
@@ -99,7 +99,7 @@ async fn what_was_issued_is_denied_by_its_name_and_denied_twice_is_as_good() {
     let kept = Kept::default();
     let shared = Arc::clone(&kept);
     let made = session("AssumeRole", "ASIANEW", "s", &in_an_hour().to_string());
-    let fake = Fake::start(move |call| match call.action.as_str() {
+    let fake = Fake::start(move |call| match call.action() {
         "AssumeRole" => made.clone(),
         _ => answer(call, &shared),
     })
@@ -112,7 +112,7 @@ async fn what_was_issued_is_denied_by_its_name_and_denied_twice_is_as_good() {
         assert!(policy(&kept).contains(&format!("[{name}]")), "{}", policy(&kept));
     }
     let calls = fake.calls();
-    let put = calls.iter().find(|call| call.action == "PutRolePolicy").expect("a policy");
+    let put = calls.iter().find(|call| call.action() == "PutRolePolicy").expect("a policy");
     assert_eq!(parameter(put, "RoleName"), "deploy");
     let signed = put.headers.get("authorization").expect("a signature");
     assert!(signed.contains("/us-east-1/iam/aws4_request") && signed.contains("host;x-amz-date"), "{signed}");
@@ -163,7 +163,7 @@ async fn what_iam_does_not_show_yet_is_put_again() {
     let kept = Kept::default();
     let shared = Arc::clone(&kept);
     // It answers with what was there at the beginning: nothing.
-    let fake = Fake::start(move |call| match call.action.as_str() {
+    let fake = Fake::start(move |call| match call.action() {
         "GetRolePolicy" => refused(404, "NoSuchEntity"),
         _ => answer(call, &shared),
     })
@@ -233,7 +233,7 @@ async fn each_refusal_has_its_kind_and_takes_nothing_back() {
     ];
     for (action, status, code, kind) in table {
         let kept = Kept::default();
-        let fake = Fake::start(move |call| match call.action == action {
+        let fake = Fake::start(move |call| match call.action() == action {
             true => refused(status, code),
             false => answer(call, &kept),
         })
@@ -250,7 +250,7 @@ async fn each_refusal_has_its_kind_and_takes_nothing_back() {
 
 #[tokio::test]
 async fn a_role_that_is_gone_has_no_policy_and_its_sessions_end() {
-    let fake = Fake::start(|call| match call.action.as_str() {
+    let fake = Fake::start(|call| match call.action() {
         "GetCallerIdentity" => caller("123456789012"),
         _ => refused(404, "NoSuchEntity"),
     })
@@ -263,7 +263,7 @@ async fn a_role_that_is_gone_has_no_policy_and_its_sessions_end() {
 #[tokio::test]
 async fn an_answer_that_is_no_policy_is_not_written_over() {
     for body in ["", "<html>", "<R><PolicyDocument>no JSON</PolicyDocument></R>", "<R/>"] {
-        let fake = Fake::start(move |call| match call.action.as_str() {
+        let fake = Fake::start(move |call| match call.action() {
             "GetCallerIdentity" => caller("123456789012"),
             _ => text(200, body),
         })

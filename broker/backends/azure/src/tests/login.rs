@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bursar_backend_http::pem_part;
+use bursar_backend_http::testing::KEY;
 use bursar_core::Clock;
 use bursar_core::Secret;
 use bursar_core::backend::{Backend, ErrorKind, Operation};
@@ -19,11 +20,10 @@ use ring::signature::{KeyPair as _, RSA_PSS_2048_8192_SHA256, UnparsedPublicKey}
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
-use super::fake::{CLIENT_SECRET, Call, Fake, Reply, backend, path, text, token, value};
+use super::fake::{CLIENT_SECRET, Call, Fake, IsLogin, Reply, backend, path, text, token, value};
 use crate::{AzureBackend, AzureConfig, Credentials, Proof, SecretReader};
 
 const HOUR: u64 = 3600;
-const KEY: &str = include_str!("../../../gcp/src/tests/key.pem");
 
 async fn reads(backend: &AzureBackend) -> Result<(), (ErrorKind, Operation)> {
     backend.read(&path("db"), None).await.map(drop).map_err(|error| (error.kind, error.operation))
@@ -67,7 +67,10 @@ async fn an_application_shows_its_secret_once_for_all_calls() {
         assert_eq!(reads(&backend).await, Ok(()));
     }
     let [login] = fake.logins().try_into().expect("one login");
-    assert_eq!((login.method.as_str(), login.path.as_str()), ("POST", "/contoso.example/oauth2/v2.0/token"));
+    assert_eq!(
+        (login.method.as_str(), login.target.as_str()),
+        ("POST", "/contoso.example/oauth2/v2.0/token")
+    );
     let scope = "scope=https%3A%2F%2Fvault.azure.net%2F.default";
     let sent =
         format!("grant_type=client_credentials&client_id=client&{scope}&client_secret={CLIENT_SECRET}");
@@ -119,7 +122,7 @@ async fn the_service_of_the_machine_is_asked_for_the_identity_that_is_configured
         let [login] = fake.logins().try_into().expect("one login in the first five sixths of two hours");
         let at =
             "/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https%3A%2F%2Fvault.azure.net";
-        assert_eq!((login.method.as_str(), login.path), ("GET", format!("{at}{query}")));
+        assert_eq!((login.method.as_str(), login.target), ("GET", format!("{at}{query}")));
         assert_eq!(login.headers.get("metadata").map(String::as_str), Some("true"));
     }
 }
@@ -132,7 +135,7 @@ async fn a_vault_has_no_say_in_where_a_token_comes_from_and_what_for() {
     assert_eq!(reads(&backend).await, Err((ErrorKind::Denied, Operation::Read)));
     let logins = fake.logins();
     assert_eq!((logins.len(), fake.reads().len()), (2, 2), "one new token, and then no more");
-    assert!(logins.iter().all(|login| login.path.starts_with("/contoso.example/")));
+    assert!(logins.iter().all(|login| login.target.starts_with("/contoso.example/")));
     assert!(
         logins.iter().all(|login| login.body.contains("vault.azure.net") && !login.body.contains("evil"))
     );
@@ -368,7 +371,7 @@ async fn the_platform_of_an_app_is_shown_its_header() {
     assert_eq!(reads(&good).await, Ok(()));
     let [login] = fake.logins().try_into().expect("one login");
     let query = "api-version=2019-08-01&resource=https%3A%2F%2Fvault.azure.net&client_id=identity";
-    assert_eq!((login.method.as_str(), login.path), ("GET", format!("/msi/token?{query}")));
+    assert_eq!((login.method.as_str(), login.target), ("GET", format!("/msi/token?{query}")));
     assert_eq!(login.headers.get("x-identity-header").map(String::as_str), Some("header-canary-Ts4"));
     let unfit = backend(AzureConfig { credentials: credentials("a\nb"), ..fake.config() });
     assert_eq!(reads(&unfit).await, Err((ErrorKind::Misconfigured, Operation::Login)));
