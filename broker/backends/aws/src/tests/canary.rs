@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use bursar_backend_http::testing::Log;
 use bursar_core::Secret;
-use bursar_core::backend::{Backend, Leasing};
+use bursar_core::backend::{Backend, Leasing, StoreHandle};
+use jiff::Timestamp;
 
+use super::denying::denying;
 use super::fake::{Fake, KEY, KEY_ID, ROLE, Reply, backend, config, keys, lease, path};
 use crate::{AwsBackend, AwsConfig, Credentials, SecretReader};
 
@@ -21,6 +23,7 @@ async fn everything_printable(backend: &AwsBackend) -> String {
         backend.versions(&path("db")).await.err(),
         backend.health().await.err(),
         backend.issue(&path("sts/deploy"), lease(), Duration::from_secs(900)).await.err(),
+        backend.revoke(&StoreHandle::new(format!("deploy/bursar-a/{}/{ROLE}", Timestamp::MAX))).await.err(),
     ];
     let printed = errors.iter().flatten().map(|error| format!("{error} {error:?} {error:#?}\n"));
     printed.chain([format!("{backend:?} {backend:#?}")]).collect()
@@ -36,7 +39,7 @@ async fn assert_no_canary(reply: Reply, about: &str) {
     };
     let by_web = Credentials::WebIdentity { role: ROLE.to_owned(), token: token() };
     for (credentials, assume_role) in [(by_keys, None), (by_web, Some(ROLE.to_owned()))] {
-        let config = AwsConfig { credentials, assume_role, ..config(&fake.address) };
+        let config = AwsConfig { credentials, assume_role, ..denying(&fake.address) };
         let shown = format!("{config:?}");
         let log = Log::default();
         let collecting = log.collect(crate::SILENCED);

@@ -67,7 +67,7 @@ fn parameter(call: &Call, name: &str) -> String {
     percent_decode_str(value).decode_utf8().expect("UTF-8").into_owned()
 }
 
-fn denying(address: &str) -> AwsConfig {
+pub(super) fn denying(address: &str) -> AwsConfig {
     let config = config(address);
     let role = |(name, role): (String, Role)| (name, Role { revoke: Revocation::Deny, ..role });
     AwsConfig { roles: config.roles.into_iter().map(role).collect(), ..config }
