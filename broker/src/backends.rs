@@ -8,26 +8,24 @@ mod azure;
 mod gcp;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(any(feature = "aws", feature = "azure", feature = "gcp", feature = "vault"))]
+mod reader;
 #[cfg(feature = "vault")]
 mod vault;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use bursar_backend_local::{LocalBackend, LocalConfig};
 use bursar_core::backend::Backend;
-use bursar_core::secret::SecretReader;
-use bursar_core::settings::SecretSource;
 use bursar_core::{BackendName, Clock, SpiffeId};
 
 use crate::config::{BackendConfig, BackendKind};
 use crate::ledger::Ledger;
 use crate::mounts::{Mount, Mounts};
 use crate::seal::Seal;
-use crate::source;
 use crate::start::StartError;
 
 /// A store that is open.
@@ -64,10 +62,12 @@ pub struct Ground<'a> {
 
 /// Those whose own password another may keep come last.
 pub fn in_order(backends: &[BackendConfig]) -> Vec<&BackendConfig> {
-    let mut ordered: Vec<_> = backends.iter().collect();
     #[cfg(feature = "postgres")]
-    ordered.sort_by_key(|backend| matches!(backend.kind, BackendKind::Postgres(_)));
-    ordered
+    let is_kept = |backend: &&BackendConfig| matches!(backend.kind, BackendKind::Postgres(_));
+    #[cfg(not(feature = "postgres"))]
+    let is_kept = |_: &&BackendConfig| false;
+    let (last, first): (Vec<_>, Vec<_>) = backends.iter().partition(is_kept);
+    [first, last].concat()
 }
 
 /// Opens one store.
@@ -92,7 +92,7 @@ pub fn open(config: &BackendConfig, ground: &Ground<'_>) -> Result<Opened, Start
             Ok(Opened { backend: Arc::new(backend), upkeep: None })
         }
         #[cfg(feature = "aws")]
-        BackendKind::Aws(settings) => aws::open(&config.name, settings, Arc::clone(clock)),
+        BackendKind::Aws(settings) => aws::open(&config.name, settings, ground.origin, Arc::clone(clock)),
         #[cfg(not(feature = "aws"))]
         BackendKind::Aws(_) => Err(left_out(&config.name, "aws")),
         #[cfg(feature = "azure")]
@@ -116,10 +116,15 @@ pub fn open(config: &BackendConfig, ground: &Ground<'_>) -> Result<Opened, Start
 ///
 /// # Errors
 /// As [`open`].
-pub fn open_unsealed(config: &BackendConfig, clock: &Arc<dyn Clock>) -> Result<Opened, StartError> {
+#[cfg_attr(not(feature = "aws"), expect(unused_variables, reason = "what is built in needs less"))]
+pub fn open_unsealed(
+    config: &BackendConfig,
+    origin: &str,
+    clock: &Arc<dyn Clock>,
+) -> Result<Opened, StartError> {
     match &config.kind {
         #[cfg(feature = "aws")]
-        BackendKind::Aws(settings) => aws::open(&config.name, settings, Arc::clone(clock)),
+        BackendKind::Aws(settings) => aws::open(&config.name, settings, origin, Arc::clone(clock)),
         #[cfg(feature = "vault")]
         BackendKind::Vault(settings) => vault::open(&config.name, settings, Arc::clone(clock)),
         _ => {
@@ -142,18 +147,6 @@ pub fn silenced() -> &'static [&'static str] {
 fn left_out(name: &BackendName, feature: &str) -> StartError {
     let message = format!("this broker was built without the feature `{feature}`");
     StartError::Backend { name: name.clone(), message }
-}
-
-/// Reads a secret of the configuration anew each time.
-fn reader(source: &SecretSource) -> SecretReader {
-    let from = source.clone();
-    SecretReader::new(&source.to_string(), move || source::fetch(&from).map_err(io::Error::other))
-}
-
-/// The same for a token that its source gives to all of a pod.
-fn token_reader(source: &SecretSource) -> SecretReader {
-    let from = source.clone();
-    SecretReader::new(&source.to_string(), move || source::fetch_token(&from).map_err(io::Error::other))
 }
 
 fn fault(name: &BackendName, error: &dyn std::error::Error) -> StartError {

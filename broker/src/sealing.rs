@@ -92,7 +92,7 @@ impl Stores<'_> {
         if !self.opened.contains_key(&place.backend) {
             let configured = self.config.backends.iter().find(|backend| backend.name == place.backend);
             let configured = configured.ok_or_else(|| fault("there is no such backend"))?;
-            let opened = backends::open_unsealed(configured, self.clock)?;
+            let opened = backends::open_unsealed(configured, &origin(self.config), self.clock)?;
             self.opened.insert(place.backend.clone(), opened);
         }
         let opened = self.opened.get(&place.backend);

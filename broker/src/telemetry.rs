@@ -445,31 +445,16 @@ pub const LEDGER: &str = "bursar_ledger";
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-    use std::sync::{Arc, Mutex};
-
+    use bursar_backend_http::testing::Log;
     use tracing::Level;
 
     use super::*;
 
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().expect("lock").extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
     #[test]
     fn no_filter_makes_a_client_library_say_what_it_sends() {
         let log = Log::default();
-        let (filter, writer) = ("trace,hyper::proto=trace,aws_sigv4::sign=trace", log.clone());
-        let lines = tracing_subscriber::fmt::layer().with_writer(move || writer.clone());
+        let filter = "trace,hyper::proto=trace,aws_sigv4::sign=trace";
+        let lines = tracing_subscriber::fmt::layer().with_writer(log.clone());
         let registry =
             tracing_subscriber::registry().with(EnvFilter::builder().parse(filter).expect("filter"));
         tracing::subscriber::with_default(registry.with(lines.with_filter(held(&["aws_sigv4"]))), || {
@@ -478,7 +463,7 @@ mod tests {
             tracing::event!(target: "aws_sigv4::sign", Level::ERROR, "key");
             tracing::event!(target: "bursar_broker::lease", Level::TRACE, "ours");
         });
-        let text = String::from_utf8(log.0.lock().expect("lock").clone()).expect("UTF-8");
+        let text = log.text();
         let said: Vec<_> =
             ["body", "warned", "key", "ours"].iter().filter(|word| text.contains(**word)).collect();
         assert_eq!(said, [&"warned", &"ours"]);

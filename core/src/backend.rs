@@ -7,6 +7,7 @@
 //! or error object, since stores put values into those.
 
 mod causes;
+mod flat;
 mod pacing;
 mod repeat;
 mod session;
@@ -25,6 +26,7 @@ use crate::retry::Transient;
 use crate::secret::{Secret, SecretData};
 
 pub use causes::causes;
+pub use flat::FlatNames;
 pub use pacing::Pacing;
 pub use repeat::{repeat, retry_after};
 pub use session::{Granted, Held, Login, Session};

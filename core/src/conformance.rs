@@ -64,6 +64,12 @@ pub trait Site: Send + Sync {
         Err("this store creates no credentials".into())
     }
 
+    /// Whether it tells which credentials it has made. One where nobody receives a credential whose answer is lost, and
+    /// which ends it by itself, need not.
+    fn tells_credentials(&self) -> bool {
+        true
+    }
+
     /// What can befall it.
     fn troubles(&self) -> &[Trouble];
 

@@ -247,6 +247,6 @@ fn answer(status: u16, body: &Value) -> Reply {
 }
 
 /// The one with which the backend's own tests sign. Nothing here can make another.
-const KEY: &str = include_str!("../../broker/backends/gcp/src/tests/key.pem");
+const KEY: &str = include_str!("../../broker/backends/http/src/testing/key.pem");
 const EMAIL: &str = "broker@bursar-test.iam.gserviceaccount.com";
 const METADATA: &str = "/computeMetadata/v1/instance/service-accounts/default/token";

@@ -11,6 +11,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -149,6 +150,7 @@ impl Moto {
         let (url, id, file) = (self.url(), &key.id, file.display());
         Ok(format!(
             "[backends.{name}]\nkind = 'aws'\nregion = '{REGION}'\nendpoint = '{url}'\nsts_endpoint = '{url}'\nkms_endpoint = '{url}'\n\
+             iam_endpoint = '{url}'\n\
              allow_plaintext = true\n{more}\n\
              credentials = {{ access_key_id = '{id}', secret_access_key = {{ file = '{file}' }} }}\n\
              [backends.{name}.roles.app]\narn = 'arn:aws:iam::123456789012:role/app'\nttl = '20m'\n"
@@ -176,6 +178,41 @@ impl Moto {
     pub fn allow(&self, user: &str, policy: &str) -> Result<()> {
         let put = [("Action", "PutUserPolicy"), ("PolicyName", "p"), ("UserName", user)];
         self.query("iam", &[&put[..], &[("PolicyDocument", policy)]].concat()).map(drop)
+    }
+
+    /// Makes a role that anybody may take on.
+    ///
+    /// # Errors
+    /// It refuses.
+    pub fn role(&self, name: &str) -> Result<()> {
+        let make = [("Action", "CreateRole"), ("RoleName", name), ("AssumeRolePolicyDocument", TRUST)];
+        self.query("iam", &make).map(drop)
+    }
+
+    /// Whether a policy of a role denies everything to the session of that ARN, as AWS would read it: moto reads no
+    /// conditions.
+    ///
+    /// # Errors
+    /// It refuses.
+    pub fn is_denied(&self, role: &str, session: &str) -> Result<bool> {
+        let name = session.rsplit('/').next().context("no session")?;
+        let listed = self.query("iam", &[("Action", "ListRolePolicies"), ("RoleName", role)])?;
+        for policy in listed.split("<member>").skip(1).filter_map(|rest| rest.split("</member>").next()) {
+            let read = [("Action", "GetRolePolicy"), ("RoleName", role), ("PolicyName", policy)];
+            let document = self.query("iam", &read)?;
+            let document = percent_decode_str(element(&document, "PolicyDocument")?).decode_utf8()?;
+            let document: Value = serde_json::from_str(&document)?;
+            let denies = |statement: &Value| {
+                let is = |key, value| statement.get(key).is_some_and(|found| found == value);
+                let all = is("Effect", "Deny") && is("Action", "*") && is("Resource", "*");
+                let ids = statement.pointer("/Condition/StringLike/aws:userid").and_then(Value::as_array);
+                all && ids.into_iter().flatten().any(|id| *id == format!("*:{name}"))
+            };
+            if document.get("Statement").and_then(Value::as_array).into_iter().flatten().any(denies) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Makes moto check signatures and policies, or believe everybody again.
@@ -255,6 +292,7 @@ fn element<'xml>(xml: &'xml str, name: &str) -> Result<&'xml str> {
 /// A policy that allows everything.
 pub const EVERYTHING: &str =
     r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}"#;
+const TRUST: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"*"},"Action":"sts:AssumeRole"}]}"#;
 /// The region that everything is in.
 pub const REGION: &str = "eu-central-1";
 /// The longest secret in bytes.

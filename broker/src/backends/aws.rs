@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use bursar_backend_aws::{AwsBackend, AwsConfig, Credentials, Role};
+use bursar_backend_aws::{AwsBackend, AwsConfig, Credentials, Revocation, Role};
 use bursar_core::{BackendName, Clock};
 
-use super::{Opened, fault, reader, token_reader};
+use super::reader::{reader, token_reader};
+use super::{Opened, fault};
 use crate::config::{AwsCredentials, AwsRole, AwsSettings};
 use crate::start::StartError;
 
 pub(super) fn open(
     name: &BackendName,
     settings: &AwsSettings,
+    origin: &str,
     clock: Arc<dyn Clock>,
 ) -> Result<Opened, StartError> {
     let credentials = match &settings.credentials {
@@ -27,10 +29,12 @@ pub(super) fn open(
     };
     let config = AwsConfig {
         name: name.clone(),
+        owner: origin.to_owned(),
         region: settings.region.clone(),
         endpoint: settings.endpoint.clone(),
         sts_endpoint: settings.sts_endpoint.clone(),
         kms_endpoint: settings.kms_endpoint.clone(),
+        iam_endpoint: settings.iam_endpoint.clone(),
         allow_plaintext: settings.allow_plaintext,
         ca_file: settings.ca_file.clone(),
         timeout: settings.timeout,
@@ -50,5 +54,6 @@ fn role(settings: &AwsRole) -> Role {
         external_id: settings.external_id.clone(),
         policy: settings.policy.clone(),
         session_tags: settings.session_tags.clone(),
+        revoke: if settings.deny { Revocation::Deny } else { Revocation::AtEnd },
     }
 }

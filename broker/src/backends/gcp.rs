@@ -9,7 +9,8 @@ use bursar_core::secret::SecretReader;
 use bursar_core::settings::SecretSource;
 use bursar_core::{BackendName, Clock};
 
-use super::{Opened, fault, reader, token_reader};
+use super::reader::{reader, token_reader};
+use super::{Opened, fault};
 use crate::config::{GcpCredentials, GcpSettings};
 use crate::source::{self, SourceError};
 use crate::start::StartError;

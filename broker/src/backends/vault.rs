@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bursar_backend_vault::{Auth, Credential, MountKind, VaultBackend, VaultConfig};
 use bursar_core::{BackendName, Clock};
 
-use super::{Opened, fault, reader, token_reader};
+use super::reader::{reader, token_reader};
+use super::{Opened, fault};
 use crate::config::{VaultAuth, VaultCredential, VaultMount, VaultSettings};
 use crate::start::StartError;
 

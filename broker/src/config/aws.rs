@@ -13,6 +13,7 @@ pub struct AwsSettings {
     pub endpoint: Option<String>,
     pub sts_endpoint: Option<String>,
     pub kms_endpoint: Option<String>,
+    pub iam_endpoint: Option<String>,
     pub allow_plaintext: bool,
     pub ca_file: Option<PathBuf>,
     pub timeout: Duration,
@@ -46,6 +47,8 @@ pub struct AwsRole {
     pub external_id: Option<String>,
     pub policy: Option<String>,
     pub session_tags: BTreeMap<String, String>,
+    /// Whether a session that is taken back is denied everything by a policy of the role.
+    pub deny: bool,
 }
 
 pub(super) fn aws(section: &mut Section<'_>) -> Option<AwsSettings> {
@@ -55,6 +58,7 @@ pub(super) fn aws(section: &mut Section<'_>) -> Option<AwsSettings> {
     let endpoint = endpoint(section, "endpoint", allow_plaintext);
     let sts_endpoint = self::endpoint(section, "sts_endpoint", allow_plaintext);
     let kms_endpoint = self::endpoint(section, "kms_endpoint", allow_plaintext);
+    let iam_endpoint = self::endpoint(section, "iam_endpoint", allow_plaintext);
     let ca_file = section.path("ca_file");
     let timeout = section.duration("timeout").unwrap_or(Duration::from_secs(5));
     let prefix = section.parsed("prefix", prefix).unwrap_or_default();
@@ -66,6 +70,7 @@ pub(super) fn aws(section: &mut Section<'_>) -> Option<AwsSettings> {
         endpoint,
         sts_endpoint,
         kms_endpoint,
+        iam_endpoint,
         allow_plaintext,
         ca_file,
         timeout,
@@ -126,11 +131,20 @@ fn role(name: &str, section: &mut Section<'_>) -> Option<AwsRole> {
     let external_id = section.text("external_id");
     let policy = section.parsed("policy", policy);
     let session_tags = section.pairs("session_tags").into_iter().collect();
+    let deny = section.parsed("revoke", revoke).unwrap_or(false);
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     if name.is_empty() || name.len() > 64 || matches!(name, "." | "..") || !name.bytes().all(allowed) {
         return section.fault("", "a role's name has 1 to 64 letters, digits, `.`, `_` and `-`".to_owned());
     }
-    Some(AwsRole { arn: arn?, ttl, external_id, policy, session_tags })
+    Some(AwsRole { arn: arn?, ttl, external_id, policy, session_tags, deny })
+}
+
+fn revoke(text: &str) -> Result<bool, String> {
+    match text {
+        "at_end" => Ok(false),
+        "deny" => Ok(true),
+        _ => Err("is `at_end`, to let a session end by itself, or `deny`".to_owned()),
+    }
 }
 
 fn region(text: &str) -> Result<String, String> {

@@ -40,6 +40,7 @@ pub enum AzureCredentials {
 #[derive(Debug)]
 pub enum AzureProof {
     ClientSecret(SecretSource),
+    Certificate(SecretSource),
     FederatedToken(SecretSource),
 }
 
@@ -77,14 +78,22 @@ fn credentials(section: &mut Section<'_>) -> Option<AzureCredentials> {
     let tenant = section.parsed("tenant", tenant);
     let client_id = section.parsed("client_id", client_id);
     let secret = section.secret_source("client_secret");
+    let certificate = section.secret_source("client_certificate");
     let token = section.secret_source("federated_token");
     let authority = section.parsed("authority", authority);
     let endpoint = section.parsed("endpoint", endpoint);
-    let of_application = tenant.is_some() || secret.is_some() || token.is_some() || authority.is_some();
+    let proofs = [
+        secret.map(AzureProof::ClientSecret),
+        certificate.map(AzureProof::Certificate),
+        token.map(AzureProof::FederatedToken),
+    ];
+    let mut proofs = proofs.into_iter().flatten();
+    let (proof, more) = (proofs.next(), proofs.next().is_some());
+    let of_application = tenant.is_some() || proof.is_some() || authority.is_some();
     match (managed, of_application || client_id.is_some()) {
         (true, _) if of_application => section.fault(
             "",
-            "are an application (`tenant`, `client_id` and `client_secret` or `federated_token`) or a managed identity, not both"
+            "are an application (`tenant`, `client_id` and `client_secret`, `client_certificate` or `federated_token`) or a managed identity, not both"
                 .to_owned(),
         ),
         (true, _) => Some(AzureCredentials::ManagedIdentity { client_id, endpoint }),
@@ -95,13 +104,17 @@ fn credentials(section: &mut Section<'_>) -> Option<AzureCredentials> {
         (false, true) => {
             let tenant = section.required("tenant", tenant);
             let client_id = section.required("client_id", client_id);
-            let proof = match (secret, token) {
-                (Some(secret), None) => Some(AzureProof::ClientSecret(secret)),
-                (None, Some(token)) => Some(AzureProof::FederatedToken(token)),
-                (None, None) => section.fault("client_secret", "is required, or `federated_token`".to_owned()),
-                (Some(_), Some(_)) => {
-                    section.fault("client_secret", "stands beside `federated_token`; give one".to_owned())
-                }
+            let proof = match proof {
+                Some(proof) if !more => Some(proof),
+                Some(_) => section.fault(
+                    "",
+                    "have more than one of `client_secret`, `client_certificate` and `federated_token`; give one"
+                        .to_owned(),
+                ),
+                None => section.fault(
+                    "client_secret",
+                    "is required, or `client_certificate`, or `federated_token`".to_owned(),
+                ),
             };
             Some(AzureCredentials::Application {
                 authority,
@@ -221,6 +234,8 @@ mod tests {
         let of_application = "tenant = 'contoso.example', client_id = '0-1'";
         let secret = credentials(&format!("{of_application}, client_secret = {{ env = 'S' }}"));
         assert!(secret.contains("ClientSecret") && secret.contains("authority: None"), "{secret}");
+        let certificate = credentials(&format!("{of_application}, client_certificate = {{ file = '/c' }}"));
+        assert!(certificate.contains("Certificate(File(\"/c\"))"), "{certificate}");
         let federated = credentials(&format!(
             "{of_application}, federated_token = {{ file = '/t' }}, authority = 'https://login.example/'"
         ));

@@ -46,7 +46,7 @@ fn aws_is_read_whole_and_needs_a_region_only() {
     assert!(matches!(whole.credentials, AwsCredentials::WebIdentity { .. }));
     assert_eq!((whole.prefix.as_str(), whole.timeout), ("prod/", Duration::from_secs(4)));
     let role = whole.roles.get("deploy").expect("a role");
-    assert_eq!((role.ttl, role.session_tags.len()), (Duration::from_secs(1800), 1));
+    assert_eq!((role.ttl, role.session_tags.len(), role.deny), (Duration::from_secs(1800), 1, true));
 
     let least = aws(&[LEAST, "[backends.aws]\nkind = 'aws'\nregion = 'us-gov-west-1'\n"].concat(), "aws");
     assert!(matches!(least.credentials, AwsCredentials::Chain));

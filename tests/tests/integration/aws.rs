@@ -181,6 +181,29 @@ fn a_session_of_a_role_is_leased_and_is_revoking_until_it_ends() -> Result<()> {
 }
 
 #[test]
+fn a_session_that_is_revoked_is_denied_by_its_role_and_gone_and_the_others_go_on() -> Result<()> {
+    let site = Site::start_with("revoke = 'deny'")?;
+    site.moto.role("app")?;
+    let (revoked, lease) = site.session()?;
+    site.admin.done(&["lease", "revoke", &lease, "--reason", "test"])?;
+    let (other, other_lease) = site.session()?;
+    site.until(&lease, "state", "gone")?;
+    ensure!(site.moto.is_denied("app", &revoked)?, "`{revoked}` is not denied");
+    ensure!(!site.moto.is_denied("app", &other)?, "`{other}` is denied");
+
+    // A broker that may not: said by name, the lease is kept, and taken back as soon as it may.
+    site.moto.allow(&site.key.user, NO_IAM)?;
+    site.moto.enforce(true)?;
+    site.admin.done(&["lease", "revoke", &other_lease, "--reason", "test"])?;
+    site.until(&other_lease, "last_error_kind", "denied")?;
+    site.moto.enforce(false)?;
+    ensure!(!site.moto.is_denied("app", &other)?, "`{other}` is denied without a right to");
+    site.until(&other_lease, "state", "gone")?;
+    ensure!(site.moto.is_denied("app", &other)?, "`{other}` is not denied");
+    Ok(())
+}
+
+#[test]
 fn requests_are_signed_as_aws_checks_and_a_wrong_key_is_denied() -> Result<()> {
     let site = Site::start()?;
     let value = Canary::random("value");
@@ -209,9 +232,14 @@ struct Site {
 
 impl Site {
     fn start() -> Result<Self> {
+        Self::start_with("")
+    }
+
+    /// `more` are further keys of the role `app`.
+    fn start_with(more: &str) -> Result<Self> {
         let moto = Moto::start()?;
         let key = moto.user("broker", EVERYTHING)?;
-        let broker = Broker::start(&moto.backend("aws", &key, "prefix = 'prod/'")?)?;
+        let broker = Broker::start(&[&moto.backend("aws", &key, "prefix = 'prod/'")?, more].concat())?;
         let admin = Cli::administering(&broker)?;
         admin.apply_policies(POLICIES, "")?;
         Ok(Self { broker, admin, moto, key })
@@ -228,6 +256,24 @@ impl Site {
         Ok(listed.as_array().cloned().unwrap_or_default())
     }
 
+    /// The ARN of a new session of the role `app`, and the lease on it.
+    fn session(&self) -> Result<(String, String)> {
+        let got = self.admin.json(&["get", "aws/sts/app#access_key_id"])?;
+        let key = got.get("value").and_then(Value::as_str).context("no key")?;
+        let leases = self.leases("aws/sts/app")?;
+        let is_active = |lease: &&Value| lease.get("state").is_some_and(|state| state == "active");
+        let lease = leases.iter().find(is_active).and_then(|lease| lease.get("id")?.as_str());
+        Ok((self.moto.identity(key)?, lease.context("no lease")?.to_owned()))
+    }
+
+    /// Waits until a lease shows `value` under `key`.
+    fn until(&self, lease: &str, key: &str, value: &str) -> Result<()> {
+        wait_for(LIMIT, &format!("lease {lease} to show {key} {value}"), || {
+            let shown = self.admin.json(&["lease", "show", lease])?;
+            Ok(shown.get(key).is_some_and(|found| found == value).then_some(()))
+        })
+    }
+
     fn references(&self) -> Result<Vec<String>> {
         let reference = |lease: Value| lease.get("reference").and_then(Value::as_str).map(str::to_owned);
         Ok(self.leases("aws")?.into_iter().filter_map(reference).collect())
@@ -235,6 +281,8 @@ impl Site {
 }
 
 const LIMIT: Duration = Duration::from_secs(60);
+
+const NO_IAM: &str = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["sts:*","secretsmanager:*"],"Resource":"*"}]}"#;
 
 const POLICIES: &str = r#"
 @id("everything")

@@ -16,10 +16,12 @@ use bursar_core::{Clock, SecretPath, Version};
 
 use crate::access::Access;
 use crate::call::{Caller, Sts, kms, secrets_manager};
-use crate::config::{AwsConfig, ConfigError, Role};
+use crate::config::{AwsConfig, ConfigError, Revocation, Role};
 use crate::http::{self, Http};
+use crate::iam::{Iam, Place};
 use crate::leasing::ROLES;
 use crate::name::Names;
+use crate::revoking::Revoking;
 use crate::session::Session;
 use crate::together::Together;
 use crate::value;
@@ -34,6 +36,8 @@ pub struct AwsBackend {
     pub(crate) together: Together,
     pub(crate) names: Names,
     pub(crate) roles: BTreeMap<String, Role>,
+    /// Where a role has its sessions denied.
+    pub(crate) revoking: Option<Revoking>,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -47,9 +51,11 @@ impl AwsBackend {
             return Err(ConfigError::ZeroTimeout);
         }
         let plaintext = Plaintext::allowed(config.allow_plaintext);
-        for endpoint in [&config.endpoint, &config.sts_endpoint, &config.kms_endpoint].into_iter().flatten() {
+        let endpoints = [&config.endpoint, &config.sts_endpoint, &config.kms_endpoint, &config.iam_endpoint];
+        for endpoint in endpoints.into_iter().flatten() {
             http::check(endpoint, plaintext)?;
         }
+        let iam = Place::of(&config.region, config.iam_endpoint.as_deref());
         let http = Http::new(config.ca_file.as_deref(), plaintext)?;
         // The services that hand credentials to containers and instances speak it, on addresses of the machine's own.
         let chain = Http::new(config.ca_file.as_deref(), Plaintext::Allowed)?;
@@ -59,6 +65,14 @@ impl AwsBackend {
         let access = Access { source, assume_role, sts: sts.clone(), chain };
         let session = Session::new(config.name.clone(), access, Arc::clone(&clock), config.timeout);
         let session = Arc::new(session);
+        let revoking = match config.roles.values().any(|role| role.revoke == Revocation::Deny) {
+            true => {
+                let (session, clock) = (Arc::clone(&session), Arc::clone(&clock));
+                let iam = Iam { place: iam.ok_or(ConfigError::NoIam)?, http: http.clone(), session, clock };
+                Some(Revoking::new(iam, &config.owner, &config.name, &config.roles))
+            }
+            false => None,
+        };
         Ok(Self {
             kms: kms(region.clone(), config.kms_endpoint.as_deref(), http.clone(), Arc::clone(&session) as _),
             secrets: secrets_manager(region, config.endpoint.as_deref(), http, Arc::clone(&session) as _),
@@ -67,6 +81,7 @@ impl AwsBackend {
             together: Together::default(),
             names: Names { prefix: config.prefix },
             roles: config.roles,
+            revoking,
             clock,
         })
     }

@@ -91,8 +91,8 @@ impl Caller {
             Ok(answer) => answer.map_err(|error| Refusal::of(&self.backend, operation, &error)),
             Err(_) => Err(Refusal::timeout(&self.backend, operation)),
         };
-        // Sessions are made elsewhere, by STS.
-        if operation != Operation::Issue {
+        // Sessions are made and taken back elsewhere, by STS and IAM.
+        if !matches!(operation, Operation::Issue | Operation::Revoke) {
             let well = answer.as_ref().err().is_none_or(Refusal::is_of_a_healthy_store);
             *self.well_at.lock().unwrap_or_else(PoisonError::into_inner) = well.then(Instant::now);
         }

@@ -13,6 +13,8 @@ use bursar_core::secret::SecretReader;
 pub struct AwsConfig {
     /// The name it is mounted under in Bursar.
     pub name: BackendName,
+    /// Tells this broker from all others: part of what its policies are called, so that brokers may share a role.
+    pub owner: String,
     /// `eu-central-1`
     pub region: String,
     /// Where Secrets Manager is, instead of AWS's own address for the region: `https://HOST[:PORT]`.
@@ -21,7 +23,9 @@ pub struct AwsConfig {
     pub sts_endpoint: Option<String>,
     /// The same for KMS.
     pub kms_endpoint: Option<String>,
-    /// Lets those three be `http://`: secrets then cross the network in the clear.
+    /// The same for IAM, where sessions are [denied](Revocation::Deny).
+    pub iam_endpoint: Option<String>,
+    /// Lets those four be `http://`: secrets then cross the network in the clear.
     pub allow_plaintext: bool,
     /// Certificates (PEM) that replace the system's trust for this store.
     pub ca_file: Option<PathBuf>,
@@ -69,6 +73,17 @@ pub struct Role {
     /// A policy (JSON) that narrows what the session may do.
     pub policy: Option<String>,
     pub session_tags: BTreeMap<String, String>,
+    pub revoke: Revocation,
+}
+
+/// How a session is taken back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Revocation {
+    /// It is not: it ends by itself.
+    #[default]
+    AtEnd,
+    /// An inline policy of the role denies everything to it.
+    Deny,
 }
 
 impl Role {
@@ -87,6 +102,10 @@ pub enum ConfigError {
     Endpoint(#[from] AddressError),
     #[error("an endpoint has a path; leave only scheme, host and port")]
     EndpointWithPath,
+    #[error(
+        "sessions are to be denied, and it is not known where IAM is for this region; set `iam_endpoint`"
+    )]
+    NoIam,
     #[error("the timeout is zero; give a duration such as `5s`")]
     ZeroTimeout,
     #[error(transparent)]

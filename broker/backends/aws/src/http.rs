@@ -35,6 +35,11 @@ impl Http {
         let client = client.build().map_err(SetupError::from)?;
         Ok(Self { client })
     }
+
+    /// Sends a request that was not made by the SDK.
+    pub(crate) async fn send(&self, request: HttpRequest) -> Result<HttpResponse, ConnectorError> {
+        exchange(self.client.clone(), None, request).await
+    }
 }
 
 /// Checks an endpoint.

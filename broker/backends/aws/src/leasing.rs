@@ -60,7 +60,7 @@ impl Leasing for AwsBackend {
             call.set_policy(role.policy.clone()).set_tags(tags.clone()).send()
         };
         let answer = self.caller.make(Operation::Issue, call).await.map_err(|refusal| refusal.error)?;
-        let issued = answer.credentials.and_then(|made| self.issued(name, &session, made));
+        let issued = answer.credentials.and_then(|made| self.issued(name, &session, &role.arn, made));
         issued.ok_or_else(|| self.error(ErrorKind::Malformed, Operation::Issue))
     }
 
@@ -69,10 +69,17 @@ impl Leasing for AwsBackend {
         Err(self.error(ErrorKind::Misconfigured, Operation::Renew))
     }
 
+    #[tracing::instrument(skip_all, fields(backend = %self.caller.backend))]
     async fn revoke(&self, handle: &StoreHandle) -> Result<Removal, BackendError> {
-        let end = handle.as_str().rsplit('/').next().and_then(|end| end.parse::<Timestamp>().ok());
-        let end = end.ok_or_else(|| self.error(ErrorKind::Malformed, Operation::Revoke))?;
-        Ok(if end <= self.clock.now() { Removal::Gone } else { Removal::EndsAt(end) })
+        let session = Session::read(handle.as_str());
+        let session = session.ok_or_else(|| self.error(ErrorKind::Malformed, Operation::Revoke))?;
+        if session.end <= self.clock.now() {
+            return Ok(Removal::Gone);
+        }
+        match session.arn.and_then(|arn| self.revoking.as_ref()?.of_role(session.role, arn)) {
+            Some(revoking) => self.deny(revoking, session.name, session.end).await,
+            None => Ok(Removal::EndsAt(session.end)),
+        }
     }
 
     /// None: nobody received a session whose answer was lost, nobody can take it back, and it ends by itself.
@@ -87,7 +94,7 @@ impl Leasing for AwsBackend {
 
 impl AwsBackend {
     /// None where the answer names no time as its end.
-    fn issued(&self, role: &str, session: &str, made: Credentials) -> Option<Issued> {
+    fn issued(&self, role: &str, session: &str, arn: &str, made: Credentials) -> Option<Issued> {
         let nanos = i32::try_from(made.expiration.subsec_nanos()).ok()?;
         let end = Timestamp::new(made.expiration.secs(), nanos).ok()?;
         let data = fields_from([
@@ -98,10 +105,29 @@ impl AwsBackend {
         ]);
         Some(Issued {
             data: data.ok()?,
-            handle: StoreHandle::new(format!("{role}/{session}/{end}")),
+            handle: StoreHandle::new(format!("{role}/{session}/{end}/{arn}")),
             ttl: Duration::try_from(end.duration_since(self.clock.now())).unwrap_or_default(),
             renewable: false,
         })
+    }
+}
+
+/// What a handle says of a session: `ROLE/NAME/END/ARN`.
+struct Session<'a> {
+    /// In the configuration.
+    role: &'a str,
+    name: &'a str,
+    end: Timestamp,
+    /// Of the role, which the configuration may meanwhile have another of. None for a session that was made before
+    /// any could be denied.
+    arn: Option<&'a str>,
+}
+
+impl<'a> Session<'a> {
+    fn read(handle: &'a str) -> Option<Self> {
+        let mut parts = handle.splitn(4, '/');
+        let (role, name, end) = (parts.next()?, parts.next()?, parts.next()?);
+        Some(Self { role, name, end: end.parse().ok()?, arn: parts.next() })
     }
 }
 

@@ -8,7 +8,8 @@
 //! be an id or a stage; see `version`.
 //!
 //! **Sessions.** STS takes none back. A session is made for one lease, lives to the end that STS gave it, and its lease
-//! is kept until then. One whose answer was lost was received by nobody and ends too, so there are no orphans to find.
+//! is kept until then; or, for a role that says so, it is denied everything by a policy of the role, see `denial`. One
+//! whose answer was lost was received by nobody and ends too, so there are no orphans to find.
 //!
 //! **The broker's own credentials** come from the sources that AWS's own tools know, or from what the configuration
 //! says; they are read anew before they end, and when AWS no longer takes them. See `session`.
@@ -20,11 +21,14 @@ mod access;
 mod backend;
 mod call;
 mod config;
+mod denial;
 mod http;
+mod iam;
 mod leasing;
 mod listing;
 mod name;
 mod refusal;
+mod revoking;
 mod session;
 mod status;
 #[cfg(test)]
@@ -36,7 +40,7 @@ mod wrapping;
 
 pub use backend::AwsBackend;
 pub use bursar_core::secret::SecretReader;
-pub use config::{AwsConfig, ConfigError, Credentials, Role};
+pub use config::{AwsConfig, ConfigError, Credentials, Revocation, Role};
 
 /// What the names of the crates begin with whose logs nobody may see: at one level or another they write down requests,
 /// bodies, lines of shared files and what services wrote about an error. This crate says what there is to say.

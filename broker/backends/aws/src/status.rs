@@ -1,6 +1,6 @@
 //! What AWS's error codes and HTTP statuses mean.
 //!
-//! Codes: the error tables of the API references of Secrets Manager, STS and KMS, and
+//! Codes: the error tables of the API references of Secrets Manager, STS, KMS and IAM, and
 //! <https://docs.aws.amazon.com/secretsmanager/latest/apireference/CommonErrors.html>.
 
 use bursar_core::backend::ErrorKind;
@@ -75,7 +75,7 @@ const CODES: &[(ErrorKind, bool, &[&str])] = &[
     (
         ErrorKind::NotFound,
         false,
-        &["InvalidRequestException", "NotFoundException", "ResourceNotFoundException"],
+        &["InvalidRequestException", "NoSuchEntity", "NotFoundException", "ResourceNotFoundException"],
     ),
     (
         ErrorKind::Throttled,
@@ -95,6 +95,8 @@ const CODES: &[(ErrorKind, bool, &[&str])] = &[
         ErrorKind::Unavailable,
         false,
         &[
+            // Somebody else changes the role at the same time.
+            "ConcurrentModification",
             "IDPCommunicationError",
             "KMSInternalException",
             "KeyUnavailableException",
@@ -102,6 +104,7 @@ const CODES: &[(ErrorKind, bool, &[&str])] = &[
             "InternalFailure",
             "InternalServiceError",
             "InternalServiceErrorException",
+            "ServiceFailure",
             "ServiceUnavailable",
             "ServiceUnavailableException",
         ],
@@ -116,8 +119,11 @@ const CODES: &[(ErrorKind, bool, &[&str])] = &[
             "InvalidAction",
             "InvalidArnException",
             "InvalidCiphertextException",
+            "InvalidInput",
             "InvalidKeyUsageException",
             "KMSInvalidStateException",
+            // The policies of a role have no room for more.
+            "LimitExceeded",
             "InvalidNextTokenException",
             "InvalidParameterException",
             "InvalidParameterValue",
@@ -125,6 +131,7 @@ const CODES: &[(ErrorKind, bool, &[&str])] = &[
             "PackedPolicyTooLarge",
             "RegionDisabledException",
             "UnknownOperationException",
+            "UnmodifiableEntity",
             "ValidationError",
             "ValidationException",
         ],

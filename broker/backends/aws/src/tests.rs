@@ -1,6 +1,7 @@
 //! What moto cannot be made to answer. The tests against it are in the integration binary.
 
 mod canary;
+mod denying;
 mod fake;
 mod lists;
 mod login;

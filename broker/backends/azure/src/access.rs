@@ -2,12 +2,13 @@
 //!
 //! <https://learn.microsoft.com/en-us/entra/identity-platform/v2-oauth2-client-creds-grant-flow>
 //! <https://learn.microsoft.com/en-us/entra/identity/managed-identities-azure-resources/how-to-use-vm-token>
+//! <https://learn.microsoft.com/en-us/azure/app-service/overview-managed-identity#rest-endpoint-reference>
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bursar_backend_http::{Authorities, Bearer, Plaintext, SetupError, client, form, trimmed};
+use bursar_backend_http::{Authorities, Bearer, Plaintext, SetupError, client, form, header, trimmed};
 use bursar_core::backend::{BackendError, ErrorKind, Granted, Login, Operation};
 use bursar_core::secret::{SecretReader, json};
 use bursar_core::{BackendName, Clock, Secret};
@@ -17,7 +18,8 @@ use reqwest::{RequestBuilder, Url};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::address::{Vault, identity_endpoint, token_endpoint};
+use crate::address::{Vault, app_endpoint, identity_endpoint, token_endpoint};
+use crate::assertion;
 use crate::config::{ConfigError, Credentials, Proof};
 use crate::exchange::{Reply, exchange};
 
@@ -32,6 +34,7 @@ pub(crate) struct Access {
 enum Source {
     Application { endpoint: Url, client_id: String, scope: String, proof: Proof },
     ManagedIdentity { endpoint: Url },
+    AppIdentity { endpoint: Url, header: SecretReader },
 }
 
 impl Access {
@@ -55,6 +58,10 @@ impl Access {
                 let endpoint = identity_endpoint(endpoint.as_deref(), resource, client_id.as_deref())?;
                 (Source::ManagedIdentity { endpoint }, Plaintext::Allowed)
             }
+            Credentials::AppIdentity { client_id, endpoint, header } => {
+                let endpoint = app_endpoint(&endpoint, resource, client_id.as_deref())?;
+                (Source::AppIdentity { endpoint, header }, Plaintext::Allowed)
+            }
         };
         let http = client(trusted, plaintext)?.build().map_err(SetupError::from)?;
         Ok(Self { backend, clock, http, source })
@@ -65,6 +72,11 @@ impl Access {
             Source::ManagedIdentity { endpoint } => {
                 return Ok(self.http.get(endpoint.clone()).header("Metadata", "true"));
             }
+            Source::AppIdentity { endpoint, header: shown } => {
+                let unusable = || self.unusable(shown, "it is none that a header can hold");
+                let value = header(self.credential(shown).await?).ok_or_else(unusable)?;
+                return Ok(self.http.get(endpoint.clone()).header(APP_HEADER, value));
+            }
             Source::Application { endpoint, client_id, scope, proof } => (endpoint, client_id, scope, proof),
         };
         let whose = [
@@ -74,17 +86,37 @@ impl Access {
         ];
         let body = match proof {
             Proof::ClientSecret(secret) => {
-                let secret = credential(&self.backend, secret).await?;
+                let secret = self.credential(secret).await?;
                 form(&[&whose[..], &[("client_secret", secret.expose())]].concat())
             }
             Proof::FederatedToken(token) => {
-                let token = credential(&self.backend, token).await?;
-                let proof = [("client_assertion_type", JWT_BEARER), ("client_assertion", token.expose())];
-                form(&[&whose[..], &proof].concat())
+                let token = self.credential(token).await?;
+                form(&[&whose[..], &asserted(&token)].concat())
+            }
+            Proof::Certificate(pem) => {
+                let content = self.credential(pem).await?;
+                let signed = assertion::signed(&content, client_id, endpoint.as_str(), self.clock.now());
+                let signed = signed.map_err(|cause| self.unusable(pem, cause))?;
+                form(&[&whose[..], &asserted(&signed)].concat())
             }
         };
         let call = self.http.post(endpoint.clone()).header(CONTENT_TYPE, FORM);
         Ok(call.body(body))
+    }
+
+    /// A credential of the broker's own, without the line end and blanks that files carry around one.
+    async fn credential(&self, source: &SecretReader) -> Result<Secret, BackendError> {
+        // The kind alone: what a source says about its content may quote it.
+        let read =
+            source.read_apart().await.map_err(|error| self.unusable(source, &error.kind().to_string()))?;
+        let credential = trimmed(&read);
+        if credential.is_empty() { Err(self.unusable(source, "it is empty")) } else { Ok(credential) }
+    }
+
+    fn unusable(&self, source: &SecretReader, cause: &str) -> BackendError {
+        let backend = &self.backend;
+        tracing::warn!(%backend, source = source.source(), cause, "login credential not readable");
+        BackendError::new(ErrorKind::Misconfigured, backend, Operation::Login)
     }
 
     /// Why there is no token. The log gets codes that are known beforehand, and Entra ID's number, by which its errors are
@@ -96,7 +128,9 @@ impl Access {
         let kind = match (&self.source, known) {
             (Source::Application { .. }, Some((_, kind))) => *kind,
             (Source::Application { .. }, None) => of_status(reply.status),
-            (Source::ManagedIdentity { .. }, _) => of_identity_status(reply.status),
+            (Source::ManagedIdentity { .. } | Source::AppIdentity { .. }, _) => {
+                of_identity_status(reply.status)
+            }
         };
         let (status, code) = (reply.status, known.map(|(code, _)| code));
         let number = said.error_codes.and_then(|numbers| numbers.first().copied());
@@ -121,16 +155,8 @@ impl Login for Access {
     }
 }
 
-/// A credential of the broker's own, without the line end and blanks that files carry around one.
-async fn credential(backend: &BackendName, source: &SecretReader) -> Result<Secret, BackendError> {
-    let unusable = |cause: &str| {
-        tracing::warn!(%backend, source = source.source(), cause, "login credential not readable");
-        BackendError::new(ErrorKind::Misconfigured, backend, Operation::Login)
-    };
-    // The kind alone: what a source says about its content may quote it.
-    let read = source.read_apart().await.map_err(|error| unusable(&error.kind().to_string()))?;
-    let credential = trimmed(&read);
-    if credential.is_empty() { Err(unusable("it is empty")) } else { Ok(credential) }
+fn asserted(token: &Secret) -> [(&'static str, &[u8]); 2] {
+    [("client_assertion_type", JWT_BEARER), ("client_assertion", token.expose())]
 }
 
 fn granted(body: &[u8], now: Timestamp) -> Option<Granted<Bearer>> {
@@ -205,6 +231,7 @@ const CODES: [(&str, ErrorKind); 10] = [
     ("temporarily_unavailable", ErrorKind::Unavailable),
 ];
 const JWT_BEARER: &[u8] = b"urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+const APP_HEADER: &str = "X-IDENTITY-HEADER";
 const FORM: &str = "application/x-www-form-urlencoded";
 /// Longer than any token lives: those of a managed identity are good for a day.
 const LONGEST_LIFE: Duration = Duration::from_secs(48 * 3600);

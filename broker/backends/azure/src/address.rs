@@ -2,7 +2,7 @@
 //!
 //! <https://learn.microsoft.com/en-us/rest/api/keyvault/secrets/operation-groups>
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use bursar_backend_http::{Plaintext, address};
 use reqwest::Url;
@@ -90,6 +90,28 @@ pub(crate) fn token_endpoint(authority: &str, tenant: &str) -> Result<Url, Confi
     Ok(url)
 }
 
+/// Where the platform of an app gives tokens for `resource`.
+///
+/// # Errors
+/// [`ConfigError`].
+pub(crate) fn app_endpoint(
+    endpoint: &str,
+    resource: &str,
+    client_id: Option<&str>,
+) -> Result<Url, ConfigError> {
+    let url = address(endpoint, Plaintext::Allowed);
+    let mut url = url.map_err(|source| ConfigError::AppIdentity { source })?;
+    // Some platforms say it so, and a name is not asked for by plain text.
+    if url.host_str() == Some("localhost") && url.set_ip_host(Ipv4Addr::LOCALHOST.into()).is_err() {
+        return Err(ConfigError::PlaintextIdentity);
+    }
+    if url.scheme() != "https" && !is_of_the_machine(&url) {
+        return Err(ConfigError::PlaintextIdentity);
+    }
+    ask_for(&mut url, APP_API, resource, client_id);
+    Ok(url)
+}
+
 /// Where the machine's service gives tokens for `resource`.
 ///
 /// # Errors
@@ -109,13 +131,16 @@ pub(crate) fn identity_endpoint(
         return Err(ConfigError::PlaintextIdentity);
     }
     url.set_path("/metadata/identity/oauth2/token");
+    ask_for(&mut url, IDENTITY_API, resource, client_id);
+    Ok(url)
+}
+
+fn ask_for(url: &mut Url, api: &str, resource: &str, client_id: Option<&str>) {
     let mut query = url.query_pairs_mut();
-    query.append_pair("api-version", IDENTITY_API).append_pair("resource", resource);
+    query.append_pair("api-version", api).append_pair("resource", resource);
     if let Some(client_id) = client_id {
         query.append_pair("client_id", client_id);
     }
-    drop(query);
-    Ok(url)
 }
 
 fn host(text: &str, key: &'static str) -> Result<Url, ConfigError> {
@@ -143,6 +168,7 @@ const AUTHORITIES: [(&str, &str); 2] = [
 /// <https://learn.microsoft.com/en-us/entra/identity/managed-identities-azure-resources/how-to-use-vm-token>
 const IDENTITY: &str = "http://169.254.169.254";
 const IDENTITY_API: &str = "2018-02-01";
+const APP_API: &str = "2019-08-01";
 
 #[cfg(test)]
 mod tests {
@@ -237,5 +263,21 @@ mod tests {
         for bad in ["http://identity.example", "http://10.0.0.1", "http://localhost", "http://[::1]"] {
             assert!(matches!(at(Some(bad)), Err(ConfigError::PlaintextIdentity)), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_platform_of_an_app_says_where_its_tokens_are() {
+        let at = |endpoint| app_endpoint(endpoint, "https://vault.azure.net", None);
+        let query = "?api-version=2019-08-01&resource=https%3A%2F%2Fvault.azure.net";
+        for (said, asked) in [
+            ("http://169.254.129.5:8081/msi/token", "http://169.254.129.5:8081/msi/token"),
+            ("http://localhost:42356/msi/token/", "http://127.0.0.1:42356/msi/token/"),
+        ] {
+            assert_eq!(at(said).expect("address").as_str(), format!("{asked}{query}"));
+        }
+        for bad in ["http://identity.example/msi/token", "http://10.0.0.1/msi/token"] {
+            assert!(matches!(at(bad), Err(ConfigError::PlaintextIdentity)), "{bad}");
+        }
+        assert!(matches!(at("msi/token"), Err(ConfigError::AppIdentity { .. })));
     }
 }

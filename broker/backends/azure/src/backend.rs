@@ -7,7 +7,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bursar_backend_http::{Authorities, Plaintext, SetupError, client};
 use bursar_core::backend::{
-    Backend, BackendError, Capabilities, ErrorKind, Fetched, Labels, Operation, Session, VersionInfo,
+    Backend, BackendError, Capabilities, ErrorKind, Fetched, FlatNames, Labels, Operation, Session,
+    VersionInfo,
 };
 use bursar_core::{Clock, SecretPath, Version};
 
@@ -44,7 +45,7 @@ impl AzureBackend {
         let http = client(trusted.as_ref(), Plaintext::Refused)?.build().map_err(SetupError::from)?;
         let session = Session::new(config.name.clone(), access, config.timeout);
         let caller = Caller::new(config.name, http, session, config.timeout);
-        let names = Names { prefix: config.prefix, separator: config.separator };
+        let names = Names(FlatNames { prefix: config.prefix, separator: config.separator });
         Ok(Self { caller, vault, names, clock })
     }
 
@@ -102,7 +103,7 @@ impl Backend for AzureBackend {
     ) -> Result<Vec<String>, BackendError> {
         let above = match folder {
             // There is nothing that could lie in it.
-            Some(_) if self.names.separator.is_none() => return Ok(Vec::new()),
+            Some(_) if self.names.0.separator.is_none() => return Ok(Vec::new()),
             Some(folder) => format!("{}/", folder.as_str()),
             None => String::new(),
         };

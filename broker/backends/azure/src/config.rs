@@ -47,6 +47,15 @@ pub enum Credentials {
         /// Where the machine's own service is, instead of at its address on every machine of Azure.
         endpoint: Option<String>,
     },
+    /// The identity that Azure gives to an app of App Service, Functions or Container Apps.
+    AppIdentity {
+        /// Which, where there are several.
+        client_id: Option<String>,
+        /// Where the platform says that tokens are (`IDENTITY_ENDPOINT`).
+        endpoint: String,
+        /// What it wants to be shown there (`IDENTITY_HEADER`).
+        header: SecretReader,
+    },
 }
 
 /// What shows that the broker is an application.
@@ -54,6 +63,8 @@ pub enum Credentials {
 pub enum Proof {
     /// A secret of the application.
     ClientSecret(SecretReader),
+    /// A certificate of the application and its RSA key, together as PEM.
+    Certificate(SecretReader),
     /// A JSON Web Token that somebody else signed whom the application trusts, such as a cluster.
     FederatedToken(SecretReader),
 }
@@ -76,6 +87,8 @@ pub enum ConfigError {
     NoResource,
     #[error("the directory `{tenant}` is no id and no domain")]
     Tenant { tenant: String },
+    #[error("`IDENTITY_ENDPOINT` is no address that can be called")]
+    AppIdentity { source: AddressError },
     #[error(
         "the service of managed identities is at a host and not https; plain text is for addresses of the machine's own"
     )]

@@ -20,6 +20,7 @@
 
 mod access;
 mod address;
+mod assertion;
 mod backend;
 mod call;
 mod config;

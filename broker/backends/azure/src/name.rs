@@ -5,38 +5,23 @@
 //! were all spellings served, a policy that forbids `db` would not stop who asks for `DB`. To serve only the spelling
 //! that an answer has was the alternative, but nothing says that it is not the asker's own. So it is lower case.
 
+use bursar_core::backend::FlatNames;
 use bursar_core::{SecretPath, Version};
 
-/// Names of secrets, below a prefix.
+/// Names of secrets.
 #[derive(Debug)]
-pub(crate) struct Names {
-    pub(crate) prefix: String,
-    /// What stands in a name for the `/` of a path.
-    pub(crate) separator: Option<String>,
-}
+pub(crate) struct Names(pub(crate) FlatNames);
 
 impl Names {
     /// The name of the secret at `path`; none where no secret is served by it.
     pub(crate) fn of(&self, path: &SecretPath) -> Option<String> {
-        let rest = match &self.separator {
-            Some(separator) => path.as_str().replace('/', separator),
-            None => path.as_str().to_owned(),
-        };
-        let name = format!("{}{rest}", self.prefix);
-        let fits = name.len() <= LONGEST && name.bytes().all(is_of_names);
-        // Of several paths that would have one name, the one that the name is read back as.
-        (fits && self.path(&name).as_ref() == Some(path)).then_some(name)
+        self.0.of(path, |name| name.len() <= LONGEST && name.bytes().all(is_of_names))
     }
 
     /// The path of a secret that is called so, however that is spelt; none where it has none.
     pub(crate) fn path(&self, name: &str) -> Option<SecretPath> {
         let name = name.to_ascii_lowercase();
-        let rest = name.strip_prefix(&self.prefix).filter(|rest| rest.bytes().all(is_of_names))?;
-        let path = match &self.separator {
-            Some(separator) => rest.replace(separator, "/"),
-            None => rest.to_owned(),
-        };
-        SecretPath::from_store(&path).ok()
+        name.bytes().all(is_of_names).then(|| self.0.path(&name))?
     }
 }
 
@@ -78,7 +63,7 @@ mod tests {
     use super::*;
 
     fn names(separator: Option<&str>) -> Names {
-        Names { prefix: "prod-".to_owned(), separator: separator.map(str::to_owned) }
+        Names(FlatNames { prefix: "prod-".to_owned(), separator: separator.map(str::to_owned) })
     }
 
     fn path(text: &str) -> SecretPath {
@@ -127,32 +112,6 @@ mod tests {
         }
         for no_path in ["prod---a", "prod-a--", "prod-a----b"] {
             assert_eq!(names.path(no_path), None, "`{no_path}`");
-        }
-    }
-
-    #[test]
-    fn no_two_paths_are_one_secret() {
-        // Every path of up to six of these characters.
-        let mut texts = vec![String::new()];
-        for _ in 0..6 {
-            let longer = |text: &String| ['a', 'A', '-', '/'].map(|letter| format!("{text}{letter}"));
-            let more: Vec<_> = texts.iter().flat_map(longer).collect();
-            texts.extend(more);
-            texts.sort();
-            texts.dedup();
-        }
-        for separator in [None, Some("-"), Some("--"), Some("-a-")] {
-            let names = names(separator);
-            let mut all: Vec<_> =
-                texts.iter().filter_map(|text| names.of(&SecretPath::from_store(text).ok()?)).collect();
-            let count = all.len();
-            all.sort();
-            all.dedup();
-            assert!(
-                count > 10 && all.len() == count,
-                "{count} with {separator:?}, {} of them apart",
-                all.len()
-            );
         }
     }
 

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bursar_backend_http::{Authorities, Plaintext, SetupError};
 use bursar_core::backend::{
-    Backend, BackendError, Capabilities, ErrorKind, Fetched, Labels, Operation, Session, VersionInfo,
-    VersionState, repeat,
+    Backend, BackendError, Capabilities, ErrorKind, Fetched, FlatNames, Labels, Operation, Session,
+    VersionInfo, VersionState, repeat,
 };
 use bursar_core::{Clock, SecretPath, Version};
 use reqwest::Url;
@@ -60,7 +60,7 @@ impl GcpBackend {
             timeout: config.timeout,
             well_at: Mutex::new(None),
         };
-        Ok(Self { client, names: Names { prefix: config.prefix, separator: config.separator } })
+        Ok(Self { client, names: Names(FlatNames { prefix: config.prefix, separator: config.separator }) })
     }
 
     /// The id of the secret at `path`.

@@ -7,10 +7,15 @@
 
 mod address;
 mod answer;
+mod assertion;
 mod client;
 mod credential;
+#[cfg(feature = "testing")]
+#[expect(clippy::expect_used, reason = "what is amiss fails the test")]
+pub mod testing;
 
 pub use address::{AddressError, address};
 pub use answer::{NotReached, Unread, is_certificate_refused, whole};
+pub use assertion::{Algorithm, assertion, pem_part};
 pub use client::{Authorities, Plaintext, SetupError, client};
 pub use credential::{Bearer, body, form, header, trimmed};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use async_trait::async_trait;
-use bursar_backend_aws::{AwsBackend, AwsConfig, Credentials, Role, SecretReader};
+use bursar_backend_aws::{AwsBackend, AwsConfig, Credentials, Revocation, Role, SecretReader};
 use bursar_core::backend::Backend;
 use bursar_core::conformance::{Fault, Site, Trouble};
 use bursar_core::secret::SecretData;
@@ -18,12 +18,17 @@ use super::conforms;
 
 #[test]
 fn aws_does_what_a_backend_has_to_do() -> Result<()> {
-    conforms(&Aws::start(&[])?, "`aws`: secrets")
+    conforms(&Aws::start(&[], Revocation::AtEnd)?, "`aws`: secrets")
 }
 
 #[test]
 fn aws_does_what_a_backend_has_to_do_with_sessions_of_roles() -> Result<()> {
-    conforms(&Aws::start(&["deploy"])?, "`aws`: secrets and roles")
+    conforms(&Aws::start(&["deploy"], Revocation::AtEnd)?, "`aws`: secrets and roles")
+}
+
+#[test]
+fn aws_does_what_a_backend_has_to_do_with_sessions_that_it_denies() -> Result<()> {
+    conforms(&Aws::start(&["deploy"], Revocation::Deny)?, "`aws`: secrets and roles")
 }
 
 /// Secrets Manager and STS, in an account with one user.
@@ -37,24 +42,29 @@ struct Aws {
 }
 
 impl Aws {
-    fn start(roles: &[&str]) -> Result<Self> {
+    fn start(roles: &[&str], revoke: Revocation) -> Result<Self> {
         // Another test of this process may have been first.
         drop(rustls::crypto::ring::default_provider().install_default());
         let moto = Moto::start()?;
         let key = moto.user("broker", EVERYTHING)?;
+        for role in roles {
+            moto.role(role)?;
+        }
         let gate = Gate::before(moto.address())?;
         let role = |name: &&str| {
             let arn = format!("arn:aws:iam::123456789012:role/{name}");
             let (ttl, session_tags) = (Role::DEFAULT_TTL, BTreeMap::new());
-            ((*name).to_owned(), Role { arn, ttl, external_id: None, policy: None, session_tags })
+            ((*name).to_owned(), Role { arn, ttl, external_id: None, policy: None, session_tags, revoke })
         };
         let secret = key.secret.value().to_owned();
         let config = AwsConfig {
             name: BackendName::parse("aws")?,
+            owner: "a test".to_owned(),
             region: REGION.to_owned(),
             endpoint: Some(gate.url()),
             sts_endpoint: Some(gate.url()),
             kms_endpoint: None,
+            iam_endpoint: Some(gate.url()),
             allow_plaintext: true,
             ca_file: None,
             timeout: Duration::from_secs(3),
@@ -155,7 +165,13 @@ impl Site for Aws {
         let key = credential.select(Some(&FieldName::parse("access_key_id")?))?;
         let key = std::str::from_utf8(key.expose())?;
         let identity = tokio::task::block_in_place(|| self.moto.identity(key))?;
-        Ok(identity.contains(":assumed-role/deploy/bursar-"))
+        let denied = tokio::task::block_in_place(|| self.moto.is_denied("deploy", &identity))?;
+        Ok(identity.contains(":assumed-role/deploy/bursar-") && !denied)
+    }
+
+    /// STS has no list of them.
+    fn tells_credentials(&self) -> bool {
+        false
     }
 
     fn troubles(&self) -> &[Trouble] {

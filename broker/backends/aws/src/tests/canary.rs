@@ -1,59 +1,19 @@
 //! No value, key or token is in anything that can be printed.
 
 use std::io;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bursar_backend_http::testing::Log;
 use bursar_core::Secret;
-use bursar_core::backend::{Backend, Leasing};
-use tracing::subscriber::{DefaultGuard, set_default};
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::SubscriberExt;
+use bursar_core::backend::{Backend, Leasing, StoreHandle};
+use jiff::Timestamp;
 
+use super::denying::denying;
 use super::fake::{Fake, KEY, KEY_ID, ROLE, Reply, backend, config, keys, lease, path};
 use crate::{AwsBackend, AwsConfig, Credentials, SecretReader};
 
 const VALUE: &str = "value-canary-Jk5";
 const TOKEN: &str = "token-canary-Qz7";
-
-/// Everything that was logged, of the SDK nothing: it is switched off in the broker, since it logs requests and bodies.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn collect(&self) -> DefaultGuard {
-        let mut targets = Targets::new().with_default(LevelFilter::TRACE);
-        for silenced in crate::SILENCED {
-            targets = targets.with_target(*silenced, LevelFilter::OFF);
-        }
-        let lines = tracing_subscriber::fmt::layer().with_writer(self.clone());
-        set_default(tracing_subscriber::registry().with(targets).with(lines))
-    }
-
-    fn text(&self) -> String {
-        let text = String::from_utf8(self.0.lock().expect("lock").clone()).expect("UTF-8");
-        assert!(!text.is_empty(), "nothing was logged, so nothing was searched");
-        text
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("lock").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
 
 /// Asks `backend` for everything and writes down all that can be written down.
 async fn everything_printable(backend: &AwsBackend) -> String {
@@ -63,6 +23,7 @@ async fn everything_printable(backend: &AwsBackend) -> String {
         backend.versions(&path("db")).await.err(),
         backend.health().await.err(),
         backend.issue(&path("sts/deploy"), lease(), Duration::from_secs(900)).await.err(),
+        backend.revoke(&StoreHandle::new(format!("deploy/bursar-a/{}/{ROLE}", Timestamp::MAX))).await.err(),
     ];
     let printed = errors.iter().flatten().map(|error| format!("{error} {error:?} {error:#?}\n"));
     printed.chain([format!("{backend:?} {backend:#?}")]).collect()
@@ -78,10 +39,10 @@ async fn assert_no_canary(reply: Reply, about: &str) {
     };
     let by_web = Credentials::WebIdentity { role: ROLE.to_owned(), token: token() };
     for (credentials, assume_role) in [(by_keys, None), (by_web, Some(ROLE.to_owned()))] {
-        let config = AwsConfig { credentials, assume_role, ..config(&fake.address) };
+        let config = AwsConfig { credentials, assume_role, ..denying(&fake.address) };
         let shown = format!("{config:?}");
         let log = Log::default();
-        let collecting = log.collect();
+        let collecting = log.collect(crate::SILENCED);
         let printed = everything_printable(&backend(config)).await;
         drop(collecting);
         let logged = log.text();
@@ -109,7 +70,7 @@ async fn whatever_aws_answers_stays_out_of_errors_and_logs() {
     for body in bodies {
         for status in [200, 302, 400, 403, 429, 500] {
             let about = format!("for status {status} with a body of {} bytes", body.len());
-            let reply = Reply::With(status, "Retry-After: 3600", body.clone());
+            let reply = Reply::With(status, "Retry-After: 3600".to_owned(), body.clone());
             assert_no_canary(reply, &about).await;
         }
     }
@@ -133,7 +94,7 @@ async fn a_source_that_quotes_its_content_is_not_quoted() {
         session_token: None,
     };
     let log = Log::default();
-    let collecting = log.collect();
+    let collecting = log.collect(crate::SILENCED);
     let printed = everything_printable(&backend(AwsConfig { credentials, ..config(&fake.address) })).await;
     drop(collecting);
     assert!(!printed.contains(KEY) && !log.text().contains(KEY));
@@ -144,7 +105,7 @@ async fn a_key_that_is_no_text_is_not_quoted() {
     let fake = Fake::start(|_| None).await;
     let credentials = keys(|| Secret::new([KEY.as_bytes(), b"\xff"].concat()));
     let log = Log::default();
-    let collecting = log.collect();
+    let collecting = log.collect(crate::SILENCED);
     let backend = backend(AwsConfig { credentials, ..config(&fake.address) });
     let printed = everything_printable(&backend).await;
     drop(collecting);

@@ -10,7 +10,7 @@ use bursar_core::clock::TestClock;
 use bursar_core::{Clock, Secret};
 
 use super::fake::{
-    Call, Fake, KEY, KEY_ID, ROLE, Reply, backend, config, keys, path, refused, session, text, value,
+    Call, Fake, KEY, KEY_ID, OfAws, ROLE, Reply, backend, config, keys, path, refused, session, text, value,
 };
 use crate::{AwsBackend, AwsConfig, Credentials, SecretReader};
 
@@ -50,7 +50,7 @@ fn by_web_identity(fake: &Fake, token: &Path) -> AwsConfig {
 }
 
 fn signers(fake: &Fake, action: &str) -> Vec<String> {
-    let of_action = fake.calls().into_iter().filter(|call| call.action == action);
+    let of_action = fake.calls().into_iter().filter(|call| call.action() == action);
     of_action.map(|call| call.key_id().to_owned()).collect()
 }
 
@@ -97,7 +97,7 @@ async fn credentials_that_stay_refused_are_not_read_again_by_each_call() {
 #[tokio::test]
 async fn the_token_of_a_web_identity_is_read_anew_at_each_login() {
     let grant = granting(WEB);
-    let fake = Fake::start(move |call: &Call| match (call.action.as_str(), call.key_id()) {
+    let fake = Fake::start(move |call: &Call| match (call.action(), call.key_id()) {
         (WEB, _) => grant(),
         (_, "ASIA1") => refused("ExpiredTokenException"),
         _ => found(),
@@ -108,7 +108,7 @@ async fn the_token_of_a_web_identity_is_read_anew_at_each_login() {
     assert_eq!(backend.health().await.map_err(|error| error.kind), Ok(()), "by the second login");
     std::fs::write(&token, "jwt-two").expect("written");
     assert_eq!(reads(&backend).await, Ok(()));
-    let logins: Vec<_> = fake.calls().into_iter().filter(|call| call.action == WEB).collect();
+    let logins: Vec<_> = fake.calls().into_iter().filter(|call| call.action() == WEB).collect();
     assert_eq!(logins.len(), 2);
     for login in logins {
         assert_eq!(login.key_id(), "", "a token needs no signature");
@@ -119,7 +119,7 @@ async fn the_token_of_a_web_identity_is_read_anew_at_each_login() {
 #[tokio::test]
 async fn a_role_is_taken_on_with_the_credentials_of_the_source() {
     let grant = granting("AssumeRole");
-    let fake = Fake::start(move |call: &Call| match call.action.as_str() {
+    let fake = Fake::start(move |call: &Call| match call.action() {
         "AssumeRole" => grant(),
         _ => found(),
     })
@@ -137,7 +137,7 @@ async fn a_role_is_taken_on_with_the_credentials_of_the_source() {
 async fn credentials_are_replaced_before_their_end_and_kept_when_that_fails() {
     let grant = granting(WEB);
     let logins = AtomicUsize::new(0);
-    let fake = Fake::start(move |call: &Call| match call.action.as_str() {
+    let fake = Fake::start(move |call: &Call| match call.action() {
         WEB => match logins.fetch_add(1, Ordering::Relaxed) {
             1 => text(500, "<ErrorResponse/>"),
             _ => grant(),
@@ -191,7 +191,7 @@ async fn a_credential_that_cannot_be_read_is_a_fault_of_the_configuration() {
 #[tokio::test]
 async fn many_callers_log_in_once() {
     let grant = granting(WEB);
-    let fake = Fake::start(move |call: &Call| if call.action == WEB { grant() } else { found() }).await;
+    let fake = Fake::start(move |call: &Call| if call.action() == WEB { grant() } else { found() }).await;
     let (_dir, token) = file("jwt");
     let backend = backend(by_web_identity(&fake, &token));
     let read = || reads(&backend);

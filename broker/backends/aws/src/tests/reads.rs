@@ -4,7 +4,7 @@ use bursar_core::backend::{Backend, ErrorKind, Fetched, Operation};
 use bursar_core::{FieldName, Version};
 use serde_json::{Value, json};
 
-use super::fake::{Fake, VERSION, backend, config, path, text, value};
+use super::fake::{Fake, OfAws, VERSION, backend, config, path, text, value};
 use crate::AwsConfig;
 
 /// What a read of a secret gives whose value is `member`.
@@ -121,7 +121,7 @@ async fn versions_are_read_to_the_last_page() {
 async fn the_newest_is_the_one_that_a_read_gets() {
     let newest = |members: &'static str| async move {
         let fake = Fake::start(move |call| {
-            assert_eq!(call.action, "DescribeSecret");
+            assert_eq!(call.action(), "DescribeSecret");
             text(200, &format!(r#"{{"Name":"db"{members}}}"#))
         });
         fake.await.backend().newest(&path("db")).await

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bursar_core::backend::{Backend, BackendError, ErrorKind, Operation};
 use tokio::time::Instant;
 
-use super::fake::{Fake, Reply, backend, config, path, refused, text, value};
+use super::fake::{Fake, OfAws, Reply, backend, config, path, refused, text, value};
 use crate::AwsConfig;
 
 /// What a read ends in when the answer is `reply`.
@@ -69,7 +69,7 @@ async fn a_read_is_repeated_when_aws_may_recover() {
 #[tokio::test]
 async fn a_throttled_answer_says_for_how_long() {
     let body = r#"{"__type":"ThrottlingException"}"#.to_owned();
-    let (error, fake) = read(Reply::With(400, "Retry-After: 60", body)).await;
+    let (error, fake) = read(Reply::With(400, "Retry-After: 60".to_owned(), body)).await;
     assert_eq!((error.kind, error.retry_after), (ErrorKind::Throttled, Some(Duration::from_secs(60))));
     assert_eq!(fake.calls().len(), 1, "60 s are longer than the caller waits");
 }
@@ -138,7 +138,7 @@ async fn nobody_there_is_unavailable() {
 #[tokio::test]
 async fn a_redirect_does_not_take_the_request_elsewhere() {
     let thief = Fake::start(|_| value(r#""SecretString":"v""#)).await;
-    let location: &'static str = format!("Location: {}/", thief.address).leak();
+    let location = format!("Location: {}/", thief.address);
     let (error, _) = read(Reply::With(307, location, String::new())).await;
     assert_eq!((error.kind, thief.calls().len()), (ErrorKind::Misconfigured, 0));
 }
@@ -147,7 +147,7 @@ async fn a_redirect_does_not_take_the_request_elsewhere() {
 async fn health_is_not_asked_for_while_aws_answers_and_is_after_a_failure() {
     let down = Arc::new(AtomicBool::new(false));
     let is_down = Arc::clone(&down);
-    let fake = Fake::start(move |call| match call.action.as_str() {
+    let fake = Fake::start(move |call| match call.action() {
         _ if is_down.load(Ordering::Relaxed) => refused("InternalServiceError"),
         "ListSecrets" => text(200, r#"{"SecretList":[]}"#),
         _ => None,

@@ -10,7 +10,7 @@ use bursar_core::clock::TestClock;
 use jiff::Timestamp;
 
 use super::fake::{Fake, ROLE, Reply, backend, config, install_provider, lease, path, session, text};
-use crate::{AwsBackend, AwsConfig, Role};
+use crate::{AwsBackend, AwsConfig, Revocation, Role};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -45,7 +45,7 @@ async fn a_session_is_named_for_its_lease_and_ends_when_sts_says() {
     assert!(is(&issued, "session_token", "token of ASIANEW") && is(&issued, "expiration", &end.to_string()));
     assert_eq!((issued.ttl, issued.renewable), (HOUR, false));
     let name = format!("bursar-{}", lease()).to_ascii_lowercase();
-    assert_eq!(issued.handle.as_str(), format!("deploy/{name}/{end}"));
+    assert_eq!(issued.handle.as_str(), format!("deploy/{name}/{end}/{ROLE}"));
     let arn = ROLE.replace(':', "%3A").replace('/', "%2F");
     let mut asked =
         ["Action=AssumeRole".to_owned(), format!("RoleArn={arn}"), format!("RoleSessionName={name}")]
@@ -73,6 +73,7 @@ async fn what_the_role_asks_for_is_sent() {
         external_id: Some("outside".to_owned()),
         policy: Some("{}".to_owned()),
         session_tags: [("team".to_owned(), "pay".to_owned())].into(),
+        revoke: Revocation::AtEnd,
     };
     let backend = backend(AwsConfig { roles: [("deploy".to_owned(), role)].into(), ..config(&fake.address) });
     assert!(backend.issue(&path("sts/deploy"), lease(), HOUR).await.is_ok());

@@ -9,7 +9,7 @@ use bursar_core::backend::{Backend, BackendError, ErrorKind, Fetched};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::fake::{Call, Fake, Reply, VERSION, path, refused, text, value};
+use super::fake::{Call, Fake, OfAws, Reply, VERSION, path, refused, text, value};
 use crate::AwsBackend;
 
 const BATCH: &str = "BatchGetSecretValue";
@@ -23,7 +23,7 @@ fn names(call: &Call) -> Vec<String> {
 
 /// Every secret is its own name, but for those that begin with `no` and those that are left out.
 fn answer(call: &Call) -> Option<Reply> {
-    match call.action.as_str() {
+    match call.action() {
         BATCH => {
             let (refused, there): (Vec<_>, Vec<_>) = names(call)
                 .into_iter()
@@ -118,7 +118,7 @@ async fn a_leader_that_hangs_up_leaves_nobody_waiting() {
 
 #[tokio::test]
 async fn a_broker_that_may_not_ask_for_several_asks_for_each() {
-    let fake = Fake::start(|call| match call.action.as_str() {
+    let fake = Fake::start(|call| match call.action() {
         BATCH => refused("AccessDeniedException"),
         _ => answer(call),
     })

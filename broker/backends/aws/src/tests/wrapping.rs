@@ -4,7 +4,7 @@ use bursar_core::Secret;
 use bursar_core::backend::{Backend, ErrorKind, Operation};
 use data_encoding::BASE64;
 
-use super::fake::{Call, Fake, text};
+use super::fake::{Call, Fake, OfAws, text};
 use crate::AwsBackend;
 
 const KEY: &str = "alias/bursar";
@@ -16,7 +16,7 @@ async fn unwrapped(backend: &AwsBackend, wrapped: &str) -> Result<Secret, (Error
 
 #[tokio::test]
 async fn a_call_names_the_key_and_the_context() {
-    let fake = Fake::start(|call: &Call| match call.action.as_str() {
+    let fake = Fake::start(|call: &Call| match call.action() {
         "Encrypt" => text(200, &format!(r#"{{"CiphertextBlob":"{}"}}"#, BASE64.encode(b"wrapped"))),
         _ => text(200, &format!(r#"{{"Plaintext":"{}"}}"#, BASE64.encode(b"plain"))),
     })
@@ -28,8 +28,8 @@ async fn a_call_names_the_key_and_the_context() {
     assert_eq!(wrapped, BASE64.encode(b"wrapped"));
     assert!(unwrapped(&backend, &wrapped).await.is_ok_and(|opened| opened.ct_eq(b"plain")));
     for call in fake.calls() {
-        assert!(call.body.contains(r#""KeyId":"alias/bursar""#), "{}", call.action);
-        assert!(call.body.contains(r#""EncryptionContext":{"bursar":"here"}"#), "{}", call.action);
+        assert!(call.body.contains(r#""KeyId":"alias/bursar""#), "{}", call.action());
+        assert!(call.body.contains(r#""EncryptionContext":{"bursar":"here"}"#), "{}", call.action());
     }
 }
 

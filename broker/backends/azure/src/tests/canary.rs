@@ -1,53 +1,15 @@
 //! No value, secret of the application or token is in anything that can be printed.
 
 use std::io;
-use std::sync::{Arc, Mutex};
 
+use bursar_backend_http::testing::Log;
 use bursar_core::backend::Backend;
-use tracing::subscriber::{DefaultGuard, set_default};
-use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::SubscriberExt;
 
-use super::fake::{CLIENT_SECRET, Fake, Reply, backend, holding, path, text, token};
+use super::fake::{CLIENT_SECRET, Fake, IsLogin, Reply, backend, holding, path, text, token};
 use crate::{AzureBackend, AzureConfig, Credentials, Proof, SecretReader};
 
 const VALUE: &str = "value-canary-Jk5";
 const TOKEN: &str = "token-canary-Qz7";
-
-/// Everything that was logged, by whichever crate.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn collect(&self) -> DefaultGuard {
-        let lines = tracing_subscriber::fmt::layer().with_writer(self.clone());
-        set_default(tracing_subscriber::registry().with(LevelFilter::TRACE).with(lines))
-    }
-
-    fn text(&self) -> String {
-        let text = String::from_utf8(self.0.lock().expect("lock").clone()).expect("UTF-8");
-        assert!(!text.is_empty(), "nothing was logged, so nothing was searched");
-        text
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("lock").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
 
 /// Asks `backend` for everything and writes down all that can be written down.
 async fn everything_printable(backend: &AzureBackend) -> String {
@@ -64,7 +26,7 @@ async fn everything_printable(backend: &AzureBackend) -> String {
 async fn assert_no_canary(config: AzureConfig, about: &str) {
     let shown = format!("{config:?} {config:#?}");
     let log = Log::default();
-    let collecting = log.collect();
+    let collecting = log.collect(&[]);
     let printed = everything_printable(&backend(config)).await;
     drop(collecting);
     let logged = log.text();
@@ -116,7 +78,10 @@ async fn so_does_what_whoever_gives_tokens_answers() {
         let fake = Fake::start(move |_| text(status, &body)).await;
         let machine = Credentials::ManagedIdentity { client_id: None, endpoint: Some(fake.address.clone()) };
         let federated = fake.application(Proof::FederatedToken(holding(TOKEN)));
-        for credentials in [machine, federated, fake.config().credentials] {
+        let unfit = fake.application(Proof::Certificate(holding(TOKEN)));
+        let (client_id, endpoint) = (None, format!("{}/token", fake.address));
+        let app = Credentials::AppIdentity { client_id, endpoint, header: holding(TOKEN) };
+        for credentials in [machine, federated, unfit, app, fake.config().credentials] {
             assert_no_canary(AzureConfig { credentials, ..fake.config() }, &about).await;
         }
     }

@@ -6,7 +6,7 @@ use bursar_core::backend::{Backend, ErrorKind, Operation, VersionState};
 use bursar_core::clock::TestClock;
 use bursar_core::{Clock, SecretPath};
 
-use super::fake::{Call, Fake, Reply, backend, backend_at, path, text};
+use super::fake::{Call, Fake, IsLogin, Reply, backend, backend_at, path, text};
 use crate::AzureConfig;
 
 fn page(items: &[String], next: Option<&str>) -> Option<Reply> {
@@ -21,13 +21,13 @@ fn secret(name: &str) -> String {
 /// Where the second page of the list is that `call` asks for, at its own host.
 fn second(call: &Call) -> String {
     let host = call.headers.get("host").expect("a host");
-    let path = call.path.split('?').next().expect("a path");
+    let path = call.target.split('?').next().expect("a path");
     format!("https://{host}{path}?api-version=7.4&$skiptoken=more")
 }
 
 #[tokio::test]
 async fn secrets_are_listed_in_their_order_below_the_prefix() {
-    let fake = Fake::start(|call| match (call.is_login(), call.path.contains("skiptoken")) {
+    let fake = Fake::start(|call| match (call.is_login(), call.target.contains("skiptoken")) {
         (true, _) => None,
         (_, false) => page(&["p-c", "p-A", "other"].map(secret), Some(&second(call))),
         (_, true) => page(&["p-b", "p-d", "p-"].map(secret), None),
@@ -36,7 +36,7 @@ async fn secrets_are_listed_in_their_order_below_the_prefix() {
     let backend = backend(AzureConfig { prefix: "p-".to_owned(), ..fake.config() });
     assert_eq!(backend.list(None, None, 10).await.expect("entries"), ["a", "b", "c", "d"]);
     assert_eq!(backend.list(None, Some("a"), 2).await.expect("entries"), ["b", "c"]);
-    let asked: Vec<_> = fake.reads().into_iter().take(2).map(|call| call.path).collect();
+    let asked: Vec<_> = fake.reads().into_iter().take(2).map(|call| call.target).collect();
     assert_eq!(asked, ["/secrets?api-version=7.4&maxresults=25", "/secrets?api-version=7.4&$skiptoken=more"]);
 }
 
@@ -109,7 +109,7 @@ fn version(digit: char, created: i64, more: &str) -> String {
 #[tokio::test]
 async fn versions_go_from_the_newest_to_the_oldest() {
     let start = TestClock::new().now().as_second();
-    let fake = Fake::start(move |call| match (call.is_login(), call.path.contains("skiptoken")) {
+    let fake = Fake::start(move |call| match (call.is_login(), call.target.contains("skiptoken")) {
         (true, _) => None,
         (_, false) => {
             let expired = format!(r#","enabled":true,"exp":{start}"#);
@@ -145,7 +145,7 @@ async fn versions_go_from_the_newest_to_the_oldest() {
         .filter_map(|info| info.version.as_str().chars().next())
         .collect();
     assert_eq!(readable, "c", "one has expired, one is disabled, one is not valid yet");
-    let asked: Vec<_> = fake.reads().into_iter().map(|call| call.path).collect();
+    let asked: Vec<_> = fake.reads().into_iter().map(|call| call.target).collect();
     assert_eq!(asked.first().map(String::as_str), Some("/secrets/db/versions?api-version=7.4&maxresults=25"));
 }
 

@@ -6,13 +6,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bursar_backend_http::pem_part;
+use bursar_backend_http::testing::KEY;
 use bursar_core::Clock;
 use bursar_core::Secret;
 use bursar_core::backend::{Backend, ErrorKind, Operation};
 use bursar_core::clock::TestClock;
+use data_encoding::BASE64URL_NOPAD;
+use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256};
+use ring::digest::{SHA256, digest};
+use ring::rsa::KeyPair as RsaKeyPair;
+use ring::signature::{KeyPair as _, RSA_PSS_2048_8192_SHA256, UnparsedPublicKey};
+use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
-use super::fake::{CLIENT_SECRET, Call, Fake, Reply, backend, path, text, token, value};
+use super::fake::{CLIENT_SECRET, Call, Fake, IsLogin, Reply, backend, path, text, token, value};
 use crate::{AzureBackend, AzureConfig, Credentials, Proof, SecretReader};
 
 const HOUR: u64 = 3600;
@@ -59,7 +67,10 @@ async fn an_application_shows_its_secret_once_for_all_calls() {
         assert_eq!(reads(&backend).await, Ok(()));
     }
     let [login] = fake.logins().try_into().expect("one login");
-    assert_eq!((login.method.as_str(), login.path.as_str()), ("POST", "/contoso.example/oauth2/v2.0/token"));
+    assert_eq!(
+        (login.method.as_str(), login.target.as_str()),
+        ("POST", "/contoso.example/oauth2/v2.0/token")
+    );
     let scope = "scope=https%3A%2F%2Fvault.azure.net%2F.default";
     let sent =
         format!("grant_type=client_credentials&client_id=client&{scope}&client_secret={CLIENT_SECRET}");
@@ -111,7 +122,7 @@ async fn the_service_of_the_machine_is_asked_for_the_identity_that_is_configured
         let [login] = fake.logins().try_into().expect("one login in the first five sixths of two hours");
         let at =
             "/metadata/identity/oauth2/token?api-version=2018-02-01&resource=https%3A%2F%2Fvault.azure.net";
-        assert_eq!((login.method.as_str(), login.path), ("GET", format!("{at}{query}")));
+        assert_eq!((login.method.as_str(), login.target), ("GET", format!("{at}{query}")));
         assert_eq!(login.headers.get("metadata").map(String::as_str), Some("true"));
     }
 }
@@ -124,7 +135,7 @@ async fn a_vault_has_no_say_in_where_a_token_comes_from_and_what_for() {
     assert_eq!(reads(&backend).await, Err((ErrorKind::Denied, Operation::Read)));
     let logins = fake.logins();
     assert_eq!((logins.len(), fake.reads().len()), (2, 2), "one new token, and then no more");
-    assert!(logins.iter().all(|login| login.path.starts_with("/contoso.example/")));
+    assert!(logins.iter().all(|login| login.target.starts_with("/contoso.example/")));
     assert!(
         logins.iter().all(|login| login.body.contains("vault.azure.net") && !login.body.contains("evil"))
     );
@@ -281,4 +292,87 @@ async fn a_login_that_hangs_is_a_timeout() {
     let fake = Fake::start(|_| Some(Reply::Silence)).await;
     let config = AzureConfig { timeout: Duration::from_millis(300), ..fake.config() };
     assert_eq!(reads(&backend(config)).await, Err((ErrorKind::Timeout, Operation::Login)));
+}
+
+/// A certificate with its key, and the SHA-256 of the former as Entra ID names it.
+fn certificate() -> (String, String) {
+    let key = KeyPair::from_pkcs8_pem_and_sign_algo(KEY, &PKCS_RSA_SHA256).expect("key");
+    let certificate =
+        CertificateParams::new(Vec::new()).expect("name").self_signed(&key).expect("certificate");
+    let thumbprint = BASE64URL_NOPAD.encode(digest(&SHA256, certificate.der()).as_ref());
+    (format!("{}{KEY}", certificate.pem()), thumbprint)
+}
+
+fn assertion(login: &Call) -> &str {
+    login.body.rsplit_once("&client_assertion=").map(|(_, jwt)| jwt).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn an_application_signs_who_it_is_with_the_key_of_its_certificate() {
+    let (pem, thumbprint) = certificate();
+    let fake = Fake::start(|call| if call.is_login() { None } else { value(r#""v""#, "") }).await;
+    let place = file(&pem);
+    let credentials = fake.application(Proof::Certificate(from_file(place.path())));
+    let backend = backend(AzureConfig { credentials, ..fake.config() });
+    assert_eq!(reads(&backend).await, Ok(()));
+    let [login] = fake.logins().try_into().expect("one login");
+    let (said, signature) = assertion(&login).rsplit_once('.').expect("three parts");
+    let part = |part: &str| BASE64URL_NOPAD.decode(part.as_bytes()).expect("base64");
+    let parts: Vec<Value> =
+        said.split('.').map(|text| serde_json::from_slice(&part(text)).expect("JSON")).collect();
+    let now = TestClock::new().now().as_second();
+    let jti = parts.get(1).and_then(|claims| claims.get("jti")).and_then(Value::as_str).expect("an id");
+    let aud = format!("{}/contoso.example/oauth2/v2.0/token", fake.address);
+    let claims = json!({
+        "aud": aud, "iss": "client", "sub": "client", "jti": jti, "nbf": now - 10, "iat": now - 10, "exp": now + 300,
+    });
+    assert_eq!(parts, [json!({ "alg": "PS256", "typ": "JWT", "x5t#S256": thumbprint }), claims]);
+    assert_eq!(jti.len(), 32);
+    let key = RsaKeyPair::from_pkcs8(&pem_part(&pem.into(), "PRIVATE KEY").expect("a key")).expect("key");
+    let public = UnparsedPublicKey::new(&RSA_PSS_2048_8192_SHA256, key.public_key().as_ref());
+    assert!(public.verify(said.as_bytes(), &part(signature)).is_ok());
+}
+
+#[tokio::test]
+async fn a_certificate_is_read_anew_and_what_is_none_is_not_shown() {
+    let (pem, _) = certificate();
+    let fake = Fake::start(|call| if call.is_login() { token("t", 0) } else { value(r#""v""#, "") }).await;
+    let place = file("");
+    let config = || {
+        let credentials = fake.application(Proof::Certificate(from_file(place.path())));
+        AzureConfig { credentials, ..fake.config() }
+    };
+    let (certificate, key) = pem.split_once("-----END CERTIFICATE-----").expect("two parts");
+    for unfit in ["no PEM", &format!("{certificate}-----END CERTIFICATE-----"), key] {
+        std::fs::write(place.path(), unfit).expect("written");
+        assert_eq!(reads(&backend(config())).await, Err((ErrorKind::Misconfigured, Operation::Login)));
+    }
+    assert_eq!(fake.calls().len(), 0);
+
+    std::fs::write(place.path(), &pem).expect("written");
+    let backend = backend(config());
+    assert_eq!(reads(&backend).await, Err((ErrorKind::Malformed, Operation::Login)), "a token for no time");
+    let shown = fake.logins();
+    assert!(shown.iter().all(|login| !login.body.contains("PRIVATE")) && !shown.is_empty());
+}
+
+#[tokio::test]
+async fn the_platform_of_an_app_is_shown_its_header() {
+    let end = TestClock::new().now().as_second() + 7200;
+    let body = format!(r#"{{"access_token":"t","expires_on":"{end}","resource":"r","token_type":"Bearer"}}"#);
+    let fake =
+        Fake::start(move |call| if call.is_login() { text(200, &body) } else { value(r#""v""#, "") }).await;
+    let credentials = |header: &'static str| Credentials::AppIdentity {
+        client_id: Some("identity".to_owned()),
+        endpoint: format!("{}/msi/token", fake.address),
+        header: SecretReader::new("a test", move || Ok(Secret::from(header.to_owned()))),
+    };
+    let good = backend(AzureConfig { credentials: credentials("header-canary-Ts4"), ..fake.config() });
+    assert_eq!(reads(&good).await, Ok(()));
+    let [login] = fake.logins().try_into().expect("one login");
+    let query = "api-version=2019-08-01&resource=https%3A%2F%2Fvault.azure.net&client_id=identity";
+    assert_eq!((login.method.as_str(), login.target), ("GET", format!("/msi/token?{query}")));
+    assert_eq!(login.headers.get("x-identity-header").map(String::as_str), Some("header-canary-Ts4"));
+    let unfit = backend(AzureConfig { credentials: credentials("a\nb"), ..fake.config() });
+    assert_eq!(reads(&unfit).await, Err((ErrorKind::Misconfigured, Operation::Login)));
 }

@@ -7,7 +7,7 @@ use bursar_core::backend::{Backend, ErrorKind, Fetched, Operation};
 use bursar_core::clock::TestClock;
 use bursar_core::{Clock, FieldName, Version};
 
-use super::fake::{Fake, VERSION, backend, backend_at, path, refused, text, value};
+use super::fake::{Fake, IsLogin, VERSION, backend, backend_at, path, refused, text, value};
 use crate::AzureConfig;
 
 /// What a read of a secret gives whose value is `json`.
@@ -54,7 +54,7 @@ async fn a_version_is_asked_for_by_its_id() {
         let fetched = backend.read(&path("b"), version.as_ref()).await;
         assert_eq!(fetched.ok().and_then(|fetched| fetched.version), Version::from_store(VERSION).ok());
     }
-    let asked: Vec<_> = fake.reads().iter().map(|call| format!("{} {}", call.method, call.path)).collect();
+    let asked: Vec<_> = fake.reads().iter().map(|call| format!("{} {}", call.method, call.target)).collect();
     let of_version = format!("GET /secrets/db/{VERSION}?api-version=7.4");
     assert_eq!(asked, ["GET /secrets/db?api-version=7.4".to_owned(), of_version]);
     assert!(fake.reads().iter().all(|call| call.token() == "t"));

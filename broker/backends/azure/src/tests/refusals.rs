@@ -7,7 +7,7 @@ use std::time::Duration;
 use bursar_core::backend::{Backend, BackendError, ErrorKind, Operation};
 use tokio::time::Instant;
 
-use super::fake::{Fake, Reply, backend, path, refused, text, value};
+use super::fake::{Fake, IsLogin, Reply, backend, path, refused, text, value};
 use crate::AzureConfig;
 
 /// A fake whose vault answers with `reply`.
@@ -178,14 +178,14 @@ async fn a_redirect_does_not_take_the_token_elsewhere() {
 async fn health_is_not_asked_for_while_the_vault_answers_and_is_after_a_failure() {
     let down = Arc::new(AtomicBool::new(false));
     let is_down = Arc::clone(&down);
-    let fake = Fake::start(move |call| match (call.is_login(), call.path.starts_with("/secrets?")) {
+    let fake = Fake::start(move |call| match (call.is_login(), call.target.starts_with("/secrets?")) {
         (true, _) => None,
         _ if is_down.load(Ordering::Relaxed) => refused(500, "InternalServerError", None),
         (_, true) => text(200, r#"{"value":[],"nextLink":null}"#),
         _ => None,
     })
     .await;
-    let lists = || fake.reads().iter().filter(|call| call.path.starts_with("/secrets?")).count();
+    let lists = || fake.reads().iter().filter(|call| call.target.starts_with("/secrets?")).count();
     let backend = fake.backend();
     for _ in 0..3 {
         assert_eq!(backend.health().await, Ok(()));

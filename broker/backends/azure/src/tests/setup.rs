@@ -60,7 +60,7 @@ async fn a_certificate_that_does_not_fit_is_a_fault_of_the_configuration() {
     assert_eq!(other.calls().len(), 0);
 
     let elsewhere = Fake::start_as("elsewhere.example", |_| None).await;
-    let config = AzureConfig { ca_file: Some(elsewhere.ca_file.clone()), ..elsewhere.config() };
+    let config = AzureConfig { ca_file: Some(elsewhere.ca_file()), ..elsewhere.config() };
     let error = backend(config).read(&path("db"), None).await.err().expect("another host");
     assert_eq!((error.kind, error.operation), (ErrorKind::Misconfigured, Operation::Login));
     assert_eq!(elsewhere.calls().len(), 0, "the client's secret was shown to somebody else");

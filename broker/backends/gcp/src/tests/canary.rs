@@ -1,17 +1,13 @@
 //! No value, key or token is in anything that can be printed.
 
 use std::io;
-use std::sync::{Arc, Mutex};
 
+use bursar_backend_http::testing::Log;
 use bursar_core::Secret;
 use bursar_core::backend::Backend;
 use serde_json::{Value, json};
-use tracing::subscriber::{DefaultGuard, set_default};
-use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::SubscriberExt;
 
-use super::fake::{Fake, KEY, Reply, account, backend, config, json as credential, path, token};
+use super::fake::{Fake, IsLogin, KEY, Reply, account, backend, config, json as credential, path, token};
 use crate::{Credentials, GcpBackend, GcpConfig, SecretReader};
 
 const VALUE: &str = "value-canary-Jk5";
@@ -19,40 +15,6 @@ const TOKEN: &str = "token-canary-Qz7";
 const SUBJECT: &str = "subject-canary-Lw2";
 /// A line of the key: nobody prints less of one.
 const KEY_LINE: usize = 64;
-
-/// Everything that was logged, by whoever logs.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    fn collect(&self) -> DefaultGuard {
-        let lines = tracing_subscriber::fmt::layer().with_writer(self.clone());
-        set_default(tracing_subscriber::registry().with(LevelFilter::TRACE).with(lines))
-    }
-
-    fn text(&self) -> String {
-        let text = String::from_utf8_lossy(&self.0.lock().expect("lock")).into_owned();
-        assert!(!text.is_empty(), "nothing was logged, so nothing was searched");
-        text
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("lock").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
 
 /// Asks `backend` for everything and writes down all that can be written down.
 async fn everything_printable(backend: &GcpBackend) -> String {
@@ -90,7 +52,7 @@ async fn assert_no_canary(reply: Reply, login: Option<Reply>, about: &str) {
         let config = GcpConfig { credentials: Some(credentials), ..config(&fake.address) };
         let shown = format!("{config:?}");
         let log = Log::default();
-        let collecting = log.collect();
+        let collecting = log.collect(&[]);
         let printed = everything_printable(&backend(config)).await;
         drop(collecting);
         let logged = log.text();
@@ -120,7 +82,7 @@ async fn whatever_google_answers_stays_out_of_errors_and_logs() {
     for body in bodies {
         for status in [200, 302, 400, 401, 403, 429, 500] {
             let about = format!("for status {status} with a body of {} bytes", body.len());
-            let reply = Reply::With(status, "Retry-After: 3600", body.clone());
+            let reply = Reply::With(status, "Retry-After: 3600".to_owned(), body.clone());
             assert_no_canary(reply.clone(), None, &about).await;
             assert_no_canary(reply, token(TOKEN, 3600), &about).await;
         }
@@ -144,7 +106,7 @@ async fn a_credential_that_quotes_or_lacks_is_not_quoted() {
     ];
     for credentials in bad {
         let log = Log::default();
-        let collecting = log.collect();
+        let collecting = log.collect(&[]);
         let config = GcpConfig { credentials: Some(credentials), ..config("http://127.0.0.1:1") };
         let printed = everything_printable(&backend(config)).await;
         drop(collecting);

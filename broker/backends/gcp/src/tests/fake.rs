@@ -1,95 +1,41 @@
 //! Secret Manager, token endpoint and metadata server that answer what a test tells them to.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, Once};
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bursar_backend_http::testing;
+pub(super) use bursar_backend_http::testing::{Call, KEY, Reply, install_provider, path};
 use bursar_core::clock::TestClock;
-use bursar_core::{BackendName, Secret, SecretPath};
+use bursar_core::{BackendName, Secret};
 use data_encoding::BASE64;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
 
 use crate::crc32c::crc32c;
 use crate::{Credentials, GcpBackend, GcpConfig, SecretReader};
 
-/// What [`account`] signs with.
-pub(super) const KEY: &str = include_str!("key.pem");
 /// Where `GET`s of the project's secrets go.
 pub(super) const SECRETS: &str = "/v1/projects/shop/secrets";
 
-/// A running fake, stopped when dropped.
-pub(super) struct Fake {
-    pub(super) address: String,
-    seen: Arc<Mutex<Vec<Call>>>,
-    _connections: JoinSet<()>,
+pub(super) trait IsLogin {
+    /// Whether it asks for a token, whichever way.
+    fn is_login(&self) -> bool;
 }
 
-/// A call as it arrived.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Call {
-    pub(super) method: String,
-    /// With the query.
-    pub(super) target: String,
-    pub(super) headers: BTreeMap<String, String>,
-    pub(super) body: String,
-}
-
-impl Call {
-    pub(super) fn path(&self) -> &str {
-        self.target.split('?').next().unwrap_or_default()
-    }
-
-    /// What is asked for a token, whichever way.
-    pub(super) fn is_login(&self) -> bool {
+impl IsLogin for Call {
+    fn is_login(&self) -> bool {
         !self.path().starts_with("/v1/")
     }
-
-    /// The token that it is made with; empty for none.
-    pub(super) fn token(&self) -> &str {
-        let header = self.headers.get("authorization").map(String::as_str).unwrap_or_default();
-        header.strip_prefix("Bearer ").unwrap_or_default()
-    }
 }
 
-/// What the fake does about a call.
-#[derive(Debug, Clone)]
-pub(super) enum Reply {
-    /// Status and body.
-    Text(u16, String),
-    /// Status, one header, body.
-    With(u16, &'static str, String),
-    /// These bytes instead of HTTP.
-    Raw(Vec<u8>),
-    /// A head, and then a byte now and then without an end.
-    Drips,
-    Silence,
-}
+/// A running fake, stopped when dropped.
+pub(super) struct Fake(testing::Fake);
 
 impl Fake {
     /// Answers as `script` says, and that there is nothing where it says nothing.
     pub(super) async fn start(script: impl Fn(&Call) -> Option<Reply> + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = format!("http://{}", listener.local_addr().expect("address"));
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let mut connections = JoinSet::new();
-        let calls = Arc::clone(&seen);
-        connections.spawn(async move {
-            let script = Arc::new(script);
-            let mut served = JoinSet::new();
-            loop {
-                let (stream, _) = listener.accept().await.expect("a connection");
-                served.spawn(serve(stream, Arc::clone(&script), Arc::clone(&calls)));
-            }
-        });
-        Self { address, seen, _connections: connections }
-    }
-
-    /// Every call until now, oldest first.
-    pub(super) fn calls(&self) -> Vec<Call> {
-        self.seen.lock().expect("lock").clone()
+        let otherwise = || refused(404, "NOT_FOUND").expect("a reply");
+        Self(testing::Fake::start(move |call| script(call).unwrap_or_else(otherwise)).await)
     }
 
     /// The calls for a token.
@@ -110,6 +56,13 @@ impl Fake {
     /// One that gets its token here by the key of a service account.
     pub(super) fn backend_with_key(&self) -> GcpBackend {
         backend(GcpConfig { credentials: Some(json(account(&self.address))), ..config(&self.address) })
+    }
+}
+
+impl Deref for Fake {
+    type Target = testing::Fake;
+    fn deref(&self) -> &testing::Fake {
+        &self.0
     }
 }
 
@@ -150,17 +103,6 @@ pub(super) fn reader(text: String) -> SecretReader {
     SecretReader::new("a test", move || Ok(Secret::from(text.clone())))
 }
 
-pub(super) fn install_provider() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        rustls::crypto::ring::default_provider().install_default().expect("the only provider");
-    });
-}
-
-pub(super) fn path(text: &str) -> SecretPath {
-    SecretPath::from_store(text).expect("path")
-}
-
 pub(super) fn text(status: u16, body: impl ToString) -> Option<Reply> {
     Some(Reply::Text(status, body.to_string()))
 }
@@ -185,61 +127,4 @@ pub(super) fn accessed(value: &[u8], checksum: u32) -> Value {
 /// What a token endpoint and the metadata server answer.
 pub(super) fn token(token: &str, seconds: u64) -> Option<Reply> {
     text(200, json!({ "access_token": token, "expires_in": seconds, "token_type": "Bearer" }))
-}
-
-async fn serve(
-    mut stream: TcpStream,
-    script: Arc<impl Fn(&Call) -> Option<Reply>>,
-    seen: Arc<Mutex<Vec<Call>>>,
-) {
-    let Some(call) = receive(&mut stream).await else { return };
-    seen.lock().expect("lock").push(call.clone());
-    let reply = script(&call).or_else(|| refused(404, "NOT_FOUND"));
-    let bytes = match reply.expect("a reply") {
-        Reply::Text(status, body) => http(status, "Content-Type: application/json", &body),
-        Reply::With(status, header, body) => http(status, header, &body),
-        Reply::Raw(bytes) => bytes,
-        Reply::Drips => {
-            drop(stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n").await);
-            while stream.write_all(b" ").await.is_ok() {
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            return;
-        }
-        Reply::Silence => std::future::pending().await,
-    };
-    // The client may be gone: some tests want it to be.
-    drop(stream.write_all(&bytes).await);
-}
-
-fn http(status: u16, header: &str, body: &str) -> Vec<u8> {
-    let length = body.len();
-    format!("HTTP/1.1 {status} X\r\n{header}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
-        .into_bytes()
-}
-
-async fn receive(stream: &mut TcpStream) -> Option<Call> {
-    let mut bytes = Vec::new();
-    let head_end = loop {
-        if let Some(at) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
-            break at;
-        }
-        if stream.read_buf(&mut bytes).await.ok()? == 0 {
-            return None;
-        }
-    };
-    let head = String::from_utf8(bytes[..head_end].to_vec()).expect("an ASCII head");
-    let header = |line: &str| {
-        let (name, value) = line.split_once(": ").expect("a header");
-        (name.to_lowercase(), value.to_owned())
-    };
-    let headers: BTreeMap<_, _> = head.lines().skip(1).map(header).collect();
-    let length = headers.get("content-length").map_or(0, |length| length.parse().expect("a length"));
-    while bytes.len() < head_end + 4 + length {
-        stream.read_buf(&mut bytes).await.ok()?;
-    }
-    let body = String::from_utf8(bytes[head_end + 4..].to_vec()).expect("a UTF-8 body");
-    let mut words = head.lines().next().unwrap_or_default().split(' ');
-    let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    Some(Call { method: method.to_owned(), target: target.to_owned(), headers, body })
 }

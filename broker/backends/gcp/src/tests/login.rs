@@ -12,7 +12,8 @@ use ring::signature::{KeyPair, RSA_PKCS1_2048_8192_SHA256, RsaKeyPair, UnparsedP
 use serde_json::{Value, json};
 
 use super::fake::{
-    Call, Fake, KEY, Reply, account, backend, config, json as credential, path, refused, text, token, value,
+    Call, Fake, IsLogin, KEY, Reply, account, backend, config, json as credential, path, refused, text,
+    token, value,
 };
 use crate::{Credentials, GcpBackend, GcpConfig, SecretReader};
 
@@ -178,7 +179,7 @@ async fn a_login_that_fails_is_told_by_its_kind() {
         (text(200, r#"{"access_token":5,"expires_in":3600}"#), ErrorKind::Malformed, 1),
         (text(200, r#"{"access_token":"a\nb","expires_in":3600}"#), ErrorKind::Malformed, 1),
         (text(200, r#"{"access_token":"t","expires_in":-1}"#), ErrorKind::Malformed, 1),
-        (Some(Reply::With(429, "Retry-After: 60", String::new())), ErrorKind::Throttled, 1),
+        (Some(Reply::With(429, "Retry-After: 60".to_owned(), String::new())), ErrorKind::Throttled, 1),
         (Some(Reply::Raw(Vec::new())), ErrorKind::Unavailable, 3),
     ];
     for (reply, kind, most) in table {

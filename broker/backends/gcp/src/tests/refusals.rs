@@ -93,9 +93,9 @@ async fn a_throttled_answer_says_for_how_long() {
     let body = json!({ "error": { "code": 429, "status": "RESOURCE_EXHAUSTED", "details": [{}, retry] } })
         .to_string();
     for reply in [
-        Reply::With(429, "Retry-After: 60", String::new()),
+        Reply::With(429, "Retry-After: 60".to_owned(), String::new()),
         Reply::Text(429, body.clone()),
-        Reply::With(429, "Retry-After: 1", body),
+        Reply::With(429, "Retry-After: 1".to_owned(), body),
     ] {
         let about = format!("{reply:?}");
         let (error, fake) = read(reply).await;
@@ -191,7 +191,7 @@ async fn nobody_there_is_unavailable() {
 #[tokio::test]
 async fn a_redirect_does_not_take_the_request_elsewhere() {
     let thief = Fake::start(|_| value(b"v")).await;
-    let location: &'static str = format!("Location: {}/", thief.address).leak();
+    let location = format!("Location: {}/", thief.address);
     let (error, _) = read(Reply::With(307, location, String::new())).await;
     assert_eq!((error.kind, thief.calls().len()), (ErrorKind::Misconfigured, 0));
 }

@@ -1,54 +1,18 @@
 //! No value, token or secret id is in anything that can be printed.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use bursar_backend_http::testing::{Log, certificate};
 use bursar_core::backend::{Backend, Leasing, StoreHandle};
 use bursar_core::clock::TestClock;
 use jiff::Timestamp;
-use tracing::subscriber::{DefaultGuard, set_default};
-use tracing_subscriber::fmt::MakeWriter;
 
 use super::fake::{Fake, Reply, SECRET_ID, TOKEN, backend, config, install_provider, lease, path, plain};
 use crate::{Auth, SecretReader, VaultBackend, VaultConfig};
 
 const VALUE: &str = "value-canary-Jk5";
-
-/// Everything that was logged.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    /// Collects what this thread logs, the tasks of the HTTP client included, until the guard is dropped.
-    fn collect(&self) -> DefaultGuard {
-        let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE);
-        set_default(subscriber.with_writer(self.clone()).finish())
-    }
-
-    fn text(&self) -> String {
-        let text = String::from_utf8(self.0.lock().expect("lock").clone()).expect("UTF-8");
-        assert!(!text.is_empty(), "nothing was logged, so nothing was searched");
-        text
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().expect("lock").extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
 
 /// Asks `backend` for everything and writes down all that can be written down.
 async fn everything_printable(backend: &VaultBackend) -> String {
@@ -78,7 +42,7 @@ async fn assert_no_canary(reply: impl Fn(&str) -> Option<Reply> + Send + Sync + 
     for config in [config(&fake.address), by_jwt] {
         let about = format!("{about}, logged in by {:?}", config.auth);
         let log = Log::default();
-        let collecting = log.collect();
+        let collecting = log.collect(&[]);
         let printed = everything_printable(&backend(config)).await;
         drop(collecting);
         let logged = log.text();
@@ -104,7 +68,7 @@ async fn whatever_the_store_answers_stays_out_of_errors_and_logs() {
             let body = body.clone();
             let reply = move |target: &str| {
                 let own = target.starts_with("/auth/") || target == "/sys/health";
-                (!own).then(|| Reply::With(status, "Retry-After: 3600", body.clone()))
+                (!own).then(|| Reply::With(status, "Retry-After: 3600".to_owned(), body.clone()))
             };
             assert_no_canary(reply, &about).await;
         }
@@ -123,7 +87,7 @@ async fn so_do_logins_that_go_wrong() {
             let about = format!("for a login with status {status}");
             let body = body.clone();
             let reply =
-                move |target: &str| target.contains("login").then(|| Reply::Json(status, body.clone()));
+                move |target: &str| target.contains("login").then(|| Reply::Text(status, body.clone()));
             assert_no_canary(reply, &about).await;
         }
     }
@@ -134,8 +98,8 @@ async fn so_does_success() {
     let entry = format!(r#"{{"data":{{"data":{{"a":"{VALUE}"}},"metadata":{{"version":1}}}}}}"#);
     let lease = format!(r#"{{"lease_id":"l","lease_duration":9,"renewable":true,"data":{{"a":"{VALUE}"}}}}"#);
     let reply = move |target: &str| match target {
-        "/kv/data/a" => Some(Reply::Json(200, entry.clone())),
-        "/db/creds/ro" => Some(Reply::Json(200, lease.clone())),
+        "/kv/data/a" => Some(Reply::Text(200, entry.clone())),
+        "/db/creds/ro" => Some(Reply::Text(200, lease.clone())),
         _ => None,
     };
     assert_no_canary(reply, "for calls that succeed").await;
@@ -148,7 +112,7 @@ async fn a_source_that_quotes_its_content_is_not_quoted() {
     config.auth = Auth::Token(plain(SecretReader::new("a test", || Err(io::Error::other(SECRET_ID)))));
     let shown = format!("{config:?}");
     let log = Log::default();
-    let collecting = log.collect();
+    let collecting = log.collect(&[]);
     let backend = backend(config);
     let printed = everything_printable(&backend).await;
     drop(collecting);
@@ -160,9 +124,9 @@ async fn a_source_that_quotes_its_content_is_not_quoted() {
 async fn a_private_key_that_cannot_be_used_is_not_quoted() {
     install_provider();
     let folder = tempfile::tempdir().expect("folder");
+    let shown = certificate("broker").cert.pem();
     let certificate = folder.path().join("broker.crt");
-    let shown = rcgen::generate_simple_self_signed(["broker".to_owned()]).expect("certificate");
-    std::fs::write(&certificate, shown.cert.pem()).expect("written");
+    std::fs::write(&certificate, shown).expect("written");
     let header = "-----BEGIN PRIVATE KEY-----\n";
     for key in
         [SECRET_ID.to_owned(), format!("{header}{SECRET_ID}"), format!("{header}{SECRET_ID}\n-----END")]

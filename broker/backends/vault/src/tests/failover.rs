@@ -51,7 +51,7 @@ async fn a_node_that_is_gone_costs_one_try() {
 #[tokio::test]
 async fn what_a_node_refuses_before_it_does_anything_is_asked_of_another() {
     for reply in
-        [Reply::Json(503, String::new()), Reply::Json(472, String::new()), Reply::Json(307, String::new())]
+        [Reply::Text(503, String::new()), Reply::Text(472, String::new()), Reply::Text(307, String::new())]
     {
         let (refuses, serves) = (answering(reply.clone()).await, serving().await);
         let backend = over(&[&refuses.address, &serves.address]);
@@ -66,7 +66,7 @@ async fn what_a_node_refuses_before_it_does_anything_is_asked_of_another() {
 
 #[tokio::test]
 async fn what_a_node_may_have_done_is_not_asked_of_another() {
-    for reply in [Reply::Json(502, String::new()), Reply::Raw(Vec::new())] {
+    for reply in [Reply::Text(502, String::new()), Reply::Raw(Vec::new())] {
         let logs_in = Fake::start(move |call| match call.target.as_str() {
             "/db/creds/ro" => Some(reply.clone()),
             _ => None,
@@ -101,7 +101,7 @@ async fn a_refusal_of_the_call_is_the_same_at_each_node() {
 #[tokio::test]
 async fn where_no_node_serves_each_was_asked() {
     let nodes =
-        [answering(Reply::Json(503, String::new())).await, answering(Reply::Json(503, String::new())).await];
+        [answering(Reply::Text(503, String::new())).await, answering(Reply::Text(503, String::new())).await];
     let error = over(&[&nodes[0].address, &nodes[1].address]).health().await.expect_err("sealed");
     assert_eq!(error.kind, ErrorKind::Sealed);
     assert_eq!(nodes.map(|node| node.count("/sys/health")), [1, 1]);

@@ -1,14 +1,14 @@
 //! A store that answers what a test tells it to.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, Once};
+use std::ops::Deref;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bursar_backend_http::testing;
+pub(super) use bursar_backend_http::testing::{Call, Reply, install_provider, path};
 use bursar_core::clock::TestClock;
-use bursar_core::{BackendName, LeaseId, Secret, SecretPath};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use bursar_core::{BackendName, LeaseId, Secret};
 
 use crate::{Auth, Credential, MountKind, SecretReader, VaultBackend, VaultConfig};
 
@@ -18,56 +18,22 @@ pub(super) const TOKEN: &str = "s.token-canary-Qz7";
 pub(super) const SECRET_ID: &str = "secret-id-canary-Wx3";
 
 /// A running fake, stopped when dropped.
-pub(super) struct Fake {
-    pub(super) address: String,
-    seen: Arc<Mutex<Vec<Call>>>,
-    _connections: JoinSet<()>,
-}
-
-/// A call as it arrived.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Call {
-    pub(super) method: String,
-    /// Path and query, escaped, without `/v1`.
-    pub(super) target: String,
-    pub(super) headers: BTreeMap<String, String>,
-    pub(super) body: String,
-}
-
-/// What the fake does about a call.
-#[derive(Debug, Clone)]
-pub(super) enum Reply {
-    Json(u16, String),
-    /// Status, one header, body.
-    With(u16, &'static str, String),
-    /// These bytes instead of HTTP.
-    Raw(Vec<u8>),
-    Silence,
-}
+pub(super) struct Fake(testing::Fake);
 
 impl Fake {
     /// Answers as `script` says, and where it says nothing: grants [`TOKEN`] to whoever logs in, knows that token, is
-    /// healthy, and has nothing else.
+    /// healthy, and has nothing else. A target is without `/v1`.
     pub(super) async fn start(script: impl Fn(&Call) -> Option<Reply> + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = format!("http://{}", listener.local_addr().expect("address"));
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let mut connections = JoinSet::new();
-        let calls = Arc::clone(&seen);
-        connections.spawn(async move {
-            let script = Arc::new(script);
-            let mut served = JoinSet::new();
-            loop {
-                let (stream, _) = listener.accept().await.expect("a connection");
-                served.spawn(serve(stream, Arc::clone(&script), Arc::clone(&calls)));
-            }
-        });
-        Self { address, seen, _connections: connections }
+        let answer = move |call: &Call| {
+            let call = below_v1(call);
+            script(&call).unwrap_or_else(|| usual(&call))
+        };
+        Self(testing::Fake::start(answer).await)
     }
 
     /// Every call until now, oldest first.
     pub(super) fn calls(&self) -> Vec<Call> {
-        self.seen.lock().expect("lock").clone()
+        self.0.calls().iter().map(below_v1).collect()
     }
 
     /// How many calls went to `target`.
@@ -78,6 +44,13 @@ impl Fake {
     /// A backend before this fake.
     pub(super) fn backend(&self) -> VaultBackend {
         backend(config(&self.address))
+    }
+}
+
+impl Deref for Fake {
+    type Target = testing::Fake;
+    fn deref(&self) -> &testing::Fake {
+        &self.0
     }
 }
 
@@ -111,24 +84,13 @@ pub(super) fn plain(reader: SecretReader) -> Credential {
     Credential { reader, wrapping_path: None }
 }
 
-pub(super) fn install_provider() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        rustls::crypto::ring::default_provider().install_default().expect("the only provider");
-    });
-}
-
 /// The id of some lease.
 pub(super) fn lease() -> LeaseId {
     LeaseId::from_bytes([7; 16])
 }
 
-pub(super) fn path(text: &str) -> SecretPath {
-    SecretPath::from_store(text).expect("path")
-}
-
 pub(super) fn json(status: u16, body: &str) -> Option<Reply> {
-    Some(Reply::Json(status, body.to_owned()))
+    Some(Reply::Text(status, body.to_owned()))
 }
 
 /// A login that grants `token`.
@@ -137,6 +99,11 @@ pub(super) fn granted(token: &str, seconds: u64, renewable: bool) -> Option<Repl
         r#"{{"auth":{{"client_token":"{token}","lease_duration":{seconds},"renewable":{renewable}}}}}"#
     );
     json(200, &auth)
+}
+
+fn below_v1(call: &Call) -> Call {
+    let target = call.target.strip_prefix("/v1").unwrap_or(&call.target).to_owned();
+    Call { target, ..call.clone() }
 }
 
 fn usual(call: &Call) -> Reply {
@@ -149,55 +116,4 @@ fn usual(call: &Call) -> Reply {
         _ => json(404, r#"{"errors":[]}"#),
     };
     reply.expect("each arm answers")
-}
-
-async fn serve(
-    mut stream: TcpStream,
-    script: Arc<impl Fn(&Call) -> Option<Reply>>,
-    seen: Arc<Mutex<Vec<Call>>>,
-) {
-    let Some(call) = receive(&mut stream).await else { return };
-    seen.lock().expect("lock").push(call.clone());
-    let bytes = match script(&call).unwrap_or_else(|| usual(&call)) {
-        Reply::Json(status, body) => http(status, "Content-Type: application/json", &body),
-        Reply::With(status, header, body) => http(status, header, &body),
-        Reply::Raw(bytes) => bytes,
-        Reply::Silence => std::future::pending().await,
-    };
-    // The client may be gone: some tests want it to be.
-    drop(stream.write_all(&bytes).await);
-}
-
-fn http(status: u16, header: &str, body: &str) -> Vec<u8> {
-    let length = body.len();
-    format!("HTTP/1.1 {status} X\r\n{header}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}")
-        .into_bytes()
-}
-
-async fn receive(stream: &mut TcpStream) -> Option<Call> {
-    let mut bytes = Vec::new();
-    let head_end = loop {
-        if let Some(at) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
-            break at;
-        }
-        if stream.read_buf(&mut bytes).await.ok()? == 0 {
-            return None;
-        }
-    };
-    let head = String::from_utf8(bytes[..head_end].to_vec()).expect("an ASCII head");
-    let mut lines = head.lines();
-    let mut words = lines.next()?.split(' ');
-    let (method, target) = (words.next()?.to_owned(), words.next()?);
-    let header = |line: &str| {
-        let (name, value) = line.split_once(": ").expect("a header");
-        (name.to_lowercase(), value.to_owned())
-    };
-    let headers: BTreeMap<_, _> = lines.map(header).collect();
-    let length = headers.get("content-length").map_or(0, |length| length.parse().expect("a length"));
-    while bytes.len() < head_end + 4 + length {
-        stream.read_buf(&mut bytes).await.ok()?;
-    }
-    let body = String::from_utf8(bytes[head_end + 4..].to_vec()).expect("a UTF-8 body");
-    let target = target.strip_prefix("/v1").unwrap_or(target).to_owned();
-    Some(Call { method, target, headers, body })
 }

@@ -28,7 +28,7 @@ async fn a_credential_comes_with_its_lease() {
 
 #[tokio::test]
 async fn an_issue_is_never_repeated() {
-    for reply in [Reply::Json(500, String::new()), Reply::Json(429, String::new()), Reply::Raw(Vec::new())] {
+    for reply in [Reply::Text(500, String::new()), Reply::Text(429, String::new()), Reply::Raw(Vec::new())] {
         let fake = Fake::start(move |call| (call.target == "/db/creds/ro").then(|| reply.clone())).await;
         assert!(fake.backend().issue(&path("db/creds/ro"), lease(), HOUR).await.is_err());
         assert_eq!(fake.count("/db/creds/ro"), 1);

@@ -38,7 +38,7 @@ async fn each_status_has_its_kind() {
         (503, why, ErrorKind::Unavailable),
     ];
     for (status, body, kind) in table {
-        let (error, _) = read(Reply::Json(status, body.to_owned())).await;
+        let (error, _) = read(Reply::Text(status, body.to_owned())).await;
         let got = (error.kind, error.code, error.operation);
         assert_eq!(got, (kind, Some(status), Operation::Read), "status {status} with `{body}`");
     }
@@ -57,20 +57,21 @@ async fn a_sealed_store_is_told_from_an_overloaded_one() {
 
 #[tokio::test]
 async fn a_read_is_repeated_when_the_store_may_recover() {
-    let (_, fake) = read(Reply::Json(500, String::new())).await;
+    let (_, fake) = read(Reply::Text(500, String::new())).await;
     assert_eq!(fake.count("/kv/data/a"), 3);
 }
 
 #[tokio::test]
 async fn a_throttled_answer_says_for_how_long() {
-    let (error, fake) = read(Reply::With(429, "Retry-After: 60", String::new())).await;
+    let (error, fake) = read(Reply::With(429, "Retry-After: 60".to_owned(), String::new())).await;
     assert_eq!(error.retry_after, Some(Duration::from_secs(60)));
     assert_eq!(fake.count("/kv/data/a"), 1, "60 s are longer than the caller waits");
 }
 
 #[tokio::test]
 async fn an_absurd_wait_is_cut_to_an_hour() {
-    let (error, _) = read(Reply::With(429, "Retry-After: 18446744073709551615", String::new())).await;
+    let (error, _) =
+        read(Reply::With(429, "Retry-After: 18446744073709551615".to_owned(), String::new())).await;
     assert_eq!(error.retry_after, Some(Duration::from_secs(3600)));
 }
 
@@ -92,7 +93,7 @@ async fn what_is_not_the_expected_json_is_malformed() {
         deep.as_str(),
     ];
     for body in bad {
-        let (error, fake) = read(Reply::Json(200, body.to_owned())).await;
+        let (error, fake) = read(Reply::Text(200, body.to_owned())).await;
         let excerpt: String = body.chars().take(80).collect();
         assert_eq!((error.kind, error.code), (ErrorKind::Malformed, Some(200)), "`{excerpt}`");
         assert_eq!(fake.count("/kv/data/a"), 1, "a second try would read the same: `{excerpt}`");
@@ -101,7 +102,7 @@ async fn what_is_not_the_expected_json_is_malformed() {
 
 #[tokio::test]
 async fn an_answer_that_is_too_long_is_refused() {
-    let (error, _) = read(Reply::Json(200, " ".repeat(4 * 1024 * 1024 + 1))).await;
+    let (error, _) = read(Reply::Text(200, " ".repeat(4 * 1024 * 1024 + 1))).await;
     assert_eq!(error.kind, ErrorKind::Malformed);
 }
 
@@ -136,7 +137,7 @@ async fn a_refused_connection_is_unavailable() {
 #[tokio::test]
 async fn a_redirect_does_not_take_the_token_elsewhere() {
     let thief = Fake::start(|_| None).await;
-    let location: &'static str = format!("Location: {}/v1/kv/data/a", thief.address).leak();
+    let location = format!("Location: {}/v1/kv/data/a", thief.address);
     let (error, _) = read(Reply::With(302, location, String::new())).await;
     assert_eq!((error.kind, thief.calls().len()), (ErrorKind::Misconfigured, 0));
 }

@@ -1,15 +1,11 @@
 //! Addresses and certificates.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use bursar_backend_http::testing::{Shown, certificate, each_certificate_has_its_kind};
 use bursar_backend_http::{AddressError, SetupError};
 use bursar_core::backend::{Backend, ErrorKind};
 use bursar_core::clock::TestClock;
-use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
-use rustls::pki_types::PrivateKeyDer;
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
-use tokio_rustls::TlsAcceptor;
 
 use super::fake::{backend, config, install_provider};
 use crate::{ConfigError, VaultBackend, VaultConfig};
@@ -74,67 +70,16 @@ async fn a_ca_file_without_certificates_is_refused_at_the_start() {
     assert!(matches!(refusal(with_file()), ConfigError::Setup(SetupError::NoCertificate { .. })));
 }
 
-/// A server that shows a certificate and closes the connection once the handshake is over.
-struct Shown {
-    address: String,
-    acceptor: Arc<Mutex<TlsAcceptor>>,
-    _server: JoinSet<()>,
-}
-
-impl Shown {
-    async fn start(certificate: CertifiedKey<KeyPair>) -> Self {
-        install_provider();
-        let acceptor = Arc::new(Mutex::new(acceptor(certificate)));
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = format!("https://{}", listener.local_addr().expect("address"));
-        let mut server = JoinSet::new();
-        let shown = Arc::clone(&acceptor);
-        server.spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.expect("a connection");
-                let acceptor = shown.lock().expect("lock").clone();
-                drop(acceptor.accept(stream).await);
-            }
-        });
-        Self { address, acceptor, _server: server }
-    }
-
-    fn show(&self, certificate: CertifiedKey<KeyPair>) {
-        *self.acceptor.lock().expect("lock") = acceptor(certificate);
-    }
-}
-
-fn acceptor(certificate: CertifiedKey<KeyPair>) -> TlsAcceptor {
-    let CertifiedKey { cert, signing_key } = certificate;
-    let key = PrivateKeyDer::try_from(signing_key.serialize_der()).expect("key");
-    let tls = rustls::ServerConfig::builder().with_no_client_auth();
-    TlsAcceptor::from(Arc::new(tls.with_single_cert(vec![cert.der().clone()], key).expect("TLS")))
-}
-
-fn certificate(name: &str) -> CertifiedKey<KeyPair> {
-    generate_simple_self_signed([name.to_owned()]).expect("certificate")
-}
-
 async fn kind(backend: &VaultBackend) -> ErrorKind {
     backend.health().await.expect_err("no HTTP behind it").kind
 }
 
-/// What a health check ends in at a server that shows a certificate for `name`, which the client trusts or not.
-async fn health_at(name: &str, trusted: bool) -> ErrorKind {
-    let (shown, other) = (certificate(name), certificate("127.0.0.1"));
-    let dir = tempfile::tempdir().expect("directory");
-    let ca_file = dir.path().join("ca.pem");
-    std::fs::write(&ca_file, if trusted { shown.cert.pem() } else { other.cert.pem() }).expect("written");
-    let server = Shown::start(shown).await;
-    let config = VaultConfig { ca_file: Some(ca_file), ..with_address(&server.address) };
-    kind(&backend(config)).await
-}
-
 #[tokio::test]
 async fn a_certificate_that_does_not_fit_is_a_fault_of_the_configuration() {
-    assert_eq!(health_at("127.0.0.1", true).await, ErrorKind::Unavailable, "trusted, then closed");
-    assert_eq!(health_at("127.0.0.1", false).await, ErrorKind::Misconfigured, "another CA");
-    assert_eq!(health_at("elsewhere.example", true).await, ErrorKind::Misconfigured, "another host");
+    each_certificate_has_its_kind(async |address, ca_file| {
+        kind(&backend(VaultConfig { ca_file: Some(ca_file), ..with_address(&address) })).await
+    })
+    .await;
 }
 
 #[tokio::test]
