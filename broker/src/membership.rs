@@ -94,21 +94,15 @@ impl Membership {
         }
         self.trust.stands(presented).map_err(Failure::Certificate)?;
         let id = presented.caller.id();
-        if id.is_in(self.authority.domain()) && self.evictions.cover(id, presented.not_before) {
+        if presented.node && self.evictions.cover(id, presented.not_before) {
             return Err(Failure::Evicted { node: id.to_string() });
         }
         Ok(())
     }
 
     /// The certificate of a connection, where it is that of a node of this trust domain.
-    pub fn node_of<'handshake>(
-        &self,
-        handshake: &'handshake Handshake,
-    ) -> Option<&'handshake Arc<Presented>> {
-        let presented = handshake.peer.as_ref()?.as_ref().ok()?;
-        let id = presented.caller.id();
-        let is_node = matches!(id.kind(), PrincipalKind::Node { .. }) && id.is_in(self.authority.domain());
-        is_node.then_some(presented)
+    pub fn node_of(handshake: &Handshake) -> Option<&Arc<Presented>> {
+        handshake.peer.as_ref()?.as_ref().ok().filter(|presented| presented.node)
     }
 
     /// Waits until the certificate of a node is refused, and answers why.

@@ -273,7 +273,7 @@ impl Identify {
         }
         self.pace.principal(call.caller.id())?;
         request.extensions_mut().insert(Arrival { call, action });
-        Ok(self.membership.node_of(&handshake).cloned())
+        Ok(Membership::node_of(&handshake).cloned())
     }
 
     /// The address pays for a call of somebody who is not known, and for one whose credential does not hold.
@@ -288,7 +288,7 @@ impl Identify {
         handshake: &Handshake,
         time: Timestamp,
     ) -> Result<Arc<Caller>, Failure> {
-        let node = self.membership.node_of(handshake);
+        let node = Membership::node_of(handshake);
         node.map_or(Ok(()), |node| self.membership.stands(node, time))?;
         let bearer = self.tokens.caller(token, handshake.address, time).await.map_err(Failure::Token)?;
         Ok(match node {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use bursar_core::SpiffeId;
-use bursar_core::spiffe::SpiffeIdError;
+use bursar_core::spiffe::{PrincipalKind, SpiffeIdError, TrustDomain};
 use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
@@ -71,14 +71,16 @@ impl Peer {
 
 impl Peer {
     /// The caller that this certificate, which was judged, makes of whoever is at `address`, by its chain and the bundles
-    /// of `generation`.
+    /// of `generation`; `domain` is the broker's own.
     pub(super) fn presented(
         self,
         address: SocketAddr,
         chain: Vec<CertificateDer<'static>>,
         generation: u64,
+        domain: &TrustDomain,
         glass: &BreakGlass,
     ) -> Presented {
+        let node = matches!(self.id.kind(), PrincipalKind::Node { .. }) && self.id.is_in(domain);
         let broken = self.purpose.filter(|_| self.id == glass.id).map(Broken::because);
         let method = if broken.is_some() { Method::BreakGlass } else { Method::Mtls };
         let facts = PrincipalFacts::new(Facts {
@@ -101,6 +103,7 @@ impl Peer {
             caller,
             not_before: self.not_before,
             not_after: self.not_after,
+            node,
             broken,
             chain,
             judged_in: AtomicU64::new(generation),
@@ -118,6 +121,8 @@ pub struct Presented {
     pub caller: Arc<Caller>,
     pub not_before: Timestamp,
     pub not_after: Timestamp,
+    /// Whether it is that of a node of the broker's own trust domain: of others there are none here.
+    pub node: bool,
     /// Whether it came by the break-glass path.
     pub broken: Option<Broken>,
     /// To judge again when the trust bundles have changed.

@@ -110,7 +110,7 @@ impl Trust {
         // Read first: bundles that change in between are then judged by once more.
         let generation = self.generation.load(Ordering::Acquire);
         let peer = self.judge(&chain, self.clock.now())?;
-        let presented = peer.presented(address, chain, generation, &self.glass);
+        let presented = peer.presented(address, chain, generation, &self.domain, &self.glass);
         let method = if presented.broken.is_some() { Method::BreakGlass } else { Method::Mtls };
         self.metrics.authentication(method.as_str(), "ok");
         Ok(presented)

@@ -206,7 +206,7 @@ impl Bursar {
     pub(crate) async fn connect_as(&self, workload: &str) -> Result<Client> {
         let certificate = self.authority.issue(&principal(workload))?;
         let key_pem = Secret::new(certificate.key.into_bytes());
-        self.connect_with(Identity { cert_pem: certificate.certificate.into_bytes(), key_pem }).await
+        self.connect_with(Some(Identity { cert_pem: certificate.certificate.into_bytes(), key_pem })).await
     }
 
     /// A connection of its own, as the administrator.
@@ -215,13 +215,21 @@ impl Bursar {
     /// The broker cannot be reached.
     pub(crate) async fn connect(&self) -> Result<Client> {
         let read = |name| fs::read(self.bootstrap(name));
-        self.connect_with(Identity { cert_pem: read("admin.crt")?, key_pem: Secret::new(read("admin.key")?) })
-            .await
+        let key_pem = Secret::new(read("admin.key")?);
+        self.connect_with(Some(Identity { cert_pem: read("admin.crt")?, key_pem })).await
     }
 
-    async fn connect_with(&self, identity: Identity) -> Result<Client> {
+    /// A connection of its own that presents nothing.
+    ///
+    /// # Errors
+    /// The broker cannot be reached.
+    pub(crate) async fn connect_unknown(&self) -> Result<Client> {
+        self.connect_with(None).await
+    }
+
+    async fn connect_with(&self, identity: Option<Identity>) -> Result<Client> {
         let ca_pem = fs::read(self.bootstrap("ca.pem"))?;
-        let tls = Tls { ca_pem, identity: Some(identity), server_name: None };
+        let tls = Tls { ca_pem, identity, server_name: None };
         let address: Address = self.address().parse()?;
         Ok(Client::connect(&address, Some(&tls)).await?)
     }

@@ -1,6 +1,7 @@
 //! Group `identity`: what it costs to know who asks, and to decide what he may do.
 //!
-//! Each is measured in this process, by one thread: a few microseconds are lost in what a request costs besides.
+//! Decisions and attestations are measured in this process, by one thread: a few microseconds are lost in what a request
+//! costs besides. First calls are those of a broker under load.
 
 use anyhow::{Result, anyhow, ensure};
 use bursar_agent::attest::{Attestor, Peer};
@@ -9,17 +10,26 @@ use bursar_core::audit::{Action, Decision};
 use bursar_core::spiffe::TrustDomain;
 use bursar_core::{Reference, SpiffeId};
 use jiff::Timestamp;
+use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
+use crate::bursar::Programs;
 use crate::load::{Plan, median};
 use crate::report::Figure;
 
+mod pods;
+
 #[expect(clippy::print_stderr, reason = "whoever waits is told what for")]
-pub(crate) fn measure(plan: &Plan) -> Result<Vec<Figure>> {
+pub(crate) fn measure(runtime: &Runtime, programs: &Programs, plan: &Plan) -> Result<Vec<Figure>> {
     eprintln!("bench: {GROUP}: decisions over {POLICIES} policies");
     let (known, new) = decisions(plan)?;
     eprintln!("bench: {GROUP}: processes attested");
     let attested = attestations(plan)?;
+    eprintln!("bench: {GROUP}: {} pods that ask for the first time", plan.agents);
+    let pods = runtime.block_on(pods::first_calls(programs, plan))?;
+    let rate = |name: &str, rate: f64, note: &str| {
+        Figure::new(GROUP, format!("{GROUP}.{name}"), "req/s", rate).noted(note)
+    };
     let figure = |name: &str, micros: f64, note: &str| {
         Figure::new(GROUP, format!("{GROUP}.{name}"), "us", micros).noted(note)
     };
@@ -28,6 +38,9 @@ pub(crate) fn measure(plan: &Plan) -> Result<Vec<Figure>> {
         figure("decide_cached.us", known, &format!("{CALLERS} decisions that were made before, in turn")),
         figure("decide_1000.us", new, &first),
         figure("attest.us", attested, "a process whose program was hashed before"),
+        rate("first_calls.rps", pods.connected, "a token for each, verified, and a secret read by it"),
+        rate("first_calls.connecting.rps", pods.connecting, "the same, each over a connection of its own")
+            .beside_bare(pods.bare_connecting),
     ])
 }
 

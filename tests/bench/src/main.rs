@@ -58,7 +58,7 @@ fn measure(runtime: &Runtime, options: &Options) -> Result<()> {
         let measured = match group {
             Group::Backends => backends::measure(runtime, &options.programs, &plan),
             Group::Count => count::measure(runtime, &options.programs),
-            Group::Identity => identity::measure(&plan),
+            Group::Identity => identity::measure(runtime, &options.programs, &plan),
             Group::Ledger => ledger::measure(runtime, &options.programs, &plan),
             Group::Read => read::measure(runtime, &options.programs, &plan),
             Group::Run => run::measure(runtime, &options.programs, &plan),
