@@ -20,7 +20,7 @@ use crate::lease::grant::{Granted, Refused, Terms, Wanted};
 use crate::ledger::{Entry, Ledger};
 use crate::mounts::Mounts;
 use crate::policy::Resource;
-use crate::rulebook::Rulebook;
+use crate::rulebook::{Rulebook, Ruling};
 
 /// What a request goes through.
 #[derive(Debug)]
@@ -165,8 +165,9 @@ impl Broker {
         reason: &str,
     ) -> Result<Draft, Failure> {
         let draft = call.asks(action, shown).because(reason);
-        let verdict = self.rulebook.decide(&call.caller, action, resource, reason, call.time);
-        let draft = draft.decided(verdict.decision, verdict.policies);
+        let Ruling { verdict, approvals } =
+            self.rulebook.decide(&call.caller, action, resource, reason, call.time);
+        let draft = draft.decided(verdict.decision, verdict.policies).approved(approvals);
         match verdict.decision {
             Decision::Allow => Ok(draft),
             Decision::Deny => Err(self.failed(draft, Failure::Denied).await),

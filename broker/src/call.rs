@@ -7,6 +7,7 @@ use bursar_core::{LeaseId, SpiffeId, Version};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
+use crate::approvals::ApprovalId;
 use crate::failure::Failure;
 use crate::identity::{Caller, Method};
 
@@ -33,6 +34,7 @@ impl Call {
             lease_id: None,
             decision: Decision::Deny,
             policies: Arc::default(),
+            approvals: Vec::new(),
             reason: None,
         }
     }
@@ -49,6 +51,7 @@ pub struct Draft {
     lease_id: Option<LeaseId>,
     decision: Decision,
     policies: Arc<[Arc<str>]>,
+    approvals: Vec<ApprovalId>,
     reason: Option<Arc<str>>,
 }
 
@@ -79,6 +82,13 @@ impl Draft {
     pub fn decided(mut self, decision: Decision, policies: Arc<[Arc<str>]>) -> Self {
         self.decision = decision;
         self.policies = policies;
+        self
+    }
+
+    /// The approvals that policies were shown, or the one that it is about.
+    #[must_use]
+    pub fn approved(mut self, approvals: Vec<ApprovalId>) -> Self {
+        self.approvals = approvals;
         self
     }
 
@@ -141,6 +151,7 @@ impl Draft {
             lease_id: self.lease_id.map(|id| id.to_string()),
             decision: self.decision,
             policies: self.policies.iter().map(ToString::to_string).collect(),
+            approvals: self.approvals.iter().map(ToString::to_string).collect(),
             reason: self.reason.map(text),
             outcome,
             error_kind: error.map(str::to_owned),
@@ -182,6 +193,7 @@ pub fn own_record(
         lease_id: None,
         decision: Decision::Allow,
         policies: Vec::new(),
+        approvals: Vec::new(),
         reason: None,
         outcome: Outcome::Ok,
         error_kind: None,

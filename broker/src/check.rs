@@ -73,8 +73,8 @@ impl Broker {
 
     async fn check_reference(&self, call: &Call, reference: &Reference) -> Result<(), Failure> {
         let resource = Resource::secret(reference);
-        let verdict = self.rulebook.decide(&call.caller, Action::Read, resource, "", call.time);
-        if verdict.decision == Decision::Deny {
+        let ruling = self.rulebook.decide(&call.caller, Action::Read, resource, "", call.time);
+        if ruling.verdict.decision == Decision::Deny {
             return Err(Failure::Denied);
         }
         let mount = self.mounts.mount(&reference.backend);

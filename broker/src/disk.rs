@@ -161,7 +161,8 @@ fn refused_from(action: Action) -> Option<Room> {
         | Action::Resolve
         | Action::Write
         | Action::ApplyEnvironment
-        | Action::CreateJoinToken => Some(Room::Refusing),
+        | Action::CreateJoinToken
+        | Action::Approve => Some(Room::Refusing),
         Action::Renew | Action::LocalRead => Some(Room::Reserve),
         _ => None,
     }

@@ -83,6 +83,14 @@ pub enum Failure {
     NotAdmitted(JoinFault),
     #[error("there is no node `{0}`")]
     NodeUnknown(String),
+    #[error("nobody approves for himself; somebody else has to")]
+    OwnApproval,
+    #[error("there is no approval `{0}` in force")]
+    ApprovalNotFound(String),
+    #[error(
+        "{limit} approvals are in force, as many as the broker keeps; withdraw some, or wait until they end"
+    )]
+    ApprovalsFull { limit: usize },
     #[error(transparent)]
     Authority(#[from] AuthorityError),
     #[error("{field}: {message}")]
@@ -140,6 +148,9 @@ impl Failure {
             Self::JoinToken(fault) => fault.as_str(),
             Self::NotAdmitted(fault) => fault.as_str(),
             Self::NodeUnknown(_) => "node_unknown",
+            Self::OwnApproval => "own_approval",
+            Self::ApprovalNotFound(_) => "approval_not_found",
+            Self::ApprovalsFull { .. } => "approvals_full",
             Self::Authority(_) => "certificate_request",
             Self::Invalid { .. } | Self::Wire(_) | Self::Time(_) => "request_invalid",
             Self::TooLarge { .. } => "request_too_large",
@@ -159,7 +170,8 @@ impl Failure {
             | Self::Unregistered(_)
             | Self::JoinToken(_)
             | Self::NotAdmitted(_)
-            | Self::OtherNode { .. } => Outcome::Denied,
+            | Self::OtherNode { .. }
+            | Self::OwnApproval => Outcome::Denied,
             _ => Outcome::Failed,
         }
     }

@@ -13,11 +13,14 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::approvals::Approvals;
 use crate::disk::Disk;
 use crate::health::Health;
 use crate::ledger::Ledger;
 use crate::shipping::Shipping;
-use crate::telemetry::{DISK_BYTES, LEASES, LEDGER, SINK_LAG_RECORDS, SINK_LAG_SECONDS, SinkLabels};
+use crate::telemetry::{
+    APPROVALS, DISK_BYTES, LEASES, LEDGER, SINK_LAG_RECORDS, SINK_LAG_SECONDS, SinkLabels,
+};
 
 /// What the port shows.
 #[derive(Debug)]
@@ -28,6 +31,7 @@ pub struct Shown {
     pub ledger: Ledger,
     pub shipping: Arc<Shipping>,
     pub disk: Arc<Disk>,
+    pub approvals: Arc<Approvals>,
 }
 
 /// Figures that are read from the ledger when somebody asks.
@@ -36,6 +40,7 @@ pub struct Gauges {
     leases: Family<StateLabel, Gauge>,
     ledger: Family<FigureLabel, Gauge>,
     disk: Family<FigureLabel, Gauge>,
+    approvals: Gauge,
     lag_records: Family<SinkLabels, Gauge>,
     lag_seconds: Family<SinkLabels, Gauge>,
 }
@@ -46,6 +51,7 @@ impl Gauges {
         let gauges = Self::default();
         registry.register(LEASES, "Leases by state", gauges.leases.clone());
         registry.register(LEDGER, "Figures of the ledger", gauges.ledger.clone());
+        registry.register(APPROVALS, "Approvals in force", gauges.approvals.clone());
         registry.register(DISK_BYTES, "The disk that the data directory is on", gauges.disk.clone());
         let (records, seconds) = (gauges.lag_records.clone(), gauges.lag_seconds.clone());
         registry.register(SINK_LAG_RECORDS, "Audit records that a sink has not confirmed", records);
@@ -54,7 +60,8 @@ impl Gauges {
     }
 
     async fn refresh(&self, shown: &Shown) {
-        let Shown { ledger, shipping, disk, .. } = shown;
+        let Shown { ledger, shipping, disk, approvals, .. } = shown;
+        self.approvals.set(i64::try_from(approvals.count()).unwrap_or(i64::MAX));
         if let (Some(space), Some((warn, refuse))) = (disk.space(), disk.limits()) {
             let figures = [("free", space.free), ("total", space.total), ("warn", warn), ("refuse", refuse)];
             for (figure, value) in figures {

@@ -4,6 +4,7 @@
 //! oversight, check, rotation) -> lease -> mounts, identity -> backends, ledger, policy, environment, config.
 
 pub mod api;
+pub mod approvals;
 pub mod backends;
 pub mod backup;
 pub mod break_glass;

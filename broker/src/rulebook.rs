@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
+use crate::approvals::{ApprovalId, Approvals, approvers};
 use crate::call::Draft;
 use crate::failure::Failure;
 use crate::identity::Caller;
@@ -25,6 +26,8 @@ pub struct Rulebook {
     ledger: Ledger,
     domain: TrustDomain,
     administrator: SpiffeId,
+    /// What policies are shown of who approved a request.
+    pub approvals: Arc<Approvals>,
     current: RwLock<Arc<Rules>>,
     /// One set is applied at a time: what is in force follows the ledger's order.
     applying: Mutex<()>,
@@ -35,6 +38,14 @@ pub struct Rulebook {
 pub struct Rules {
     pub policies: Policies,
     pub revision: u64,
+}
+
+/// What policy said to a request.
+#[derive(Debug)]
+pub struct Ruling {
+    pub verdict: Verdict,
+    /// The approvals that it was shown; none where no policy about the action looks at them.
+    pub approvals: Vec<ApprovalId>,
 }
 
 /// A set of policies as the ledger keeps it.
@@ -58,14 +69,20 @@ impl Rulebook {
     ///
     /// # Errors
     /// [`Failure::Policy`] when the kept set does not hold with this release; nothing is in force then.
-    pub async fn load(ledger: Ledger, domain: TrustDomain, administrator: SpiffeId) -> Result<Self, Failure> {
+    pub async fn load(
+        ledger: Ledger,
+        domain: TrustDomain,
+        administrator: SpiffeId,
+        approvals: Approvals,
+    ) -> Result<Self, Failure> {
         let kept = match ledger.object(ObjectKind::Policy, NAME).await? {
             Some(object) => kept(&object)?,
             None => return Err(Failure::Policy(Vec::new())),
         };
         let policies = compile(kept.files, domain.clone(), administrator.clone()).await?;
         let current = RwLock::new(Arc::new(Rules { policies, revision: kept.revision }));
-        Ok(Self { ledger, domain, administrator, current, applying: Mutex::new(()) })
+        let (approvals, applying) = (Arc::new(approvals), Mutex::new(()));
+        Ok(Self { ledger, domain, administrator, approvals, current, applying })
     }
 
     /// The change that puts `files` into a ledger that has none yet.
@@ -93,14 +110,20 @@ impl Rulebook {
         resource: Resource<'_>,
         reason: &str,
         time: Timestamp,
-    ) -> Verdict {
-        let context = Context { time, reason };
-        let verdict =
-            self.current().policies.decide(&Request { principal: &caller.facts, action, resource, context });
+    ) -> Ruling {
+        let rules = self.current();
+        let approvals = match rules.policies.looks_at_approvals(action) {
+            true => self.approvals.covering(caller.id(), action, resource, time),
+            false => Vec::new(),
+        };
+        let approved_by = approvers(&approvals);
+        let context = Context { time, reason, approved_by: &approved_by };
+        let request = Request { principal: &caller.facts, action, resource, context };
+        let verdict = rules.policies.decide(&request);
         if let Some(error) = verdict.errors.first() {
             tracing::warn!(action = action.as_str(), error, "a policy could not be evaluated, which denies");
         }
-        verdict
+        Ruling { verdict, approvals: approvals.iter().map(|approval| approval.id.clone()).collect() }
     }
 
     /// Checks a set, keeps it and puts it in force.

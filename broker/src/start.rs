@@ -20,6 +20,7 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 
 use crate::api::{Api, Identify, Services};
+use crate::approvals::Approvals;
 use crate::backends;
 use crate::broker::Broker;
 use crate::call::{own_actor, own_record};
@@ -109,8 +110,9 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
         tasks.clone(),
         metrics.clone(),
     ));
-    let rulebook =
-        Rulebook::load(ledger.clone(), config.trust_domain.clone(), config.administrator()).await?;
+    let approvals = Approvals::load(ledger.clone(), Arc::clone(&clock), tasks.clone()).await?;
+    let (domain, administrator) = (config.trust_domain.clone(), config.administrator());
+    let rulebook = Rulebook::load(ledger.clone(), domain, administrator, approvals).await?;
     let ground = Ground {
         ledger: ledger.clone(),
         clock: Arc::clone(&clock),
@@ -177,6 +179,7 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
     tasks.run("clock", watch_clock(steady, metrics.clone(), tasks.clone()));
     tasks.run("reaper", Arc::clone(&leases).reap());
     tasks.run("forgetting", Arc::clone(&leases).forget());
+    tasks.run("approvals", Arc::clone(&broker.rulebook.approvals).forget());
     tasks.run("foresight", Arc::clone(&leases).foresee());
     tasks.run("revoker", Arc::clone(&leases).revoke_due());
     tasks.run("changes", Arc::clone(&leases).look_for_changes());
@@ -197,6 +200,7 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
         ledger: ledger.clone(),
         shipping,
         disk: Arc::clone(&disk),
+        approvals: Arc::clone(&broker.rulebook.approvals),
     };
     tasks.run("http", serve_http(http, Arc::new(shown), tasks.clone()));
 

@@ -423,6 +423,8 @@ const SINK_FAILURES: &str = "bursar_sink_failures";
 /// How far sinks are behind, collected when somebody asks.
 pub const SINK_LAG_RECORDS: &str = "bursar_sink_lag_records";
 pub const SINK_LAG_SECONDS: &str = "bursar_sink_lag_seconds";
+/// Approvals in force, counted when somebody asks.
+pub const APPROVALS: &str = "bursar_approvals";
 /// Room on the disk, collected when somebody asks.
 pub const DISK_BYTES: &str = "bursar_disk_bytes";
 const ORPHANS: &str = "bursar_orphans";

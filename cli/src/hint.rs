@@ -206,6 +206,9 @@ fn of_refusal(refusal: &Refusal) -> Option<&'static str> {
         }
         Reason::PolicyInvalid => "`bursar policy validate` shows every fault",
         Reason::NodeUnknown => "`bursar node list` shows the nodes there are",
+        Reason::ApprovalNotFound => "`bursar policy approvals` shows those in force",
+        Reason::OwnApproval => "ask somebody whom policy lets `approve` this",
+        Reason::ApprovalsFull => "`bursar policy approvals` shows them; `bursar policy withdraw` ends one",
         Reason::RegistrationMissing => {
             "add a registration for this workload to `registrations.toml`, then `bursar policy apply`"
         }

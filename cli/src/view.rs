@@ -3,6 +3,7 @@
 //! The wire's messages are not printed as they are: enums are numbers there and absent strings are empty. A message
 //! that a later release fills with something unknown is an error here, not a wrong word in a table.
 
+mod approval;
 mod environment;
 mod lease;
 mod node;
@@ -12,6 +13,7 @@ mod revocation;
 mod store;
 mod system;
 
+pub(crate) use approval::ApprovalView;
 pub(crate) use environment::{ChangeView, DifferenceView, EnvironmentView, FindingView, ResolvedView};
 pub(crate) use lease::{HolderView, LeaseView};
 pub(crate) use node::NodeView;

@@ -31,6 +31,9 @@ pub struct AuditRecord {
     /// The policies that decided, by id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<String>,
+    /// The approvals that policies were shown, by id; of the giving or taking back of one, that one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub approvals: Vec<String>,
     /// The reason that the caller gave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -91,6 +94,9 @@ pub enum Action {
     ApplyPolicy,
     ViewPolicy,
     CheckPolicy,
+    /// Somebody agreed that somebody else does one thing, for a while.
+    Approve,
+    WithdrawApproval,
     CreateJoinToken,
     Join,
     RenewCertificate,
@@ -115,7 +121,7 @@ pub enum Action {
 
 impl Action {
     /// Every action, for the policy schema and the surface tables.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 37] = [
         Self::Read,
         Self::LocalRead,
         Self::Resolve,
@@ -136,6 +142,8 @@ impl Action {
         Self::ApplyPolicy,
         Self::ViewPolicy,
         Self::CheckPolicy,
+        Self::Approve,
+        Self::WithdrawApproval,
         Self::CreateJoinToken,
         Self::Join,
         Self::RenewCertificate,
@@ -176,6 +184,8 @@ impl Action {
             Self::ApplyPolicy => "apply-policy",
             Self::ViewPolicy => "view-policy",
             Self::CheckPolicy => "check-policy",
+            Self::Approve => "approve",
+            Self::WithdrawApproval => "withdraw-approval",
             Self::CreateJoinToken => "create-join-token",
             Self::Join => "join",
             Self::RenewCertificate => "renew-certificate",

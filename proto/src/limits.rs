@@ -111,6 +111,11 @@ mod tests {
             (policies, format!("at most {} and {} together", written(POLICY_FILES), written(POLICY_SET))),
             (policies, format!("At most {} entries", written(CONTEXT))),
             (policies, format!("1 to {} of them", written(EXPECTATIONS))),
+            (
+                policies,
+                format!("At most {} bytes.\n  string resource = 3;\n  // For how long", written(REFERENCE)),
+            ),
+            (policies, format!("1 to {} bytes.\n  string reason", written(REASON))),
             (nodes, format!("At most {} bytes.\n  string node", written(NODE_NAME))),
             (nodes, format!("PKCS #10 in DER, at most {}", written(CSR))),
             (nodes, format!("A one-time token. At most {} bytes", written(JOIN_TOKEN))),

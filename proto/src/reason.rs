@@ -84,6 +84,12 @@ pub enum Reason {
     PolicyInvalid,
     /// There is no such node.
     NodeUnknown,
+    /// There is no such approval, or it has ended.
+    ApprovalNotFound,
+    /// The caller would approve what it wants to do itself.
+    OwnApproval,
+    /// As many approvals are in force as there may be.
+    ApprovalsFull,
     /// No registration matches the workload's selectors on this node.
     RegistrationMissing,
     /// This release does not do it yet.
@@ -96,7 +102,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Self; 38] = [
+    pub const ALL: [Self; 41] = [
         Self::ReferenceMalformed,
         Self::BackendUnknown,
         Self::SecretNotFound,
@@ -131,6 +137,9 @@ impl Reason {
         Self::RateLimited,
         Self::PolicyInvalid,
         Self::NodeUnknown,
+        Self::ApprovalNotFound,
+        Self::OwnApproval,
+        Self::ApprovalsFull,
         Self::RegistrationMissing,
         Self::NotImplemented,
         Self::ShuttingDown,
@@ -166,8 +175,9 @@ impl Reason {
             | Self::VersionNotFound
             | Self::EnvironmentNotFound
             | Self::LeaseNotFound
-            | Self::NodeUnknown => Code::NotFound,
-            Self::AccessDenied | Self::RegistrationMissing => Code::PermissionDenied,
+            | Self::NodeUnknown
+            | Self::ApprovalNotFound => Code::NotFound,
+            Self::AccessDenied | Self::RegistrationMissing | Self::OwnApproval => Code::PermissionDenied,
             Self::Unauthenticated
             | Self::CertificateInvalid
             | Self::TokenInvalid
@@ -184,9 +194,11 @@ impl Reason {
             | Self::LedgerUnavailable
             | Self::ShuttingDown => Code::Unavailable,
             Self::BackendTimeout => Code::DeadlineExceeded,
-            Self::BackendThrottled | Self::LedgerFull | Self::QuotaExceeded | Self::RateLimited => {
-                Code::ResourceExhausted
-            }
+            Self::BackendThrottled
+            | Self::LedgerFull
+            | Self::QuotaExceeded
+            | Self::RateLimited
+            | Self::ApprovalsFull => Code::ResourceExhausted,
             Self::NotImplemented => Code::Unimplemented,
             Self::BackendMalformed | Self::Internal => Code::Internal,
         }
@@ -229,6 +241,9 @@ impl Reason {
             Self::RateLimited => "RATE_LIMITED",
             Self::PolicyInvalid => "POLICY_INVALID",
             Self::NodeUnknown => "NODE_UNKNOWN",
+            Self::ApprovalNotFound => "APPROVAL_NOT_FOUND",
+            Self::OwnApproval => "OWN_APPROVAL",
+            Self::ApprovalsFull => "APPROVALS_FULL",
             Self::RegistrationMissing => "REGISTRATION_MISSING",
             Self::NotImplemented => "NOT_IMPLEMENTED",
             Self::ShuttingDown => "SHUTTING_DOWN",

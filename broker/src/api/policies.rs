@@ -1,7 +1,9 @@
 //! `bursar.v1.Policies`.
 
+mod approval;
+
+use bursar_core::SpiffeId;
 use bursar_core::audit::{Action, Decision};
-use bursar_core::{Reference, SpiffeId};
 use bursar_proto::convert::{WireError, decision_from_wire, timestamp_to_wire};
 use bursar_proto::limits;
 use bursar_proto::v1;
@@ -9,17 +11,22 @@ use bursar_proto::v1::policies_apply_response::Result as Applied;
 use bursar_proto::v1::policies_server::Policies;
 use bursar_proto::v1::policies_test_response::Result as Tested;
 use bursar_proto::v1::{
-    PoliciesAccepted, PoliciesApplyRequest, PoliciesApplyResponse, PoliciesCheckRequest,
-    PoliciesCheckResponse, PoliciesGetRequest, PoliciesGetResponse, PoliciesRejected, PoliciesTestRequest,
-    PoliciesTestResponse, PoliciesTested, PolicyDiagnostic, PolicyOutcome,
+    PoliciesAccepted, PoliciesApplyRequest, PoliciesApplyResponse, PoliciesApproveRequest,
+    PoliciesApproveResponse, PoliciesCheckRequest, PoliciesCheckResponse, PoliciesGetRequest,
+    PoliciesGetResponse, PoliciesListApprovalsRequest, PoliciesListApprovalsResponse, PoliciesRejected,
+    PoliciesTestRequest, PoliciesTestResponse, PoliciesTested, PoliciesWithdrawApprovalRequest,
+    PoliciesWithdrawApprovalResponse, PolicyDiagnostic, PolicyOutcome,
 };
 use jiff::Timestamp;
 use tonic::{Request, Response, Status};
 
 use super::Api;
+use super::page;
+use crate::approvals::{Approvals, approvers};
 use crate::failure::Failure;
 use crate::policy::{
     self, Context, Diagnostic, Facts, GroupName, NameError, PolicyFile, PrincipalFacts, Resource, Selector,
+    Target,
 };
 
 #[tonic::async_trait]
@@ -87,7 +94,8 @@ impl Policies for Api {
                 self.broker.permit(&call, Action::CheckPolicy, Resource::System, "policies", "").await?;
             self.broker.note(draft).await?;
             let rules = self.broker.rulebook.current();
-            Ok(question.put(&rules.policies, rules.revision, call.time))
+            let approvals = &self.broker.rulebook.approvals;
+            Ok(question.put(&rules.policies, rules.revision, call.time, Some(approvals)))
         })
         .await
     }
@@ -117,6 +125,48 @@ impl Policies for Api {
                 Err(other) => return Err(other),
             };
             Ok(PoliciesTestResponse { result: Some(result) })
+        })
+        .await
+    }
+
+    async fn approve(
+        &self,
+        request: Request<PoliciesApproveRequest>,
+    ) -> Result<Response<PoliciesApproveResponse>, Status> {
+        let broker = &self.broker;
+        let read = |message| approval::wanted(message, &broker.rulebook.current().policies);
+        self.answer(request, read, |call, wanted| async move {
+            let approval = Some(approval::wire(&*broker.approve(&call, wanted).await?));
+            Ok(PoliciesApproveResponse { approval })
+        })
+        .await
+    }
+
+    async fn list_approvals(
+        &self,
+        request: Request<PoliciesListApprovalsRequest>,
+    ) -> Result<Response<PoliciesListApprovalsResponse>, Status> {
+        let read = |message: PoliciesListApprovalsRequest| page::read(message.page_size, message.page_token);
+        self.answer(request, read, |call, page| async move {
+            let draft =
+                self.broker.permit(&call, Action::ViewPolicy, Resource::System, "approvals", "").await?;
+            self.broker.note(draft).await?;
+            let listed = self.broker.rulebook.approvals.list(&page, call.time);
+            Ok(PoliciesListApprovalsResponse {
+                approvals: listed.items.iter().map(|approval| approval::wire(approval)).collect(),
+                next_page_token: listed.next.unwrap_or_default(),
+            })
+        })
+        .await
+    }
+
+    async fn withdraw_approval(
+        &self,
+        request: Request<PoliciesWithdrawApprovalRequest>,
+    ) -> Result<Response<PoliciesWithdrawApprovalResponse>, Status> {
+        self.answer(request, approval::named, |call, (id, reason)| async move {
+            let withdrawn = self.broker.withdraw_approval(&call, &id, &reason).await?;
+            Ok(PoliciesWithdrawApprovalResponse { approval: Some(approval::wire(&withdrawn)) })
         })
         .await
     }
@@ -165,7 +215,8 @@ fn compare(
     now: Timestamp,
 ) -> Vec<PolicyOutcome> {
     let outcome = |expected: &Expectation| {
-        let decided = expected.question.put(policies, revision, now);
+        // A table says the same each time, whoever has approved what.
+        let decided = expected.question.put(policies, revision, now, None);
         let same = decided.decision == i32::from(v1::Decision::from(expected.decision));
         let as_expected = same && (expected.policies.is_empty() || expected.policies == decided.policies);
         PolicyOutcome { decided: Some(decided), as_expected }
@@ -177,60 +228,38 @@ fn compare(
 struct Question {
     principal: PrincipalFacts,
     action: Action,
-    resource: Asked,
+    resource: Target,
     reason: String,
+    /// Who would have approved it; whoever has where that is not said.
+    approved_by: Option<Vec<SpiffeId>>,
     /// When; now where that is not said.
     time: Option<Timestamp>,
 }
 
 impl Question {
-    /// The answer of a set.
-    fn put(&self, policies: &policy::Policies, revision: u64, now: Timestamp) -> PoliciesCheckResponse {
-        let explained = policies.explain(&policy::Request {
-            principal: &self.principal,
-            action: self.action,
-            resource: self.resource.as_resource(),
-            context: Context { time: self.time.unwrap_or(now), reason: &self.reason },
-        });
+    /// The answer of a set, to those who approved it in earnest where `approvals` are given.
+    fn put(
+        &self,
+        policies: &policy::Policies,
+        revision: u64,
+        now: Timestamp,
+        approvals: Option<&Approvals>,
+    ) -> PoliciesCheckResponse {
+        let (resource, time) = (self.resource.as_resource(), self.time.unwrap_or(now));
+        let in_force = || {
+            let covering = approvals?.covering(&self.principal.id, self.action, resource, time);
+            Some(approvers(&covering))
+        };
+        let approved_by = self.approved_by.clone().or_else(in_force).unwrap_or_default();
+        let context = Context { time, reason: &self.reason, approved_by: &approved_by };
+        let (principal, action) = (&self.principal, self.action);
+        let explained = policies.explain(&policy::Request { principal, action, resource, context });
         PoliciesCheckResponse {
             decision: v1::Decision::from(explained.verdict.decision).into(),
             policies: explained.verdict.policies.iter().map(ToString::to_string).collect(),
             errors: explained.verdict.errors.to_vec(),
             explanation: explained.words,
             revision,
-        }
-    }
-}
-
-/// What a question is about, owned.
-enum Asked {
-    Secret(Reference),
-    Environment(String),
-    Node(String),
-    System,
-}
-
-impl Asked {
-    /// The kind follows from the action, and for renewals and revocations from the form of the text.
-    fn parse(action: Action, text: String) -> Result<Self, Failure> {
-        use Action as A;
-        let secret = |text: &str| Ok(Self::Secret(Reference::parse(text)?));
-        match action {
-            A::Read | A::Write | A::Delete | A::Destroy | A::List => secret(&text),
-            A::Resolve | A::ApplyEnvironment | A::DeleteEnvironment => Ok(Self::Environment(text)),
-            A::ViewEnvironment if !text.is_empty() => Ok(Self::Environment(text)),
-            A::CreateJoinToken | A::EvictNode => Ok(Self::Node(text)),
-            A::Renew | A::Revoke if !text.is_empty() => secret(&text),
-            _ => Ok(Self::System),
-        }
-    }
-
-    fn as_resource(&self) -> Resource<'_> {
-        match self {
-            Self::Secret(reference) => Resource::secret(reference),
-            Self::Environment(name) => Resource::Environment(name),
-            Self::Node(name) => Resource::Node(name),
-            Self::System => Resource::System,
         }
     }
 }
@@ -253,21 +282,46 @@ fn question(message: PoliciesCheckRequest) -> Result<Question, Failure> {
     let time = context.remove("time").map(|time| time.parse::<Timestamp>()).transpose();
     let time =
         time.map_err(|_| invalid("has a `time` that is not one such as `2026-01-31T12:00:00Z`".to_owned()))?;
+    let approved_by = context.remove("approved_by").map(|ids| approved_by(&id, &ids)).transpose()?;
+    let approves = context.remove("approves").map(|action| action.parse()).transpose();
+    let approves = approves.map_err(|source| WireError::Action { field: "context", source })?;
     if let Some(unknown) = context.keys().next() {
-        let known = "`reason`, `method`, `node`, `selectors`, `groups` and `time`";
+        let known = "`reason`, `method`, `node`, `selectors`, `groups`, `time`, `approved_by` and `approves`";
         return Err(invalid(format!("has no key `{}`; there are {known}", unknown.escape_default())));
     }
     let named = |error: NameError| invalid(error.to_string());
     let (selectors, groups): (Result<_, _>, Result<_, _>) = (selectors, groups);
     let facts =
         Facts { id, method, node, selectors: selectors.map_err(named)?, groups: groups.map_err(named)? };
+    // What is approved says what kind of thing it is approved for.
+    let spoken_of = match action {
+        Action::Approve | Action::WithdrawApproval => approves.unwrap_or(Action::Read),
+        _ => action,
+    };
     Ok(Question {
         principal: PrincipalFacts::new(facts),
         action,
-        resource: Asked::parse(action, message.resource)?,
+        resource: Target::parse(spoken_of, &message.resource)?,
         reason,
+        approved_by,
         time,
     })
+}
+
+/// Nobody approves for himself, not even where it is only asked what would be.
+fn approved_by(principal: &SpiffeId, ids: &str) -> Result<Vec<SpiffeId>, Failure> {
+    let mut approved_by = Vec::new();
+    for id in ids.split_ascii_whitespace() {
+        let id = SpiffeId::parse(id).map_err(|source| WireError::SpiffeId { field: "context", source })?;
+        if id == *principal {
+            let message = format!("has the principal itself in `approved_by`; {}", Failure::OwnApproval);
+            return Err(Failure::Invalid { field: "context", message });
+        }
+        approved_by.push(id);
+    }
+    approved_by.sort_unstable();
+    approved_by.dedup();
+    Ok(approved_by)
 }
 
 fn diagnostic(diagnostic: Diagnostic) -> PolicyDiagnostic {

@@ -120,6 +120,9 @@ fn reason(failure: &Failure) -> Reason {
         Failure::Policy(_) => Reason::PolicyInvalid,
         Failure::JoinToken(_) => Reason::JoinTokenInvalid,
         Failure::NodeUnknown(_) => Reason::NodeUnknown,
+        Failure::ApprovalNotFound(_) => Reason::ApprovalNotFound,
+        Failure::OwnApproval => Reason::OwnApproval,
+        Failure::ApprovalsFull { .. } => Reason::ApprovalsFull,
         Failure::Invalid { .. } | Failure::Wire(_) | Failure::Authority(_) | Failure::Time(_) => {
             Reason::RequestInvalid
         }

@@ -181,11 +181,13 @@ pub enum ObjectKind {
     JoinToken,
     /// Sealed by the caller: the ledger is no key store.
     Key,
+    Approval,
 }
 
 impl ObjectKind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [Self::Environment, Self::Policy, Self::Node, Self::JoinToken, Self::Key];
+    pub const ALL: [Self; 6] =
+        [Self::Environment, Self::Policy, Self::Node, Self::JoinToken, Self::Key, Self::Approval];
 
     /// The name in messages.
     pub fn as_str(self) -> &'static str {
@@ -195,6 +197,7 @@ impl ObjectKind {
             Self::Node => "node",
             Self::JoinToken => "join token",
             Self::Key => "key",
+            Self::Approval => "approval",
         }
     }
 

@@ -232,6 +232,7 @@ pub(super) fn record(time: Timestamp) -> AuditRecord {
         lease_id: None,
         decision: Decision::Allow,
         policies: Vec::new(),
+        approvals: Vec::new(),
         reason: None,
         outcome: Came::Ok,
         error_kind: None,

@@ -5,14 +5,16 @@ use serde_json::Value;
 
 /// How policies depend on what changes from request to request.
 ///
-/// Who asks for what is part of what a kept decision is found by; the time and the reason are not. Anything that this
-/// module does not recognise counts as changing: a decision too few is kept, never one too many.
+/// Who asks for what, and who approved it, is part of what a kept decision is found by; the time and the reason are not.
+/// Anything that this module does not recognise counts as changing: a decision too few is kept, never one too many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct ContextUse {
     /// Something changes with each request, so no decision may be kept.
     pub(super) changing: bool,
     /// Whether a reason was given matters, but not which.
     pub(super) reason_given: bool,
+    /// Who approved it matters, so that has to be looked up.
+    pub(super) approvals: bool,
 }
 
 impl ContextUse {
@@ -29,6 +31,7 @@ impl ContextUse {
         Self {
             changing: self.changing || other.changing,
             reason_given: self.reason_given || other.reason_given,
+            approvals: self.approvals || other.approvals,
         }
     }
 
@@ -39,10 +42,14 @@ impl ContextUse {
             Value::Object(parts) => {
                 for (operator, operand) in parts {
                     match (operator.as_str(), attribute_of_context(operand)) {
+                        ("." | "has", Some("approved_by" | "approvals")) => self.approvals = true,
                         (".", Some(attribute)) => self.changing |= attribute != "version",
                         ("has", Some("reason")) => self.reason_given = true,
                         ("has", Some(attribute)) => self.changing |= attribute != "version",
-                        ("Var", _) => self.changing |= operand == "context",
+                        // All of it at once.
+                        ("Var", _) if operand == "context" => {
+                            (self.changing, self.approvals) = (true, true);
+                        }
                         _ => self.look_at(operand),
                     }
                 }
@@ -62,10 +69,30 @@ fn attribute_of_context(operand: &Value) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn of(condition: &str) -> (bool, bool) {
+    fn uses(condition: &str) -> ContextUse {
         let text = format!("permit (principal, action, resource) when {{ {condition} }};");
-        let found = ContextUse::of(&text.parse().expect("policy")).expect("json");
+        ContextUse::of(&text.parse().expect("policy")).expect("json")
+    }
+
+    fn of(condition: &str) -> (bool, bool) {
+        let found = uses(condition);
         (found.changing, found.reason_given)
+    }
+
+    #[test]
+    fn approvals_are_found_wherever_they_stand() {
+        for condition in [
+            "context.approvals >= 1",
+            "context has approved_by && context.approved_by.contains(\"spiffe://example.org/user/bob\")",
+            "if principal.kind == \"user\" then context[\"approvals\"] == 2 else true",
+            "!(context has approvals)",
+        ] {
+            assert!(uses(condition).approvals && !uses(condition).changing, "`{condition}`");
+        }
+        assert!(uses("context == { \"approvals\": 1 }").approvals, "they are part of all of it");
+        for condition in ["context has reason", "context.weekday < 6", "principal has approvals"] {
+            assert!(!uses(condition).approvals, "`{condition}` must not be looked up for");
+        }
     }
 
     #[test]

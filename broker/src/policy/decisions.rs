@@ -1,5 +1,6 @@
 //! Decisions that were made before, of one revision.
 
+use bursar_core::SpiffeId;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
@@ -49,7 +50,11 @@ fn key(request: &Request<'_>, uses: ContextUse) -> Option<[u8; 32]> {
         .part(request.principal.digest())
         .text(request.action.as_str())
         .part(&[u8::from(reason_given)]);
-    Some(request.resource.digest_into(print).finish())
+    let print = request.resource.digest_into(print);
+    let approved_by = request.context.approved_by.iter().map(SpiffeId::as_str);
+    // Whoever approved is looked up for each request, so an approval that ended is no part of the key any more.
+    let print = if uses.approvals { print.texts(approved_by) } else { print };
+    Some(print.finish())
 }
 
 #[derive(Clone)]
@@ -72,8 +77,8 @@ pub(super) const CAPACITY: u64 = 65_536 * (ENTRY + 16);
 mod tests {
     use std::sync::Arc;
 
+    use bursar_core::Reference;
     use bursar_core::audit::{Action, Decision};
-    use bursar_core::{Reference, SpiffeId};
     use jiff::Timestamp;
 
     use super::*;
@@ -86,7 +91,7 @@ mod tests {
         let principal = PrincipalFacts::new(Facts { id, method, node: None, selectors, groups });
         for number in 0..number {
             let reference = Reference::parse(&format!("vault/{number}")).expect("reference");
-            let context = Context { time: Timestamp::UNIX_EPOCH, reason: "" };
+            let context = Context { time: Timestamp::UNIX_EPOCH, reason: "", approved_by: &[] };
             let resource = Resource::secret(&reference);
             let request = Request { principal: &principal, action: Action::Read, resource, context };
             decisions.recall(&request, ContextUse::default(), || verdict.clone());

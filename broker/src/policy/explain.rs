@@ -8,6 +8,7 @@ use cedar_policy::{
     ResourceConstraint,
 };
 
+use super::context_use::ContextUse;
 use super::policies::{Policies, Verdict};
 use super::request::Request;
 
@@ -43,7 +44,31 @@ impl Policies {
         let verdict = self.evaluate(request);
         let unpermitted = verdict.decision == Decision::Deny && verdict.policies.is_empty();
         let near_misses = if unpermitted { self.near_misses(request) } else { Vec::new() };
-        Explanation { words: words(&verdict, &near_misses), near_misses, verdict }
+        let mut words = words(&verdict, &near_misses);
+        if verdict.decision == Decision::Deny && verdict.errors.is_empty() {
+            words.extend(self.approvals_wanted(request, &verdict, &near_misses));
+        }
+        Explanation { words, near_misses, verdict }
+    }
+
+    /// That approvals are what a denial may lack: where a policy that it names looks at them.
+    fn approvals_wanted(
+        &self,
+        request: &Request<'_>,
+        verdict: &Verdict,
+        near_misses: &[NearMiss],
+    ) -> Option<String> {
+        let missed = near_misses.iter().filter(|miss| miss.obstacle == Obstacle::Conditions);
+        let named: Vec<&Arc<str>> = verdict.policies.iter().chain(missed.map(|miss| &miss.policy)).collect();
+        let looks = |policy: &&Policy| ContextUse::of(policy).is_ok_and(|uses| uses.approvals);
+        let policies = self.slices.of(request.action)?.scopes.all().iter();
+        let names = policies.filter(looks).filter_map(|policy| self.names.get(policy.id()));
+        let looking = names.into_iter().find(|name| named.contains(name))?;
+        Some(match request.context.approved_by.len() {
+            0 => format!("; `{looking}` looks at approvals, and nobody has approved this"),
+            1 => format!("; `{looking}` looks at approvals, and one person has approved this"),
+            approved => format!("; `{looking}` looks at approvals, and {approved} people have approved this"),
+        })
     }
 
     fn near_misses(&self, request: &Request<'_>) -> Vec<NearMiss> {

@@ -33,6 +33,7 @@ mod registrations;
 mod request;
 mod scopes;
 mod slices;
+mod target;
 mod vocabulary;
 
 pub use diagnostic::Diagnostic;
@@ -41,6 +42,7 @@ pub use policies::{Policies, PolicyFile, Verdict};
 pub use principal::{BREAK_GLASS, Facts, GroupName, NameError, PrincipalFacts, Selector};
 pub use registrations::{Registration, Registrations, Unregistered};
 pub use request::{Context, Request, Resource};
+pub use target::Target;
 
 #[cfg(test)]
 mod tests;

@@ -73,6 +73,18 @@ impl Policies {
         self.decisions.recall(request, slice.uses, || self.evaluate(request))
     }
 
+    /// Whether a policy about `action` looks at who approved a request: only then [`Context::approved_by`] is needed.
+    ///
+    /// [`Context::approved_by`]: super::Context::approved_by
+    pub fn looks_at_approvals(&self, action: Action) -> bool {
+        self.slices.of(action).is_some_and(|slice| slice.uses.approvals)
+    }
+
+    /// Whether policies decide about `action` at all.
+    pub fn governs(&self, action: Action) -> bool {
+        self.slices.of(action).is_some()
+    }
+
     /// What the break-glass path may do. Cedar is not asked: a `forbid`, or a policy that cannot be evaluated, is what it
     /// has to get past.
     fn around(&self, action: Action) -> Verdict {

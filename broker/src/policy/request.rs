@@ -1,7 +1,7 @@
 //! What is asked of policy.
 
 use bursar_core::audit::Action;
-use bursar_core::{BackendName, Reference, SecretPath, Version};
+use bursar_core::{BackendName, Reference, SecretPath, SpiffeId, Version};
 use jiff::Timestamp;
 
 use super::fingerprint::Fingerprint;
@@ -40,6 +40,9 @@ pub struct Context<'a> {
     pub time: Timestamp,
     /// Why, in the caller's words; blank for no reason.
     pub reason: &'a str,
+    /// Who approved it, of those whose approval is in force: sorted, each once, never the principal. Where
+    /// [`Policies::looks_at_approvals`](super::Policies::looks_at_approvals) says no, it may be left empty.
+    pub approved_by: &'a [SpiffeId],
 }
 
 impl<'a> Resource<'a> {

@@ -1,5 +1,6 @@
 //! What the module promises, through its public face.
 
+mod approving;
 mod compiling;
 mod deciding;
 mod explaining;
@@ -56,7 +57,7 @@ fn spoken_for(path: &str, selectors: &[&str], groups: &[&str]) -> PrincipalFacts
 }
 
 fn ask<'a>(principal: &'a PrincipalFacts, action: Action, resource: Resource<'a>) -> Request<'a> {
-    let context = Context { time: WEDNESDAY_TEN, reason: "" };
+    let context = Context { time: WEDNESDAY_TEN, reason: "", approved_by: &[] };
     Request { principal, action, resource, context }
 }
 

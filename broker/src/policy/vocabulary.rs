@@ -240,15 +240,21 @@ impl Types {
 }
 
 fn context(request: &Request<'_>) -> Result<CedarContext, Untranslatable> {
+    let approved_by = request.context.approved_by;
     let seconds = Timestamp::from_second(request.context.time.as_second()).unwrap_or(request.context.time);
     let weekday = TimeZone::UTC.to_datetime(seconds).weekday().to_monday_one_offset();
     let always = [
         ("time", RestrictedExpression::new_datetime(seconds.to_string())),
         ("weekday", RestrictedExpression::new_long(i64::from(weekday))),
+        ("approvals", RestrictedExpression::new_long(i64::try_from(approved_by.len()).unwrap_or(i64::MAX))),
     ];
+    let approved_by = (!approved_by.is_empty()).then(|| {
+        let ids = approved_by.iter().map(|id| text(id.as_str()));
+        ("approved_by", RestrictedExpression::new_set(ids))
+    });
     let reason = request.context.reason().map(|reason| ("reason", text(reason)));
     let version = request.resource.version().map(|version| ("version", text(version.as_str())));
-    let pairs = always.into_iter().chain(reason).chain(version);
+    let pairs = always.into_iter().chain(reason).chain(version).chain(approved_by);
     CedarContext::from_pairs(pairs.map(|(name, value)| (name.to_owned(), value)))
         .map_err(|error| Untranslatable::Cedar(error.to_string()))
 }

@@ -1,11 +1,14 @@
 //! `bursar policy`: what principals may do.
 
 mod apply;
+mod approvals;
+mod approve;
 mod check;
 mod files;
 mod get;
 mod rollback;
 mod test;
+mod withdraw;
 
 use clap::Subcommand;
 
@@ -21,6 +24,9 @@ pub(crate) enum Command {
     Rollback(rollback::Arguments),
     Check(check::Arguments),
     Test(test::Arguments),
+    Approve(approve::Arguments),
+    Approvals(approvals::Arguments),
+    Withdraw(withdraw::Arguments),
 }
 
 impl Command {
@@ -32,6 +38,9 @@ impl Command {
             Self::Rollback(rollback) => rollback.carry_out(session).await,
             Self::Check(check) => check.carry_out(session).await,
             Self::Test(test) => test.carry_out(session).await,
+            Self::Approve(approve) => approve.carry_out(session).await,
+            Self::Approvals(approvals) => approvals.carry_out(session).await,
+            Self::Withdraw(withdraw) => withdraw.carry_out(session).await,
         }
     }
 }

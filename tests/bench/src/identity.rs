@@ -52,7 +52,7 @@ fn decisions(plan: &Plan) -> Result<(f64, f64)> {
         // Nothing is decided yet.
         let policies = policies()?;
         let decide = |(principal, reference): &(PrincipalFacts, Reference)| {
-            let context = Context { time: Timestamp::UNIX_EPOCH, reason: "" };
+            let context = Context { time: Timestamp::UNIX_EPOCH, reason: "", approved_by: &[] };
             let resource = Resource::secret(reference);
             let verdict = policies.decide(&Request { principal, action: Action::Read, resource, context });
             ensure!(verdict.decision == Decision::Allow, "`{}` was denied", principal.id);

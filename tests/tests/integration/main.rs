@@ -1,6 +1,7 @@
 //! The one integration binary: each module tests one part of Bursar against real servers and real processes.
 //! Run it by `cargo xtask test`, which finds the servers.
 
+mod approvals;
 mod audit_log;
 mod aws;
 mod aws_login;

@@ -315,6 +315,8 @@ struct Things {
     /// A lease of a workload that a node speaks for.
     served_lease: String,
     csr: Vec<u8>,
+    /// An approval that the administrator gave.
+    approval: String,
 }
 
 /// Every RPC, in an order in which they can be done one after the other.
@@ -468,6 +470,30 @@ fn rows(things: &Things) -> Vec<Row> {
                 }],
                 ..Default::default()
             },
+        ),
+        Row::new(
+            "Policies/Approve",
+            "approve",
+            "local/plain",
+            v1::PoliciesApproveRequest {
+                principal: ADA.to_owned(),
+                action: "read".to_owned(),
+                resource: plain(),
+                ttl: None,
+                reason: reason(),
+            },
+        ),
+        Row::new(
+            "Policies/ListApprovals",
+            "view-policy",
+            "approvals",
+            v1::PoliciesListApprovalsRequest::default(),
+        ),
+        Row::new(
+            "Policies/WithdrawApproval",
+            "withdraw-approval",
+            "local/plain",
+            v1::PoliciesWithdrawApprovalRequest { id: things.approval.clone(), reason: reason() },
         ),
         Row::new(
             "Policies/Apply",
@@ -627,6 +653,10 @@ impl Site {
             taken_lease: lease("local/db#password")?,
             served_lease: lease("local/plain")?,
             csr: signing_request(&rcgen::KeyPair::generate()?)?,
+            approval: text(
+                &admin.json(&["policy", "approve", ADA, "read", "local/plain", "--reason", "a test"])?,
+                "/id",
+            ),
         };
         let selectors = vec!["unix:uid:4711".to_owned()];
         let workload = v1::WorkloadContext { selectors, instance: "1:2@3".to_owned(), pid: 1 };
@@ -669,9 +699,10 @@ impl Site {
 }
 
 fn state(admin: &Cli) -> Result<String> {
-    let asked: [&[&str]; 6] = [
+    let asked: [&[&str]; 7] = [
         &["env", "list"],
         &["policy", "get"],
+        &["policy", "approvals"],
         &["node", "list"],
         &["lease", "list"],
         &["secret", "history", "local/plain"],
@@ -700,6 +731,7 @@ fn text(value: &Value, pointer: &str) -> String {
 }
 
 const SOON: Duration = Duration::from_secs(30);
+const ADA: &str = "spiffe://example.org/user/ada";
 const EVE: &str = "spiffe://example.org/user/eve";
 
 const POLICIES: &str = r#"

@@ -147,8 +147,9 @@ fn what_is_asked_conforms_to_the_schema() {
         (facts("user/ada"), Action::EvictNode, Resource::Node("web-1")),
         (facts("user/ada"), Action::Watch, Resource::System),
     ];
+    let approved_by = [id("user/bob")];
     for (principal, action, resource) in &asked {
-        let context = Context { time: WEDNESDAY_TEN, reason: "INC-7" };
+        let context = Context { time: WEDNESDAY_TEN, reason: "INC-7", approved_by: &approved_by };
         let request = Request { context, ..ask(principal, *action, *resource) };
         let (translated, entities) = vocabulary.translate(&request).expect("a request");
         let schema = Some(&vocabulary.schema);

@@ -177,7 +177,8 @@ fn the_reason_and_the_time_are_those_of_the_request() {
     let (ada, secret) = (facts("user/ada"), reference("vault/a"));
     let allowed = |reason, time| {
         let request = ask(&ada, Action::Read, Resource::secret(&secret));
-        policies.decide(&Request { context: Context { time, reason }, ..request }).decision == Decision::Allow
+        let context = Context { time, reason, ..request.context };
+        policies.decide(&Request { context, ..request }).decision == Decision::Allow
     };
     let hours = |hours: i64| Timestamp::from_second(WEDNESDAY_TEN.as_second() + hours * 3600).expect("time");
     assert!(allowed("INC-7", WEDNESDAY_TEN));
@@ -254,6 +255,8 @@ fn nodes_and_what_they_speak_for_never_govern() {
         (Action::ApplyPolicy, Resource::System),
         (Action::CreateJoinToken, Resource::Node("web-2")),
         (Action::EvictNode, Resource::Node("web-2")),
+        (Action::Approve, Resource::Environment("payments/prod")),
+        (Action::WithdrawApproval, Resource::System),
     ] {
         assert_eq!(governs(&workload, action, resource), (false, true), "{}", action.as_str());
         assert_eq!(governs(&node, action, resource), (false, true), "{}", action.as_str());

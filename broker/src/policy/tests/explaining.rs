@@ -60,3 +60,32 @@ fn a_request_that_makes_no_sense_is_explained() {
         "`evict-node` cannot be done to the system; what cannot be evaluated is denied"
     );
 }
+
+#[test]
+fn a_denial_says_that_approvals_are_looked_at() {
+    let policies = compile(
+        "@id(\"readers\") permit (principal, action == Bursar::Action::\"read\", resource);
+         @id(\"four-eyes\") forbid (principal, action == Bursar::Action::\"read\", resource)
+         unless { context.approvals >= 2 };
+         @id(\"writers\") permit (principal, action == Bursar::Action::\"write\", resource)
+         when { context.approvals >= 1 };",
+    );
+    let (ada, secret, bob) = (facts("user/ada"), reference("vault/a"), [id("user/bob")]);
+    let words = |action, approved_by| {
+        let request = ask(&ada, action, Resource::secret(&secret));
+        let context = Context { approved_by, ..request.context };
+        policies.explain(&Request { context, ..request }).words
+    };
+    assert_eq!(
+        words(Action::Read, &[]),
+        "forbidden by `four-eyes`, which no policy that permits it can outweigh; `four-eyes` looks at approvals, and \
+         nobody has approved this"
+    );
+    assert!(words(Action::Read, &bob).ends_with("and one person has approved this"));
+    assert_eq!(
+        words(Action::Write, &[]),
+        "no policy permits this; `writers` would, but its conditions do not hold; `writers` looks at approvals, and \
+         nobody has approved this"
+    );
+    assert_eq!(words(Action::Write, &bob), "");
+}

@@ -14,7 +14,7 @@ fn granting(grants: &str) -> Policies {
 fn because(policies: &Policies, principal: &PrincipalFacts, secret: &str, reason: &str) -> Decision {
     let (reference, time) = (reference(secret), WEDNESDAY_TEN);
     let resource = Resource::secret(&reference);
-    let context = Context { time, reason };
+    let context = Context { time, reason, approved_by: &[] };
     policies.decide(&Request { principal, action: Action::Read, resource, context }).decision
 }
 
@@ -35,7 +35,8 @@ fn a_template_of_the_set_holds_for_whom_and_for_what_a_grant_says() {
     assert_eq!(because(&policies, &member, "vault/payments/db", "curious"), deny);
     assert_eq!(because(&policies, &member, "vault/shop/db", "INC-1"), deny);
     assert_eq!(because(&policies, &facts("user/ada"), "vault/payments/db", "INC-1"), deny);
-    let (asked, context) = (reference("vault/payments/db"), Context { time: WEDNESDAY_TEN, reason: "INC-1" });
+    let asked = reference("vault/payments/db");
+    let context = Context { time: WEDNESDAY_TEN, reason: "INC-1", approved_by: &[] };
     let resource = Resource::secret(&asked);
     let verdict = policies.decide(&Request { principal: &member, action: Action::Read, resource, context });
     assert_eq!(names(&verdict), ["payments-on-call"], "records name the grant");

@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use bursar_core::SpiffeId;
@@ -19,12 +20,15 @@ pub(crate) struct Arguments {
     /// What it would do, such as `read`, `renew` or `apply-policy`
     #[arg(long)]
     action: Action,
-    /// To what: a reference, or the name of an environment or node; nothing for the broker itself
+    /// To what: a reference, or the name of an environment, node or backend; nothing for the broker itself
     #[arg(default_value = "", hide_default_value = true)]
     resource: String,
     /// What else policies may look at, such as `reason=ticket 4711`; may be given several times
     #[arg(long, value_name = "NAME=VALUE")]
     context: Vec<Entry>,
+    /// As if this principal had approved it, and nobody whom this does not name; may be given several times
+    #[arg(long, value_name = "SPIFFE-ID")]
+    approved_by: Vec<SpiffeId>,
 }
 
 #[derive(Debug, Clone)]
@@ -44,11 +48,17 @@ impl FromStr for Entry {
 
 impl Arguments {
     pub(super) async fn carry_out(self, session: &Session) -> Result<(), Error> {
+        let mut context: BTreeMap<String, String> =
+            self.context.into_iter().map(|entry| (entry.name, entry.value)).collect();
+        if !self.approved_by.is_empty() {
+            let ids: Vec<&str> = self.approved_by.iter().map(SpiffeId::as_str).collect();
+            context.insert("approved_by".to_owned(), ids.join(" "));
+        }
         let message = PoliciesCheckRequest {
             principal: self.principal.to_string(),
             action: self.action.as_str().to_owned(),
             resource: self.resource,
-            context: self.context.into_iter().map(|entry| (entry.name, entry.value)).collect(),
+            context,
         };
         let client = session.client()?;
         let checked = client
@@ -64,4 +74,6 @@ const EXAMPLES: &str = "\
 Examples:
   bursar policy check --principal spiffe://example.org/user/ada --action read vault/payments/db
   bursar policy check --principal spiffe://example.org/user/ada --action resolve payments/prod \\
-    --context reason='ticket 4711'";
+    --context reason='ticket 4711'
+  bursar policy check --principal spiffe://example.org/user/ada --action read vault/payments/db \\
+    --approved-by spiffe://example.org/user/bob";

@@ -21,7 +21,8 @@ use crate::view::{self, DecisionView, DiagnosticView};
 /// Compare decisions with a table of what is expected; fails when one is another
 ///
 /// The table is TOML: `[[decision]]` with `principal`, `action`, `resource`, `expect` (`allow` or `deny`), and where they
-/// matter `policies`, the ids of those that have to decide, and `context` as in `bursar policy check`. Without policy files
+/// matter `policies`, the ids of those that have to decide, `approved_by`, the principals that are taken to have approved
+/// it, and `context` as in `bursar policy check`. Without policy files
 /// the set in force is asked.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
@@ -50,6 +51,9 @@ struct Expected {
     resource: String,
     #[serde(default)]
     context: BTreeMap<String, String>,
+    /// Nobody where it is not given.
+    #[serde(default)]
+    approved_by: Vec<String>,
     expect: Decision,
     #[serde(default)]
     policies: Vec<String>,
@@ -122,12 +126,16 @@ impl Arguments {
 
 impl Expected {
     fn to_wire(&self) -> PolicyExpectation {
+        let mut context = self.context.clone();
+        if !self.approved_by.is_empty() {
+            context.insert(APPROVED_BY.to_owned(), self.approved_by.join(" "));
+        }
         PolicyExpectation {
             request: Some(PoliciesCheckRequest {
                 principal: self.principal.clone(),
                 action: self.action.clone(),
                 resource: self.resource.clone(),
-                context: self.context.clone(),
+                context,
             }),
             decision: v1::Decision::from(self.expect).into(),
             policies: self.policies.clone(),
@@ -183,6 +191,9 @@ fn read(path: &Path) -> Result<Table, Error> {
         let wrong = |error: &dyn std::error::Error| faulty(format!("decision {number}: {error}"));
         SpiffeId::parse(&expected.principal).map_err(|error| wrong(&error))?;
         expected.action.parse::<Action>().map_err(|error| wrong(&error))?;
+        for id in &expected.approved_by {
+            SpiffeId::parse(id).map_err(|error| wrong(&error))?;
+        }
     }
     match table.decision.len() {
         0 => Err(faulty("it has no `[[decision]]`".to_owned())),
@@ -192,6 +203,8 @@ fn read(path: &Path) -> Result<Table, Error> {
         _ => Ok(table),
     }
 }
+
+const APPROVED_BY: &str = "approved_by";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -210,7 +223,13 @@ A table:
   action = \"read\"
   resource = \"vault/payments/db\"
   context = { reason = \"ticket 4711\", time = \"2026-01-31T03:00:00Z\" }
-  expect = \"deny\"";
+  expect = \"deny\"
+  [[decision]]
+  principal = \"spiffe://example.org/user/ada\"
+  action = \"read\"
+  resource = \"vault/payments/db\"
+  approved_by = [\"spiffe://example.org/user/bob\"]
+  expect = \"allow\"";
 
 #[cfg(test)]
 mod tests {
@@ -229,6 +248,8 @@ mod tests {
         let good = "[[decision]]\nprincipal = 'spiffe://d/user/a'\naction = 'read'\nexpect = 'deny'\n";
         assert_eq!(fault(good), "");
         assert!(fault(&good.replace("'read'", "'raed'")).contains("decision 1: there is no action `raed`"));
+        let approved = format!("{good}approved_by = ['bob']\n");
+        assert!(fault(&approved).contains("decision 1: "), "{}", fault(&approved));
         assert!(fault(&good.replace("'deny'", "'denied'")).contains("line 4"));
         assert!(fault(&good.replace("expect", "expects")).contains("expects"));
     }

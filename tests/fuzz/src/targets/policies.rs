@@ -36,6 +36,7 @@ fn run(input: &[u8]) {
         }
     };
     let reference = Reference::parse("vault/payments/db").expect("a reference");
+    let approved_by = [id("user/bob")];
     for (principal, governs) in [(node(), false), (workload(), false), (known("user/ada"), true)] {
         for (action, resource) in [
             (Action::Read, Resource::secret(&reference)),
@@ -43,7 +44,7 @@ fn run(input: &[u8]) {
             (Action::ApplyPolicy, Resource::System),
             (Action::EvictNode, Resource::Node("web-1")),
         ] {
-            let context = Context { time: Timestamp::UNIX_EPOCH, reason: "why" };
+            let context = Context { time: Timestamp::UNIX_EPOCH, reason: "why", approved_by: &approved_by };
             let request = Request { principal: &principal, action, resource, context };
             let (first, again) = (policies.decide(&request), policies.decide(&request));
             assert_eq!(first, again, "a decision that is kept is the decision that was made");
@@ -87,6 +88,8 @@ fn seeds() -> Vec<Vec<u8>> {
          principal.selectors.contains(\"unix:uid:1001\") };",
         "permit (principal, action in [Bursar::Action::\"govern\", Bursar::Action::\"read\"], resource) when { \
          9223372036854775807 + context.weekday > 0 };",
+        "forbid (principal, action == Bursar::Action::\"read\", resource) unless { context.approvals > 0 && context has \
+         approved_by && context.approved_by.contains(\"spiffe://example.org/user/bob\") };",
         "permit (principal == Bursar::Principal::\"spiffe://example.org/user/ada\", action, resource == \
          Bursar::System::\"broker\");\0[[registration]]\nprincipal = \"spiffe://example.org/ns/a/sa/b\"\nnode = \"*\"\n\
          selectors = []\nttl = \"1h\"\ngroups = [\"x\"]\n",

@@ -49,6 +49,7 @@ pub(super) fn kind_code(kind: ObjectKind) -> i64 {
         ObjectKind::Node => 2,
         ObjectKind::JoinToken => 3,
         ObjectKind::Key => 4,
+        ObjectKind::Approval => 5,
     }
 }
 
