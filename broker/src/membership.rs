@@ -14,7 +14,7 @@ use crate::call::{Call, Draft};
 use crate::failure::Failure;
 use crate::identity::admission::{JoinFault, NodeRules};
 use crate::identity::authority::IssuedCertificate;
-use crate::identity::nodes::{Evictions, Node, node_id};
+use crate::identity::nodes::{Evictions, LetInBy, Node, node_id};
 use crate::identity::peer::Presented;
 use crate::identity::{Authority, Caller, Trust};
 use crate::ledger::{Change, Entry, Ledger, Object, ObjectKind, Page, Paged, RevocationId, RevokeSelector};
@@ -159,7 +159,7 @@ impl Membership {
         if renewed.evicted_at.is_some() {
             return Err(Failure::Evicted { node: id.to_string() });
         }
-        if renewed.by_rule {
+        if renewed.let_in_by != LetInBy::JoinToken {
             return Err(Failure::NotAdmitted(JoinFault::Rejoins { node: name.to_owned() }));
         }
         let certificate = self.authority.node(id, request, renewed.certified_from())?;
@@ -222,7 +222,7 @@ impl Membership {
         }
         readmitted.certified_from = readmitted.certified_from();
         (readmitted.evicted_at, readmitted.evict_reason) = (None, None);
-        readmitted.by_rule = true;
+        readmitted.let_in_by = LetInBy::Readmission;
         let put = put_node(name, &readmitted, Some(object.revision), by.id().clone(), self.clock.now());
         self.ledger.commit(Entry { changes: vec![put], records: vec![draft.ok()] }).await?;
         Ok(())

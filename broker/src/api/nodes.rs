@@ -276,6 +276,7 @@ fn wire_node(name: String, spiffe_id: String, node: Node) -> v1::Node {
         certificate_not_after: Some(timestamp_to_wire(node.certificate_not_after)),
         evicted_at: node.evicted_at.map(timestamp_to_wire),
         evict_reason: node.evict_reason.unwrap_or_default(),
+        let_in_by: node.let_in_by.as_str().to_owned(),
     }
 }
 

@@ -26,10 +26,32 @@ pub struct Node {
     /// Certificates that begin before this do not count: they are from before an eviction. It outlasts the node's return.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certified_from: Option<Timestamp>,
-    /// Whether a rule of the configuration lets it in: one did, or an administrator said so. Else a join token did, and
-    /// only another one lets it in again.
     #[serde(default)]
-    pub by_rule: bool,
+    pub let_in_by: LetInBy,
+}
+
+/// What let a node in, and so what lets it in again.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LetInBy {
+    /// A join token, and only another one does so again.
+    #[default]
+    JoinToken,
+    /// The rule of the configuration that is called so.
+    Rule(String),
+    /// An administrator said so after an eviction: any rule that fits, which none has yet.
+    Readmission,
+}
+
+impl LetInBy {
+    /// The words for people: `join_token`, `identity.nodes.NAME` or `readmission`.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::JoinToken => "join_token",
+            Self::Rule(rule) => rule,
+            Self::Readmission => "readmission",
+        }
+    }
 }
 
 impl Node {
@@ -157,7 +179,7 @@ mod tests {
             evicted_at: None,
             evict_reason: None,
             certified_from: None,
-            by_rule: false,
+            let_in_by: LetInBy::JoinToken,
         }
     }
 

@@ -28,7 +28,7 @@ use crate::call::Draft;
 use crate::failure::Failure;
 use crate::identity::Caller;
 use crate::identity::admission::{Admitted, JoinFault};
-use crate::identity::nodes::{JoinToken, Node, TokenFault};
+use crate::identity::nodes::{JoinToken, LetInBy, Node, TokenFault};
 use crate::ledger::{Change, Entry, LedgerError, ObjectKind};
 
 /// A join token that was made: this is the only time that it can be seen.
@@ -119,9 +119,9 @@ impl Membership {
         let PresentedToken { name, kept, revision } = token;
         let now = self.clock.now();
         let kind = ObjectKind::JoinToken;
-        let joins = Joins { request, address, now, by_rule: false };
+        let joins = Joins { request, address, now, let_in_by: LetInBy::JoinToken };
         let admitted = match kept.check(address, now) {
-            Ok(()) => self.admit(&kept.node, &joins).await,
+            Ok(()) => self.admit(&kept.node, joins).await,
             Err(fault) => {
                 let forget = Change::RemoveObject { kind, name, expected: Some(revision) };
                 let failure = Failure::JoinToken(fault);
@@ -161,9 +161,9 @@ impl Membership {
         draft: Draft,
     ) -> Result<NodeCertificate, Failure> {
         let Admitted { node: name, rule } = admitted;
-        let joins = Joins { request, address, now: self.clock.now(), by_rule: true };
-        let rules: Arc<[Arc<str>]> = [Arc::from(rule)].into();
-        let (put, certificate) = match self.admit(&name, &joins).await {
+        let rules: Arc<[Arc<str>]> = [Arc::from(rule.as_str())].into();
+        let joins = Joins { request, address, now: self.clock.now(), let_in_by: LetInBy::Rule(rule) };
+        let (put, certificate) = match self.admit(&name, joins).await {
             Ok(admitted) => admitted,
             Err(failure) => {
                 return Err(self.refuse(Vec::new(), draft.decided(Decision::Deny, rules), failure).await);
@@ -175,16 +175,16 @@ impl Membership {
     }
 
     /// The node as it will be kept, and the certificate that it gets then.
-    async fn admit(&self, name: &str, joins: &Joins<'_>) -> Result<(Change, NodeCertificate), Failure> {
-        let Joins { request, address, now, by_rule } = *joins;
+    async fn admit(&self, name: &str, joins: Joins<'_>) -> Result<(Change, NodeCertificate), Failure> {
+        let Joins { request, address, now, let_in_by } = joins;
         let id = self.node_id(name)?;
         let object = self.ledger.object(ObjectKind::Node, name).await?;
         let before = object.as_ref().map(node).transpose()?;
-        if let Some(before) = before.as_ref().filter(|_| by_rule) {
+        if let Some(before) = before.as_ref().filter(|_| let_in_by != LetInBy::JoinToken) {
             if before.evicted_at.is_some() {
                 return Err(Failure::Evicted { node: id.to_string() });
             }
-            if !before.by_rule {
+            if before.let_in_by == LetInBy::JoinToken {
                 return Err(Failure::NotAdmitted(JoinFault::Held { node: name.to_owned() }));
             }
         }
@@ -198,7 +198,7 @@ impl Membership {
             evicted_at: None,
             evict_reason: None,
             certified_from,
-            by_rule,
+            let_in_by,
         };
         let revision = object.map_or(0, |object| object.revision);
         let put = put_node(name, &joined, Some(revision), id.clone(), now);
@@ -221,8 +221,7 @@ struct Joins<'request> {
     request: &'request [u8],
     address: IpAddr,
     now: Timestamp,
-    /// By a rule, and not by a token.
-    by_rule: bool,
+    let_in_by: LetInBy,
 }
 
 impl std::fmt::Debug for IssuedToken {

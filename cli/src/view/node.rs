@@ -19,6 +19,7 @@ pub(crate) struct NodeView {
     certificate_not_after: Option<Timestamp>,
     evicted_at: Option<Timestamp>,
     evict_reason: Option<String>,
+    let_in_by: Option<String>,
 }
 
 impl TryFrom<v1::Node> for NodeView {
@@ -34,6 +35,7 @@ impl TryFrom<v1::Node> for NodeView {
             certificate_not_after: time("certificate_not_after", node.certificate_not_after)?,
             evicted_at: time("evicted_at", node.evicted_at)?,
             evict_reason: filled(node.evict_reason),
+            let_in_by: filled(node.let_in_by),
         })
     }
 }
@@ -43,6 +45,7 @@ impl Row for NodeView {
         cut("NODE"),
         whole("STATE"),
         whole("JOINED"),
+        cut("BY"),
         whole("SEEN"),
         whole("CERTIFICATE ENDS"),
         cut("ADDRESS"),
@@ -60,6 +63,7 @@ impl Row for NodeView {
             Cell::new(&self.name),
             state,
             relative(self.joined_at),
+            Cell::maybe(self.let_in_by.as_deref()),
             relative(self.last_seen_at),
             relative(self.certificate_not_after),
             Cell::maybe(self.address.as_deref()),

@@ -1,7 +1,7 @@
 //! Group `identity`: what it costs to know who asks, and to decide what he may do.
 //!
 //! Decisions and attestations are measured in this process, by one thread: a few microseconds are lost in what a request
-//! costs besides. First calls are those of a broker under load.
+//! costs besides. First calls and refusals are those of a broker under load.
 
 use anyhow::{Result, anyhow, ensure};
 use bursar_agent::attest::{Attestor, Peer};
@@ -18,6 +18,7 @@ use crate::load::{Plan, median};
 use crate::report::Figure;
 
 mod pods;
+mod strangers;
 
 #[expect(clippy::print_stderr, reason = "whoever waits is told what for")]
 pub(crate) fn measure(runtime: &Runtime, programs: &Programs, plan: &Plan) -> Result<Vec<Figure>> {
@@ -27,12 +28,18 @@ pub(crate) fn measure(runtime: &Runtime, programs: &Programs, plan: &Plan) -> Re
     let attested = attestations(plan)?;
     eprintln!("bench: {GROUP}: {} pods that ask for the first time", plan.agents);
     let pods = runtime.block_on(pods::first_calls(programs, plan))?;
+    eprintln!("bench: {GROUP}: {} strangers", plan.strangers);
+    let strangers = runtime.block_on(strangers::storm(programs, plan))?;
     let rate = |name: &str, rate: f64, note: &str| {
         Figure::new(GROUP, format!("{GROUP}.{name}"), "req/s", rate).noted(note)
     };
     let figure = |name: &str, micros: f64, note: &str| {
         Figure::new(GROUP, format!("{GROUP}.{name}"), "us", micros).noted(note)
     };
+    let refused = format!(
+        "{} tokens that nobody made, each refused, without limits of rate; {} rounds for keys",
+        plan.strangers, strangers.rounds
+    );
     let first = format!("{CALLERS} callers, each for the first time, over {POLICIES} policies");
     Ok(vec![
         figure("decide_cached.us", known, &format!("{CALLERS} decisions that were made before, in turn")),
@@ -41,6 +48,9 @@ pub(crate) fn measure(runtime: &Runtime, programs: &Programs, plan: &Plan) -> Re
         rate("first_calls.rps", pods.connected, "a token for each, verified, and a secret read by it"),
         rate("first_calls.connecting.rps", pods.connecting, "the same, each over a connection of its own")
             .beside_bare(pods.bare_connecting),
+        rate("strangers.rps", strangers.rate, &refused),
+        Figure::new(GROUP, format!("{GROUP}.strangers.growth_mib"), "MiB", strangers.growth)
+            .noted("what the broker holds more after nine tenths of them"),
     ])
 }
 

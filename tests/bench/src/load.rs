@@ -51,6 +51,8 @@ pub(crate) struct Plan {
     pub(crate) callers: usize,
     /// How many agents come back after a restart.
     pub(crate) agents: usize,
+    /// How many calls come with tokens that nobody made.
+    pub(crate) strangers: usize,
     /// How often the cache is asked.
     pub(crate) fetches: usize,
     /// How many leases OpenBao gets at most to hold, and how long it may take to make them.
@@ -73,6 +75,7 @@ impl Plan {
         users: 2_000,
         callers: 1_000,
         agents: 10_000,
+        strangers: 1_000_000,
         fetches: 1_000_000,
         peer_held: (100_000, Duration::from_secs(60)),
     };
@@ -91,6 +94,7 @@ impl Plan {
         users: 40,
         callers: 50,
         agents: 100,
+        strangers: 3_000,
         fetches: 10_000,
         peer_held: (500, Duration::from_secs(5)),
     };

@@ -161,10 +161,13 @@ fn a_name_that_an_administrator_gave_away_is_not_a_clusters_to_take() -> Result<
     let ended = site.present(&site.east.token("n1")?, &key)?;
     ensure!(ended.reason == Some(Reason::AccessDenied), "{ended:?}");
     ensure!(text(&site.record(&ended)?, "/error_kind") == "join_held");
+    ensure!(site.let_in_by("east.n1")? == "join_token");
     // Unless he says so.
     site.admin.done(&["node", "evict", "east.n1", "--reason", "a test", "--yes"])?;
     site.admin.done(&["node", "readmit", "east.n1", "--reason", "a test"])?;
+    ensure!(site.let_in_by("east.n1")? == "readmission");
     site.present(&site.east.token("n1")?, &key)?.certificate(&key)?;
+    ensure!(site.let_in_by("east.n1")? == "identity.nodes.east");
     Ok(())
 }
 
@@ -354,6 +357,13 @@ impl Site {
     fn nodes(&self) -> Result<Vec<String>> {
         let nodes = self.admin.json(&["node", "list"])?;
         Ok(nodes.as_array().into_iter().flatten().map(|node| text(node, "/name")).collect())
+    }
+
+    /// What let a node in, as people are told.
+    fn let_in_by(&self, name: &str) -> Result<String> {
+        let nodes = self.admin.json(&["node", "list"])?;
+        let node = nodes.as_array().into_iter().flatten().find(|node| text(node, "/name") == name);
+        Ok(text(node.context("no such node")?, "/let_in_by"))
     }
 
     fn metric(&self, name: &str, method: &str, outcome: &str) -> Result<bool> {
