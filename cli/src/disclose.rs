@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use bursar_core::secret::form;
 use bursar_core::{Reference, Secret, Version};
 use bursar_sdk::Leased;
 use bytes::Bytes;
@@ -91,30 +92,10 @@ pub(crate) fn replace_file(path: &Path, value: &Secret) -> Result<(), Error> {
 
 /// The body of a request to an issuer, a form (`application/x-www-form-urlencoded`): the only way by which a device's
 /// code goes back to whoever gave it. It is wiped when the request is gone.
-pub(crate) fn form(plain: &[(&str, &str)], secret: Option<(&str, &Secret)>) -> Bytes {
+pub(crate) fn to_issuer(plain: &[(&str, &str)], secret: Option<(&str, &Secret)>) -> Bytes {
     let plain = plain.iter().map(|(name, value)| (*name, value.as_bytes()));
-    let pairs: Vec<_> = plain.chain(secret.map(|(name, value)| (name, value.expose()))).collect();
-    // A byte takes at most three: the buffer never grows, so it leaves no copy behind.
-    let most = pairs.iter().map(|(name, value)| 2 + name.len() + 3 * value.len()).sum();
-    let mut form = Zeroizing::new(Vec::with_capacity(most));
-    for (name, value) in pairs {
-        if !form.is_empty() {
-            form.push(b'&');
-        }
-        form.extend_from_slice(name.as_bytes());
-        form.push(b'=');
-        for byte in value {
-            match byte {
-                b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => form.push(*byte),
-                other => form.extend([b'%', digit(other >> 4), digit(other & 0xF)]),
-            }
-        }
-    }
-    Bytes::from_owner(form)
-}
-
-fn digit(half: u8) -> u8 {
-    if half < 10 { b'0' + half } else { b'A' + half - 10 }
+    let secret = secret.map(|(name, value)| (name, value.expose()));
+    Bytes::from_owner(form(plain.chain(secret)))
 }
 
 /// A variable for a program that this process is about to become. The kernel copies it over; this copy goes with the
@@ -156,13 +137,6 @@ const ROOM_FOR_NAMES: usize = 32 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_form_is_escaped() {
-        let code = Secret::from("a/b&c=\u{e9}".to_owned());
-        let form = form(&[("scope", "openid groups")], Some(("device_code", &code)));
-        assert_eq!(form.as_ref(), b"scope=openid%20groups&device_code=a%2Fb%26c%3D%C3%A9");
-    }
 
     #[test]
     fn a_file_is_replaced_whole() {

@@ -87,7 +87,7 @@ impl<'settings> Issuer<'settings> {
         let mut whose =
             vec![("client_id", self.settings.client_id.as_str()), ("scope", &self.settings.scope)];
         whose.extend(self.settings.audience.as_deref().map(|audience| ("audience", audience)));
-        let (status, body) = self.http.post(self.offers.clone(), disclose::form(&whose, None)).await?;
+        let (status, body) = self.http.post(self.offers.clone(), disclose::to_issuer(&whose, None)).await?;
         if status != 200 {
             return Err(IssuerError::of(OFFER, status, body.bytes()));
         }
@@ -105,7 +105,7 @@ impl<'settings> Issuer<'settings> {
 
     async fn ask(&self, offer: &Offer) -> Result<Answer, IssuerError> {
         let whose = [("grant_type", GRANT), ("client_id", self.settings.client_id.as_str())];
-        let form = disclose::form(&whose, Some(("device_code", &offer.device_code)));
+        let form = disclose::to_issuer(&whose, Some(("device_code", &offer.device_code)));
         let (status, body) = self.http.post(self.tokens.clone(), form).await?;
         if status != 200 {
             return match IssuerError::of(TOKEN, status, body.bytes()) {

@@ -25,6 +25,7 @@
 //! ```
 
 mod bytes;
+mod form;
 mod gathered;
 pub mod json;
 mod reader;
@@ -37,6 +38,7 @@ use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
 pub use bytes::{BytesError, MAX_FIELDS, MAX_SIZE};
+pub use form::form;
 pub use gathered::Gathered;
 pub use reader::SecretReader;
 
