@@ -194,13 +194,8 @@ impl Approvals {
 
     /// Removes what has ended, until the process stops.
     pub async fn forget(self: Arc<Self>) {
-        let mut tick = tokio::time::interval(FORGET_TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = tick.tick() => {}
-                _ = self.tasks.stopping() => return,
-            }
+        let mut ticks = self.tasks.ticks(FORGET_TICK);
+        while ticks.next().await {
             let _one = self.changing.lock().await;
             if let Err(error) = self.forget_ended().await {
                 tracing::warn!(%error, "approvals that have ended could not be removed; they are next time");

@@ -19,7 +19,6 @@ use std::time::Duration;
 use bursar_core::audit::Action;
 use bursar_core::tasks::Tasks;
 use tokio::sync::watch;
-use tokio::time::MissedTickBehavior;
 
 use crate::config::{DiskLimits, Threshold};
 use crate::failure::Failure;
@@ -62,18 +61,13 @@ impl Disk {
 
     /// Looks again and again, until the process stops.
     pub async fn watch(self: Arc<Self>, tasks: Tasks) {
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = tick.tick() => {}
-                _ = tasks.stopping() => return,
-            }
+        let mut ticks = tasks.ticks(TICK);
+        while ticks.next().await {
             // A file system can take its time to answer.
             let path = self.path.clone();
-            tokio::select! {
-                found = tokio::task::spawn_blocking(move || look(&path)) => self.took(found.ok().flatten()),
-                _ = tasks.stopping() => return,
+            let found = tasks.until_stopping(tokio::task::spawn_blocking(move || look(&path))).await;
+            if let Some(found) = found {
+                self.took(found.ok().flatten());
             }
         }
     }

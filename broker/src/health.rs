@@ -55,13 +55,8 @@ impl Health {
 
     /// Checks until the process stops.
     pub async fn watch(self: Arc<Self>, tasks: Tasks) {
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = tick.tick() => {}
-                _ = tasks.stopping() => break,
-            }
+        let mut ticks = tasks.ticks(TICK);
+        while ticks.next().await {
             let findings = self.check().await;
             self.findings.send_replace(findings);
         }

@@ -47,10 +47,7 @@ impl Listener {
         let (ready, connections) = mpsc::channel(ACCEPT_BACKLOG);
         let (stop, spawner) = (tasks.clone(), tasks.clone());
         tasks.run("accept", async move {
-            tokio::select! {
-                () = self.accept_all(&spawner, ready) => {}
-                _ = stop.stopping() => {}
-            }
+            stop.until_stopping(self.accept_all(&spawner, ready)).await;
         });
         connections
     }

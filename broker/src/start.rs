@@ -275,10 +275,7 @@ pub fn origin(config: &Config) -> String {
 fn keep_up(upkeep: backends::Upkeep, around: backends::Surroundings, tasks: &Tasks) {
     let stop = tasks.clone();
     tasks.run("store upkeep", async move {
-        tokio::select! {
-            () = upkeep(around) => {}
-            _ = stop.stopping() => {}
-        }
+        stop.until_stopping(upkeep(around)).await;
     });
 }
 
@@ -372,13 +369,9 @@ fn since_boot() -> Duration {
 
 /// Shows how far the machine's clock has jumped from the broker's time.
 async fn watch_clock(clock: Arc<SteadyClock>, metrics: Metrics, tasks: Tasks) {
-    let mut tick = tokio::time::interval(CLOCK_TICK);
+    let mut ticks = tasks.ticks(CLOCK_TICK);
     let mut jumped = false;
-    loop {
-        tokio::select! {
-            _ = tick.tick() => {}
-            _ = tasks.stopping() => return,
-        }
+    while ticks.next().await {
         let ahead = clock.ahead();
         metrics.clock_ahead(ahead.as_secs());
         let now = ahead.unsigned_abs() >= CLOCK_JUMP;
@@ -396,20 +389,13 @@ async fn watch_clock(clock: Arc<SteadyClock>, metrics: Metrics, tasks: Tasks) {
 
 /// Ends, and with it the process, when the ledger takes nothing more.
 async fn watch_ledger(ledger: Ledger, tasks: Tasks) {
-    tokio::select! {
-        () = ledger.closed() => {}
-        _ = tasks.stopping() => {}
-    }
+    tasks.until_stopping(ledger.closed()).await;
 }
 
 /// What was recorded in a second is signed together. A ledger that takes nothing says so itself.
 async fn sign_regularly(ledger: Ledger, tasks: Tasks) {
-    let mut tick = tokio::time::interval(SIGNING);
-    loop {
-        tokio::select! {
-            _ = tick.tick() => {}
-            _ = tasks.stopping() => return,
-        }
+    let mut ticks = tasks.ticks(SIGNING);
+    while ticks.next().await {
         if let Err(error) = ledger.sign().await {
             tracing::debug!(%error, "the log was not signed");
         }
@@ -423,13 +409,10 @@ async fn renew_certificate(
     certificate: Arc<ServerCertificate>,
     tasks: Tasks,
 ) {
-    let mut tick = tokio::time::interval(CERTIFICATE_RENEWAL);
-    tick.tick().await;
-    loop {
-        tokio::select! {
-            _ = tick.tick() => {}
-            _ = tasks.stopping() => return,
-        }
+    let mut ticks = tasks.ticks(CERTIFICATE_RENEWAL);
+    // The first is at once, and the certificate is new.
+    ticks.next().await;
+    while ticks.next().await {
         let renewed = authority.server(&id, &names).map_err(StartError::from);
         let served = renewed.and_then(|identity| Ok(certificate.replace(&identity, authority.root())?));
         match served {

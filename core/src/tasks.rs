@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::task::TaskTracker;
 
 /// Spawns tasks and tells them when to stop. Cheap to clone.
@@ -85,11 +86,40 @@ impl Tasks {
         seen.wait_for(|stop| *stop != Stop::No).await.map_or(Stop::Asked, |stop| *stop)
     }
 
+    /// Does `work`, and drops it where the shutdown starts before its end.
+    pub async fn until_stopping<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            done = work => Some(done),
+            _ = self.stopping() => None,
+        }
+    }
+
+    /// Ticks until the shutdown starts: at once, and then every `period`. Work that takes longer puts the next tick off.
+    pub fn ticks(&self, period: Duration) -> Ticks {
+        let mut interval = tokio::time::interval(period);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Ticks { interval, tasks: self.clone() }
+    }
+
     /// Waits until every task has ended, at most for `grace`; answers whether they all did.
     pub async fn drain(&self, grace: Duration) -> bool {
         self.stop();
         self.tracker.close();
         tokio::time::timeout(grace, self.tracker.wait()).await.is_ok()
+    }
+}
+
+/// Moments at which regular work is done.
+#[derive(Debug)]
+pub struct Ticks {
+    interval: Interval,
+    tasks: Tasks,
+}
+
+impl Ticks {
+    /// Waits for the next one. False: the shutdown starts, and there is none.
+    pub async fn next(&mut self) -> bool {
+        self.tasks.until_stopping(self.interval.tick()).await.is_some()
     }
 }
 
@@ -119,6 +149,19 @@ mod tests {
         });
         assert!(tasks.drain(Duration::from_secs(5)).await);
         assert_eq!(tasks.stopping().await, Stop::Asked);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ticks_come_until_the_shutdown_starts_and_never_two_for_one_that_was_missed() {
+        let tasks = Tasks::new();
+        let (mut ticks, begun) = (tasks.ticks(Duration::from_secs(10)), tokio::time::Instant::now());
+        assert!(ticks.next().await && begun.elapsed().is_zero());
+        tokio::time::sleep(Duration::from_secs(25)).await;
+        assert!(ticks.next().await && begun.elapsed().as_secs() == 25);
+        assert!(ticks.next().await && begun.elapsed().as_secs() == 35);
+        tasks.stop();
+        assert!(!ticks.next().await);
+        assert_eq!(tasks.until_stopping(std::future::pending::<()>()).await, None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -138,13 +138,8 @@ impl Trust {
 
     /// Takes up changes of the files until the process stops.
     pub async fn watch(self: Arc<Self>, tasks: Tasks) {
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = tick.tick() => {}
-                _ = tasks.stopping() => return,
-            }
+        let mut ticks = tasks.ticks(TICK);
+        while ticks.next().await {
             let trust = Arc::clone(&self);
             if tokio::task::spawn_blocking(move || trust.look_again()).await.is_err() {
                 tracing::error!("trust bundles could not be looked at");

@@ -57,19 +57,14 @@ impl Leases {
 
     /// Carries orders out until the process stops.
     pub async fn mark_ordered(self: Arc<Self>) {
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut ticks = self.tasks.ticks(TICK);
         loop {
             tokio::select! {
-                _ = tick.tick() => {}
+                ticked = ticks.next() => if !ticked { return },
                 () = self.ordered.notified() => {}
-                _ = self.tasks.stopping() => return,
             }
-            tokio::select! {
-                marked = self.mark_open() => if let Err(error) = marked {
-                    tracing::warn!(%error, "a bulk revocation could not go on; it does in a moment");
-                },
-                _ = self.tasks.stopping() => return,
+            if let Some(Err(error)) = self.tasks.until_stopping(self.mark_open()).await {
+                tracing::warn!(%error, "a bulk revocation could not go on; it does in a moment");
             }
         }
     }

@@ -29,10 +29,7 @@ impl Leases {
     pub async fn revoke_due(self: Arc<Self>) {
         let stores = self.mounts.iter().map(|(name, mount)| self.serve_store(name, mount));
         let queues = async { tokio::join!(join_all(stores), self.serve_strays(), self.settle_intents()) };
-        tokio::select! {
-            _ = queues => {}
-            _ = self.tasks.stopping() => {}
-        }
+        self.tasks.until_stopping(queues).await;
     }
 
     async fn serve_store(&self, name: &BackendName, mount: &Mount) {

@@ -21,13 +21,8 @@ use crate::ledger::{Change, Entry, LedgerError};
 impl Leases {
     /// Runs until the process stops.
     pub async fn reap(self: Arc<Self>) {
-        let mut tick = tokio::time::interval(TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = tick.tick() => {}
-                _ = self.tasks.stopping() => return,
-            }
+        let mut ticks = self.tasks.ticks(TICK);
+        while ticks.next().await {
             if let Err(error) = self.reap_due().await {
                 tracing::warn!(%error, "leases that are due could not be ended; they are next time");
             }
@@ -66,18 +61,10 @@ impl Leases {
 
     /// Forgets what went long ago, until the process stops.
     pub async fn forget(self: Arc<Self>) {
-        let mut tick = tokio::time::interval(FORGET_TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = tick.tick() => {}
-                _ = self.tasks.stopping() => return,
-            }
-            tokio::select! {
-                forgotten = self.forget_old() => if let Err(error) = forgotten {
-                    tracing::warn!(%error, "leases that went long ago could not be forgotten; they are next time");
-                },
-                _ = self.tasks.stopping() => return,
+        let mut ticks = self.tasks.ticks(FORGET_TICK);
+        while ticks.next().await {
+            if let Some(Err(error)) = self.tasks.until_stopping(self.forget_old()).await {
+                tracing::warn!(%error, "leases that went long ago could not be forgotten; they are next time");
             }
         }
     }
@@ -97,13 +84,8 @@ impl Leases {
 
     /// Shows how many leases end soon, until the process stops.
     pub async fn foresee(self: Arc<Self>) {
-        let mut tick = tokio::time::interval(FORESEE_TICK);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                _ = tick.tick() => {}
-                _ = self.tasks.stopping() => return,
-            }
+        let mut ticks = self.tasks.ticks(FORESEE_TICK);
+        while ticks.next().await {
             let now = self.clock.now();
             let times = HORIZONS.iter().filter_map(|(_, ahead)| now.checked_add(*ahead).ok()).collect();
             match self.ledger.ending(times).await {

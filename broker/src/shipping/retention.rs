@@ -14,26 +14,20 @@ use crate::ledger::{Change, Entry, LedgerError};
 
 /// Prunes from time to time, until the broker stops.
 pub(super) async fn run(ground: Ground, sinks: Vec<String>, age: Duration) {
-    let mut round = tokio::time::interval(ROUND);
-    round.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = round.tick() => {}
-            _ = ground.tasks.stopping() => return,
-        }
-        tokio::select! {
-            pruned = prune(&ground, &sinks, age) => match pruned {
-                Ok(0) | Err(LedgerError::Closed) => {}
-                Ok(records) => tracing::info!(records, "audit records were pruned"),
-                Err(error @ LedgerError::Corrupt { .. }) => {
-                    // It will be no better in a minute, and each attempt leaves a record.
-                    tracing::error!(%error, "nothing is pruned any more; look with `bursar-broker verify`");
-                    ground.tasks.stopping().await;
-                    return;
-                }
-                Err(error) => tracing::warn!(%error, "audit records could not be pruned; it is tried again"),
-            },
-            _ = ground.tasks.stopping() => return,
+    let mut rounds = ground.tasks.ticks(ROUND);
+    while rounds.next().await {
+        match ground.tasks.until_stopping(prune(&ground, &sinks, age)).await {
+            None | Some(Ok(0) | Err(LedgerError::Closed)) => {}
+            Some(Ok(records)) => tracing::info!(records, "audit records were pruned"),
+            Some(Err(error @ LedgerError::Corrupt { .. })) => {
+                // It will be no better in a minute, and each attempt leaves a record.
+                tracing::error!(%error, "nothing is pruned any more; look with `bursar-broker verify`");
+                ground.tasks.stopping().await;
+                return;
+            }
+            Some(Err(error)) => {
+                tracing::warn!(%error, "audit records could not be pruned; it is tried again");
+            }
         }
     }
 }

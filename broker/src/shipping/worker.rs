@@ -27,10 +27,7 @@ impl Worker {
     /// Ships until the broker stops. What is not shipped then is shipped after the next start.
     pub(super) async fn run(self) {
         let tasks = self.ground.tasks.clone();
-        tokio::select! {
-            () = self.ship() => {}
-            _ = tasks.stopping() => {}
-        }
+        tasks.until_stopping(self.ship()).await;
     }
 
     async fn ship(&self) {

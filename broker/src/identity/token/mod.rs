@@ -118,10 +118,7 @@ impl Tokens {
             let (issuer, clock, metrics) = (Arc::clone(issuer), Arc::clone(clock), self.metrics.clone());
             let stop = tasks.clone();
             tasks.run("issuer keys", async move {
-                tokio::select! {
-                    () = issuer.keys.keep(|| issuer.source.keys(), clock, metrics) => {}
-                    _ = stop.stopping() => {}
-                }
+                stop.until_stopping(issuer.keys.keep(|| issuer.source.keys(), clock, metrics)).await;
             });
         }
     }
