@@ -25,6 +25,7 @@
 //! ```
 
 mod bytes;
+mod forms;
 mod gathered;
 pub mod json;
 mod reader;
@@ -37,6 +38,7 @@ use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
 pub use bytes::{BytesError, MAX_FIELDS, MAX_SIZE};
+pub use forms::{Form, FormKind, forms};
 pub use gathered::Gathered;
 pub use reader::SecretReader;
 

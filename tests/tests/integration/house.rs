@@ -36,7 +36,7 @@ const HOUSE: &[(&str, &[&str])] = &[
     ("bursar-sdk", &["bursar-core", "bursar-proto"]),
     ("bursar-agent", &["bursar-core", "bursar-proto", "bursar-sdk"]),
     ("bursar", &["bursar-core", "bursar-proto", "bursar-sdk"]),
-    ("bursar-tests", &[]),
+    ("bursar-tests", &["bursar-core"]),
     (
         "bursar-bench",
         &["bursar-agent", "bursar-broker", "bursar-core", "bursar-proto", "bursar-sdk", "bursar-tests"],
