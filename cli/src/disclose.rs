@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use bursar_core::secret::form;
+use bursar_core::secret::urlencoded;
 use bursar_core::{Reference, Secret, Version};
 use bursar_sdk::Leased;
 use bytes::Bytes;
@@ -95,7 +95,7 @@ pub(crate) fn replace_file(path: &Path, value: &Secret) -> Result<(), Error> {
 pub(crate) fn to_issuer(plain: &[(&str, &str)], secret: Option<(&str, &Secret)>) -> Bytes {
     let plain = plain.iter().map(|(name, value)| (*name, value.as_bytes()));
     let secret = secret.map(|(name, value)| (name, value.expose()));
-    Bytes::from_owner(form(plain.chain(secret)))
+    Bytes::from_owner(urlencoded(plain.chain(secret)))
 }
 
 /// A variable for a program that this process is about to become. The kernel copies it over; this copy goes with the

@@ -19,6 +19,11 @@ impl CoreLimit {
         Ok(Self(before))
     }
 
+    /// As it was, in bytes; without a limit when absent. For a program that another process becomes.
+    pub(crate) fn before(&self) -> Option<u64> {
+        self.0.current
+    }
+
     /// Puts it back: a program that is run decides about its own dumps.
     pub(crate) fn restore(&self) -> rustix::io::Result<()> {
         setrlimit(Resource::Core, self.0)

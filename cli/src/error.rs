@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use bursar_core::settings::Fault;
 use bursar_core::tlog::{KeyError, ProofError, ReplayError};
+use bursar_exec::StageError;
+use bursar_exec::mask::PatternsError;
 use bursar_proto::Reason;
 use bursar_sdk::{AddressError, ConnectError};
 use tonic::Code;
@@ -90,6 +92,20 @@ pub(crate) enum Error {
         #[source]
         source: io::Error,
     },
+    #[error("cannot run `{program}`")]
+    Run {
+        program: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("`{program}` cannot be run with --mask")]
+    Mask {
+        program: String,
+        #[source]
+        source: PatternsError,
+    },
+    #[error(transparent)]
+    Stage(StageError),
     #[error("the policies have {}", counted(*faults, "fault"))]
     Policies { faults: usize },
     #[error("environment `{name}` would not resolve")]
@@ -166,6 +182,15 @@ impl Error {
     /// Whether it may pass while one waits: nobody answers now.
     pub(crate) fn may_pass(&self) -> bool {
         self.exit_code() == UNAVAILABLE
+    }
+}
+
+impl From<StageError> for Error {
+    fn from(error: StageError) -> Self {
+        match error {
+            StageError::Execute { program, source } => Self::Execute { program, source },
+            other => Self::Stage(other),
+        }
     }
 }
 

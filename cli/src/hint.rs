@@ -34,6 +34,7 @@ pub(crate) fn of(error: &Error) -> Option<&'static str> {
             Some("use an environment with variables only; files are delivered in a later release")
         }
         Error::Execute { .. } => Some("put the program after `--`, by a path or a name in PATH"),
+        Error::Mask { .. } => Some("leave --mask out, or take large values out of the environment"),
         Error::Policies { .. } => Some("nothing was changed; correct the files and try again"),
         Error::WouldNotResolve { .. } => Some("`bursar env explain NAME` shows every entry"),
         Error::Unverified { .. } => {

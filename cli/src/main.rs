@@ -3,7 +3,8 @@
 //!
 //! A command is typed ([`arguments`]), checked (each module of [`command`] turns its arguments into what it means),
 //! then carried out over one connection, by one thread: nothing here does two things at once. `bursar run` is the
-//! exception to the shape: it ends by becoming the program it was asked to run, once the runtime is gone.
+//! exception to the shape: it ends by becoming the program it was asked to run, once the runtime is gone, or stands before
+//! it and passes on what comes and goes.
 
 mod arguments;
 mod command;
@@ -34,6 +35,10 @@ use clap::Parser;
 use crate::arguments::Arguments;
 
 fn main() -> ExitCode {
+    // Before anything else: where this process was started to become a program, it is `bursar` no longer.
+    if let Some(error) = bursar_exec::become_program(std::env::args_os()) {
+        return report::failure(&error.into());
+    }
     // The one TLS stack. Installing fails only where it is installed already.
     drop(rustls::crypto::ring::default_provider().install_default());
     match command::carry_out(Arguments::parse()) {

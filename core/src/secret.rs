@@ -25,10 +25,11 @@
 //! ```
 
 mod bytes;
-mod form;
+mod forms;
 mod gathered;
 pub mod json;
 mod reader;
+mod urlencoded;
 
 use std::collections::BTreeMap;
 use std::hash::Hasher;
@@ -38,9 +39,10 @@ use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
 pub use bytes::{BytesError, MAX_FIELDS, MAX_SIZE};
-pub use form::form;
+pub use forms::{Form, FormKind, forms};
 pub use gathered::Gathered;
 pub use reader::SecretReader;
+pub use urlencoded::urlencoded;
 
 use crate::reference::FieldName;
 

@@ -2,7 +2,7 @@
 //!
 //! A leak is seldom verbatim: a log line is JSON, a header is base64, a debugger prints bytes as numbers. The search
 //! therefore looks for each form of the value that something between a store and a file could make of it; see
-//! `forms`. It does not see through compression, encryption or a value cut in two.
+//! [`bursar_core::secret::forms`]. It does not see through compression, encryption or a value cut in two.
 
 use std::fmt;
 
@@ -10,7 +10,6 @@ use anyhow::{Result, ensure};
 
 pub use scan::{Finding, scan, scan_bytes};
 
-mod forms;
 mod scan;
 
 /// A named secret value. Formatting shows the name only, so that a failing assertion is not itself the leak.

@@ -10,9 +10,12 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bursar_core::settings::parse_duration;
+use bursar_exec::Program;
+use bursar_exec::mask::Patterns;
 use bursar_sdk::{ResolveOptions, ResolvedEnvironment};
 use clap::Args;
 
@@ -24,6 +27,10 @@ use crate::error::Error;
 ///
 /// Every secret is leased before the program starts; when one cannot be had, nothing is started and all that
 /// failed are named. The program then takes this command's place: signals and exit code are its own.
+///
+/// With --mask this command stays, and replaces the values of secrets in what the program prints by
+/// `[masked:NAME]`: as they are, and as base64, JSON, URLs and others write them. A program on a terminal still has
+/// one. Signals and exit code are passed on; 128 and the signal's number when one ended the program.
 ///
 /// It sees the environment's variables and, of yours, HOME, LANG, LC_*, LOGNAME, PATH, SHELL, TERM, TMPDIR, TZ
 /// and USER, with what --pass names. BURSAR_* variables are passed only when named.
@@ -45,6 +52,9 @@ pub(crate) struct Arguments {
     /// Pass all of your variables on, except BURSAR_*
     #[arg(long)]
     inherit: bool,
+    /// Replace the values of secrets in the program's output by their names
+    #[arg(long)]
+    mask: bool,
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "PROGRAM")]
     command: Vec<OsString>,
@@ -54,10 +64,10 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    /// Becomes the program. Comes back only when that fails.
+    /// Becomes the program, or stands before it until it ends.
     ///
     /// # Errors
-    /// [`Error::Unresolved`], [`Error::Files`], [`Error::Execute`].
+    /// [`Error::Unresolved`], [`Error::Files`], [`Error::Execute`], [`Error::Mask`], [`Error::Run`].
     pub(super) fn carry_out(self, session: &Session) -> Result<ExitCode, Error> {
         let Some((program, arguments)) = self.command.split_first() else {
             return Err(Error::Usage("no program is given".to_owned()));
@@ -68,11 +78,37 @@ impl Arguments {
             let files = resolved.files.into_iter().map(|file| file.path).collect();
             return Err(Error::Files { environment: self.env, files });
         }
+        if self.mask {
+            return self.stand_before(&named, session, resolved);
+        }
         let variables = self.variables(std::env::vars_os(), resolved);
         let mut command = std::process::Command::new(program);
         command.args(arguments).env_clear().envs(variables);
         session.core_limit.restore().map_err(std::io::Error::from)?;
         Err(Error::Execute { program: named, source: command.exec() })
+    }
+
+    /// Runs the program with its output masked.
+    fn stand_before(
+        self,
+        named: &str,
+        session: &Session,
+        resolved: ResolvedEnvironment,
+    ) -> Result<ExitCode, Error> {
+        let secrets = resolved.variables.iter().filter(|variable| variable.secret);
+        let patterns = Patterns::new(secrets.map(|variable| (variable.name.as_str(), &variable.value)))
+            .map_err(|source| Error::Mask { program: named.to_owned(), source })?;
+        if !patterns.passed_over().is_empty() {
+            session.output.say(&format!(
+                "not masked, since too much looks like it: {}",
+                patterns.passed_over().join(", ")
+            ));
+        }
+        let variables = self.variables(std::env::vars_os(), resolved);
+        let program = Program { command: self.command, variables, core_limit: session.core_limit.before() };
+        let ended = super::block_on(program.run_masked(&Arc::new(patterns)))?;
+        let ended = ended.map_err(|source| Error::Run { program: named.to_owned(), source })?;
+        Ok(ExitCode::from(ended.exit_code()))
     }
 
     async fn resolve(&self, session: &Session, program: &str) -> Result<ResolvedEnvironment, Error> {
@@ -123,7 +159,8 @@ const EXAMPLES: &str = "\
 Examples:
   bursar run --env payments/prod -- ./server --port 8080
   bursar run --env payments/prod --reason 'ticket 4711' --ttl 1h -- psql
-  bursar run --env payments/dev --pass SSH_AUTH_SOCK -- make test";
+  bursar run --env payments/dev --pass SSH_AUTH_SOCK -- make test
+  bursar run --env payments/dev --mask -- npm test";
 
 #[cfg(test)]
 mod tests {

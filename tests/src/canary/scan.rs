@@ -8,9 +8,9 @@ use std::path::Path;
 
 use aho_corasick::AhoCorasick;
 use anyhow::{Context, Result, ensure};
+use bursar_core::secret::forms;
 
 use super::Canary;
-use super::forms::forms;
 
 /// One place that a value was found in. Names the canary, never its value.
 #[derive(Debug, PartialEq, Eq)]
@@ -69,12 +69,12 @@ impl Search {
         let mut patterns = Vec::new();
         let mut texts = Vec::new();
         for canary in canaries {
-            for (form, text) in forms(canary.value()) {
-                patterns.push((canary.name().to_owned(), form));
-                texts.push(text);
+            for form in forms(canary.value().as_bytes()) {
+                patterns.push((canary.name().to_owned(), form.kind.as_str()));
+                texts.push(form.text);
             }
         }
-        Ok(Self { automaton: AhoCorasick::new(texts)?, patterns })
+        Ok(Self { automaton: AhoCorasick::new(texts.iter().map(|text| text.as_slice()))?, patterns })
     }
 
     /// Searches what lies under `directory`, and returns how many files that were.

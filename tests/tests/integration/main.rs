@@ -29,6 +29,8 @@ mod killed;
 mod local_site;
 mod local_store;
 mod main_job;
+mod masked_terminal;
+mod masking;
 mod node_rules;
 mod ordinary_user;
 mod people;

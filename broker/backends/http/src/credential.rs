@@ -61,7 +61,7 @@ pub fn body(content: Secret) -> Bytes {
 
 /// The body of a request that is a form (`application/x-www-form-urlencoded`).
 pub fn form(pairs: &[(&str, &[u8])]) -> Bytes {
-    Bytes::from_owner(secret::form(pairs.iter().copied()))
+    Bytes::from_owner(secret::urlencoded(pairs.iter().copied()))
 }
 
 /// The same without the line end and blanks that files carry around a credential.

@@ -4,7 +4,7 @@ use zeroize::Zeroizing;
 
 /// The body of a request that is a form (`application/x-www-form-urlencoded`, escaped as RFC 3986 section 2.3 says).
 /// The names of fields are plain words.
-pub fn form<'pair>(
+pub fn urlencoded<'pair>(
     pairs: impl IntoIterator<Item = (&'pair str, &'pair [u8]), IntoIter: Clone>,
 ) -> Zeroizing<Vec<u8>> {
     let pairs = pairs.into_iter();
@@ -38,7 +38,7 @@ mod tests {
     #[test]
     fn a_form_is_escaped_in_the_buffer_it_began_in() {
         let pairs: [(&str, &[u8]); 2] = [("a", b"urn:x/y+z"), ("b", b"1.-_~\xff &=\xc3\xa9")];
-        let form = form(pairs);
+        let form = urlencoded(pairs);
         assert_eq!(form.as_slice(), b"a=urn%3Ax%2Fy%2Bz&b=1.-_~%FF%20%26%3D%C3%A9");
         assert_eq!(form.capacity(), 2 * (1 + 2) + 3 * (9 + 11));
     }
