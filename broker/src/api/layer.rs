@@ -23,7 +23,7 @@ use tower::layer::layer_fn;
 use tower::{Layer, Service};
 
 use super::surface::{self, Access, Rpc};
-use super::{cut, status};
+use super::{cut, status, unread};
 use crate::broker::Broker;
 use crate::call::Call;
 use crate::disk::Disk;
@@ -129,14 +129,14 @@ impl Identify {
         let arrived = Instant::now();
         kill::at(Point::Arrived);
         let Some(rpc) = surface::find(request.uri().path()) else {
-            return Status::unimplemented("there is no such method").into_http();
+            return unread(request, Status::unimplemented("there is no such method")).await;
         };
         let request_id = match self.request_id(request.headers()) {
             Ok(id) => id,
-            Err(failure) => return status::of(&failure, "").into_http(),
+            Err(failure) => return unread(request, status::of(&failure, "")).await,
         };
         let mut response = match self.admit(rpc, &mut request, &request_id, arrived).await {
-            Err(failure) => status::of(&failure, &request_id).into_http(),
+            Err(failure) => unread(request, status::of(&failure, &request_id)).await,
             Ok(node) => {
                 let known = request.extensions().get::<Arrival>().cloned();
                 let answered = tokio::time::timeout(self.deadline, inner.call(request)).await;
@@ -313,6 +313,12 @@ impl Identify {
         }
         known
     }
+}
+
+/// The answer to a call whose message nobody looks at.
+async fn unread(request: http::Request<Body>, refusal: Status) -> http::Response<Body> {
+    unread::read_off(request.into_body()).await;
+    refusal.into_http()
 }
 
 /// Looks before it copies: nearly every call of a client that speaks for itself has no such header.

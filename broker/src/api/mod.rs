@@ -17,6 +17,7 @@ mod services;
 pub mod status;
 pub mod surface;
 mod system;
+mod unread;
 
 use std::future::Future;
 use std::sync::Arc;

@@ -1,6 +1,8 @@
 //! Calls by path and bytes, for tests that go through every RPC or send what no client would.
 
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -9,6 +11,7 @@ use bursar_proto::v1::{NodesJoinRequest, NodesJoinResponse, WorkloadContext};
 use bursar_proto::{REQUEST_ID_METADATA_KEY, Reason};
 use bursar_sdk::{Address, Identity, Secret, Tls};
 use bursar_tests::{Broker, ClientCertificate};
+use futures_util::stream::{self, Stream};
 use prost::Message;
 use tokio::runtime::Runtime;
 use tonic::client::Grpc;
@@ -80,14 +83,40 @@ impl Caller {
     ) -> Result<Ended> {
         let (request, request_id) = self.request(message, workload)?;
         let path = PathAndQuery::from_str(path).context("no path")?;
-        let called = self.runtime.block_on(async {
+        let request = request.map(|message| stream::iter([message]));
+        Ok(self.runtime.block_on(self.ended(path, request, request_id)))
+    }
+
+    /// As [`Caller::call`], with a message that sets out a moment after the call. Answers also whether it had set out when
+    /// the answer came.
+    pub(crate) fn call_late(&self, path: &str, message: Vec<u8>) -> Result<(Ended, bool)> {
+        let (request, request_id) = self.request(message, None)?;
+        let path = PathAndQuery::from_str(path).context("no path")?;
+        let sent = Arc::new(AtomicBool::new(false));
+        let sends = Arc::clone(&sent);
+        let late = request.map(|message| {
+            stream::once(async move {
+                tokio::time::sleep(A_MOMENT).await;
+                sends.store(true, Ordering::Release);
+                message
+            })
+        });
+        let ended = self.runtime.block_on(self.ended(path, late, request_id));
+        Ok((ended, sent.load(Ordering::Acquire)))
+    }
+
+    async fn ended<S>(&self, path: PathAndQuery, request: Request<S>, request_id: String) -> Ended
+    where
+        S: Stream<Item = Vec<u8>> + Send + 'static,
+    {
+        let called = async {
             let mut grpc = Grpc::new(self.channel.clone());
             grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
             // A unary answer is a stream of one message.
-            let mut answers = grpc.server_streaming(request, path, Bytes).await?.into_inner();
+            let mut answers = grpc.streaming(request, path, Bytes).await?.into_inner();
             answers.message().await
-        });
-        Ok(Ended::of(called, request_id))
+        };
+        Ended::of(called.await, request_id)
     }
 
     /// Opens a stream, and waits for its first message.
@@ -241,3 +270,5 @@ impl Decoder for Bytes {
         Ok(Some(message))
     }
 }
+
+const A_MOMENT: Duration = Duration::from_millis(50);

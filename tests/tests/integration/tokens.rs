@@ -129,6 +129,20 @@ fn tokens_that_do_not_hold_are_paid_for_by_their_address_and_those_that_hold_are
     Ok(())
 }
 
+/// One that came before would leave the message to a stream that is given up, and HTTP/2 ends a connection on which that
+/// happens often, for everybody.
+#[test]
+fn a_refusal_comes_after_what_it_refuses() -> Result<()> {
+    let site = Site::start("kind = 'kubernetes'\npath = 'east'")?;
+    let stranger = Caller::connect(&site.broker, None)?.bearing("made.up.token");
+    for (path, code) in [(READ, Code::Unauthenticated), ("/bursar.v1.Secrets/None", Code::Unimplemented)] {
+        let (ended, sent) = stranger.call_late(path, reference())?;
+        ensure!(ended.code == code, "{ended:?}");
+        ensure!(sent, "`{path}` was answered before its message was sent");
+    }
+    Ok(())
+}
+
 #[test]
 fn keys_are_replaced_while_the_broker_runs_and_a_storm_of_names_costs_little() -> Result<()> {
     let site = Site::start("kind = 'kubernetes'\npath = 'east'")?;
@@ -411,10 +425,12 @@ impl Site {
 impl Caller {
     /// Reads the one secret there is.
     fn read(&self) -> Result<Ended> {
-        let message =
-            v1::SecretsReadRequest { reference: "local/db#password".to_owned(), ..Default::default() };
-        self.call("/bursar.v1.Secrets/Read", message.encode_to_vec())
+        self.call(READ, reference())
     }
+}
+
+fn reference() -> Vec<u8> {
+    v1::SecretsReadRequest { reference: "local/db#password".to_owned(), ..Default::default() }.encode_to_vec()
 }
 
 fn now() -> i64 {
@@ -440,6 +456,7 @@ permit (principal in Bursar::Group::"ci", action in Bursar::Action::"use", resou
 when { principal.method == "oidc" };
 "#;
 
+const READ: &str = "/bursar.v1.Secrets/Read";
 const RULES: &str = "kind = 'oidc'
 [[identity.issuers.issuer.rules]]
 match = { repository = 'acme/shop', ref = 'refs/heads/main', event_name = 'push' }
