@@ -1,11 +1,11 @@
 //! Starts a program, and stands before it until it ends.
 //!
 //! Whoever looks at the supervisor shall see the program: what is sent to the one reaches the other, the exit code is
-//! the program's, and so is the silence on standard input and output. Three arrangements, by what there is:
+//! the program's. Three arrangements, by what there is:
 //!
-//! - Standard output or standard error is a terminal: the program gets a session with a terminal of its own
+//! - Output is masked, and goes to a terminal: the program gets a session with a terminal of its own
 //!   ([`terminal`](crate::terminal)).
-//! - Neither is, but this process is in the foreground of some terminal (`bursar run … | less`): the program stays in
+//! - Otherwise, where this process is in the foreground of some terminal (`bursar run … | less`): the program stays in
 //!   the same process group, so that it can go on asking for a password there, and ^C and ^Z reach both. SIGINT and
 //!   SIGQUIT come from the terminal then, to both, and are not passed on a second time.
 //! - No terminal: a process group of its own.
@@ -43,6 +43,15 @@ pub struct Program {
     pub core_limit: Option<u64>,
 }
 
+/// What becomes of what a program prints.
+#[derive(Debug, Clone)]
+pub enum Outputs {
+    /// It goes where that of this process goes.
+    Own,
+    /// So, with values masked.
+    Masked(Arc<Patterns>),
+}
+
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
@@ -62,24 +71,26 @@ impl Ended {
 }
 
 impl Program {
-    /// Runs it with its output masked, until it ends. To be called on the main thread, which lives as long as the
+    /// Runs it until it ends. To be called on the main thread, which lives as long as the
     /// process: the program dies with the thread that started it.
     ///
     /// # Errors
     /// What the system refuses before the program has begun. That it cannot be executed is told by the process that was
     /// to become it, on its standard error and by its exit code.
-    pub async fn run_masked(self, patterns: &Arc<Patterns>) -> io::Result<Ended> {
+    pub async fn run(self, outputs: &Outputs) -> io::Result<Ended> {
         // Before it starts, so that its end is not missed.
         let mut deaths = signal(SignalKind::child())?;
         let mut signals = Signals::listen()?;
         set_child_subreaper(Some(getpid()))?;
-        let mut running = Running::start(self, patterns)?;
+        let mut running = Running::start(self, outputs)?;
         let ended = loop {
             tokio::select! {
                 _ = deaths.recv() => if let Some(ended) = running.reap() { break ended },
                 signal = signals.next() => running.pass(signal),
             }
         };
+        // What came before the end was for the program: ^C reaches both, and must not cut off what it said to it.
+        signals.forget().await;
         tokio::select! {
             () = running.drain() => {}
             // Whoever reads is slow, and somebody has had enough.
@@ -99,8 +110,11 @@ struct Running {
 }
 
 impl Running {
-    fn start(program: Program, patterns: &Arc<Patterns>) -> io::Result<Self> {
-        let opened = Terminal::open()?;
+    fn start(program: Program, outputs: &Outputs) -> io::Result<Self> {
+        let opened = match outputs {
+            Outputs::Own => None,
+            Outputs::Masked(_) => Terminal::open()?,
+        };
         let (terminal, inner) =
             opened.map_or((None, None), |(terminal, inner)| (Some(terminal), Some(inner)));
         let place = match &inner {
@@ -112,29 +126,32 @@ impl Running {
         let mut command = stage::command(place, program.core_limit, &program.command);
         command.env_clear().envs(program.variables);
         command.stdin(inner_or_own(&io::stdin(), inner.as_ref())?);
-        let stdout = Output::of(&io::stdout(), inner.as_ref())?;
-        let stderr = Output::of(&io::stderr(), inner.as_ref())?;
-        let child = command.stdout(stdout.end).stderr(stderr.end).spawn()?;
-        let pid = Pid::from_child(&child);
+        let mut relays = Vec::new();
+        if let Outputs::Masked(patterns) = outputs {
+            let masked = || Way::Masked(Masker::new(Arc::clone(patterns)));
+            let (end, reader) = output(&io::stdout(), inner.as_ref())?;
+            command.stdout(end);
+            relays.extend(reader.map(|reader| ("stdout", reader, own(&io::stdout()), masked())));
+            let (end, reader) = output(&io::stderr(), inner.as_ref())?;
+            command.stderr(end);
+            relays.extend(reader.map(|reader| ("stderr", reader, own(&io::stderr()), masked())));
+            if let Some(terminal) = &terminal {
+                relays.push(("terminal", terminal.end()?, terminal.outer(), masked()));
+            }
+        }
+        let pid = Pid::from_child(&command.spawn()?);
         // The ends that the program has must be its alone, or their closing would not be seen.
         drop((command, inner));
 
-        let masked = || Way::Masked(Masker::new(Arc::clone(patterns)));
-        let mut outputs = Vec::new();
-        let streams =
-            [(stdout.reader, "stdout", own(&io::stdout())), (stderr.reader, "stderr", own(&io::stderr()))];
-        for (reader, name, own) in streams {
-            if let Some(reader) = reader {
-                outputs.push(Relay::start(name, reader, own?, masked())?);
-            }
-        }
-        let mut keys = None;
-        if let Some(terminal) = &terminal {
-            outputs.push(Relay::start("terminal", terminal.end()?, terminal.outer()?, masked())?);
-            if let Some(typed) = terminal.keys() {
-                keys = Some(Relay::start("keys", typed?, terminal.end()?, Way::Plain)?);
-            }
-        }
+        let start = |(name, from, to, way)| Relay::start(name, from, to?, way);
+        let outputs = relays.into_iter().map(start).collect::<io::Result<_>>()?;
+        let keys = match &terminal {
+            Some(terminal) => match terminal.keys() {
+                Some(keys) => Some(Relay::start("keys", keys?, terminal.end()?, Way::Plain)?),
+                None => None,
+            },
+            None => None,
+        };
         Ok(Self { pid, place, terminal, outputs, _keys: keys })
     }
 
@@ -200,21 +217,13 @@ impl Running {
     }
 }
 
-/// An output of the program: what it writes to, and where this process reads that.
-struct Output {
-    end: Stdio,
-    /// None for a terminal, whose one end is read for all.
-    reader: Option<OwnedFd>,
-}
-
-impl Output {
-    fn of(own: &impl IsTerminal, inner: Option<&OwnedFd>) -> io::Result<Self> {
-        if inner.is_some() && own.is_terminal() {
-            return Ok(Self { end: inner_or_own(own, inner)?, reader: None });
-        }
-        let (reader, writer) = io::pipe()?;
-        Ok(Self { end: writer.into(), reader: Some(reader.into()) })
+/// An output of the program: what it writes to, and where that is read. A terminal is read once, for all.
+fn output(own: &impl IsTerminal, inner: Option<&OwnedFd>) -> io::Result<(Stdio, Option<OwnedFd>)> {
+    if inner.is_some() && own.is_terminal() {
+        return Ok((inner_or_own(own, inner)?, None));
     }
+    let (reader, writer) = io::pipe()?;
+    Ok((writer.into(), Some(reader.into())))
 }
 
 fn own(stream: &impl AsFd) -> io::Result<OwnedFd> {

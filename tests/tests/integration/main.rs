@@ -17,6 +17,7 @@ mod changes;
 mod cli_dev;
 mod cli_golden;
 mod conformance;
+mod delivering;
 mod disk;
 mod disk_full;
 mod eviction;
