@@ -16,4 +16,4 @@ mod terminal;
 pub use folder::{Folder, FolderError, Site, is_in_memory};
 pub use sealed::Sealed;
 pub use stage::{StageError, become_program};
-pub use supervise::{Ended, Outputs, Program};
+pub use supervise::{Ended, Outputs, Program, Running, Supervisor};

@@ -5,9 +5,11 @@
 //! with a clean environment: what it needs is named, not inherited, and the credential by which the secrets were had is
 //! not among it.
 //!
-//! With --mask somebody has to read what the program prints, and files have to be removed after it: this process stays
-//! then, and [`bursar_exec`] has it behave as if it were the program.
+//! With --mask somebody has to read what the program prints, files have to be removed after it, and with --on-change
+//! somebody has to hear of changes: this process stays then, and [`bursar_exec`] has it behave as if it were the program.
 
+mod attend;
+mod change;
 mod deliver;
 
 use std::collections::BTreeMap;
@@ -20,13 +22,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bursar_core::settings::parse_duration;
-use bursar_exec::mask::Patterns;
-use bursar_exec::{Outputs, Program};
-use bursar_sdk::{ResolveOptions, ResolvedEnvironment};
+use bursar_exec::Outputs;
+use bursar_exec::mask::{Patterns, Sought};
+use bursar_sdk::{Client, ResolveOptions, ResolvedEnvironment};
 use clap::Args;
+use rustix::process::Signal;
 
 use super::Session;
 use crate::error::Error;
+use attend::Attendance;
+use change::{Action, Hook};
 use deliver::{Delivered, Way};
 
 /// Run a program with the variables of an environment
@@ -68,6 +73,40 @@ pub(crate) struct Arguments {
     /// How secrets reach the program: `env`, `files` or `fd`
     #[arg(long = "as", value_enum, default_value_t, hide_possible_values = true, value_name = "WAY")]
     way: Way,
+    /// Stay, and when a secret changes: `restart` the program, send it a `signal`, run a `hook`, or `none` of these; an
+    /// entry of the environment that has its own `on_change` goes by that
+    #[arg(long, value_enum, hide_possible_values = true, value_name = "ACTION")]
+    on_change: Option<Action>,
+    /// The signal that is sent
+    #[arg(
+        long,
+        default_value = "HUP",
+        value_parser = change::parse_signal,
+        value_name = "NAME",
+        requires = "on_change"
+    )]
+    signal: Signal,
+    /// The program and arguments that are run, without a shell
+    #[arg(long, value_parser = change::parse_hook, value_name = "COMMAND", requires = "on_change")]
+    hook: Option<Hook>,
+    /// How long the program may take to end before it is killed
+    #[arg(
+        long,
+        default_value = "10s",
+        value_parser = parse_duration,
+        value_name = "DURATION",
+        requires = "on_change"
+    )]
+    stop_timeout: Duration,
+    /// Wait for a random part of this before acting, so that many do not act together
+    #[arg(
+        long,
+        default_value = "0s",
+        value_parser = parse_duration,
+        value_name = "DURATION",
+        requires = "on_change"
+    )]
+    splay: Duration,
     /// Put files into this directory instead of one in memory of yours
     #[arg(long, value_name = "DIRECTORY")]
     dir: Option<PathBuf>,
@@ -92,34 +131,44 @@ impl Arguments {
             return Err(Error::Usage("no program is given".to_owned()));
         };
         let named = program.to_string_lossy().into_owned();
-        let resolved = super::block_on(self.resolve(session, &named))??;
+        let runtime = super::runtime()?;
+        let (client, resolved) = runtime.block_on(async {
+            let client = session.client()?;
+            let resolved = self.resolve(&client, &named).await?;
+            Ok::<_, Error>((client, resolved))
+        })?;
         let outputs = if self.mask { masked(&named, session, &resolved)? } else { Outputs::Own };
         let passed = self.passed(std::env::vars_os());
-        let delivered = Delivered::new(&self, passed, resolved, &named)?;
-        if matches!(outputs, Outputs::Own) && delivered.folder.is_none() {
+        let delivered = Delivered::new(&self, passed.clone(), &resolved, &named, None)?;
+        if self.on_change.is_none() && matches!(outputs, Outputs::Own) && delivered.folder.is_none() {
+            drop((client, runtime));
             let mut command = std::process::Command::new(program);
             command.args(arguments).env_clear().envs(delivered.variables);
             session.core_limit.restore().map_err(std::io::Error::from)?;
             return Err(Error::Execute { program: named, source: command.exec() });
         }
-        let core_limit = session.core_limit.before();
-        let program = Program { command: self.command, variables: delivered.variables, core_limit };
-        let ended = super::block_on(program.run(&outputs))?;
-        // After it: until then it reads them.
-        drop((delivered.folder, delivered.descriptors));
-        let ended = ended.map_err(|source| Error::Run { program: named, source })?;
-        Ok(ExitCode::from(ended.exit_code()))
+        let attendance = Attendance { arguments: &self, session, program: named, outputs, passed };
+        if self.on_change.is_some() {
+            let follower =
+                runtime.block_on(async { client.follow(&self.env, self.options(), &resolved.leases) });
+            return runtime.block_on(attendance.follow(follower, resolved, delivered));
+        }
+        // Without the connection, and without another copy of the values.
+        drop((client, runtime, resolved));
+        super::block_on(attendance.attend(delivered))?
     }
 
-    async fn resolve(&self, session: &Session, program: &str) -> Result<ResolvedEnvironment, Error> {
-        let options = ResolveOptions {
+    fn options(&self) -> ResolveOptions {
+        ResolveOptions {
             ttl: self.ttl,
             reason: self.reason.clone(),
             new_lease: self.new_lease,
             ..ResolveOptions::default()
-        };
-        let resolved = session.client()?.resolve(&self.env, &options).await;
-        resolved.map_err(|source| match source {
+        }
+    }
+
+    async fn resolve(&self, client: &Client, program: &str) -> Result<ResolvedEnvironment, Error> {
+        client.resolve(&self.env, &self.options()).await.map_err(|source| match source {
             source @ bursar_sdk::Error::Refused(_) => {
                 Error::Unresolved { environment: self.env.clone(), program: program.to_owned(), source }
             }
@@ -146,17 +195,23 @@ impl Arguments {
 
 /// Masks every secret of the environment, and says which cannot be.
 fn masked(program: &str, session: &Session, resolved: &ResolvedEnvironment) -> Result<Outputs, Error> {
-    let variables = resolved.variables.iter().filter(|variable| variable.secret);
-    let files = resolved.files.iter().filter(|file| file.secret);
-    let variables = variables.map(|variable| (variable.name.as_str(), &variable.value));
-    let values = variables.chain(files.map(|file| (file.path.as_str(), &file.contents)));
-    let patterns =
-        Patterns::new(values).map_err(|source| Error::Mask { program: program.to_owned(), source })?;
+    let patterns = patterns(program, &[resolved])?;
     if !patterns.passed_over().is_empty() {
         let names = patterns.passed_over().join(", ");
         session.output.say(&format!("not masked, since too much looks like it: {names}"));
     }
-    Ok(Outputs::Masked(Arc::new(patterns)))
+    Ok(Outputs::Masked(Arc::new(Sought::new(patterns))))
+}
+
+/// All that is secret in these.
+fn patterns(program: &str, all: &[&ResolvedEnvironment]) -> Result<Patterns, Error> {
+    let values = all.iter().flat_map(|resolved| {
+        let variables = resolved.variables.iter().filter(|variable| variable.secret);
+        let files = resolved.files.iter().filter(|file| file.secret);
+        let variables = variables.map(|variable| (variable.name.as_str(), &variable.value));
+        variables.chain(files.map(|file| (file.path.as_str(), &file.contents)))
+    });
+    Patterns::new(values).map_err(|source| Error::Mask { program: program.to_owned(), source })
 }
 
 /// What a program needs to run at all, and to speak to its user.
@@ -212,7 +267,7 @@ mod tests {
             leases: Vec::new(),
         };
         let passed = arguments.passed(own);
-        let delivered = Delivered::new(&arguments, passed, resolved, "app").expect("delivered");
+        let delivered = Delivered::new(&arguments, passed, &resolved, "app", None).expect("delivered");
         delivered
             .variables
             .iter()

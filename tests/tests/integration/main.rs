@@ -21,6 +21,7 @@ mod delivering;
 mod disk;
 mod disk_full;
 mod eviction;
+mod following;
 mod gcp;
 mod harness;
 mod house;

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::sync::Arc;
 
 use bursar_exec::{Folder, FolderError, Sealed, Site};
 use bursar_sdk::ResolvedEnvironment;
@@ -30,26 +31,30 @@ pub(super) enum Way {
 /// What a program is given. What it has to find while it runs goes when this does.
 pub(super) struct Delivered {
     pub(super) variables: BTreeMap<OsString, OsString>,
-    pub(super) folder: Option<Folder>,
+    pub(super) folder: Option<Arc<Folder>>,
+    /// Held until the program has inherited them.
     pub(super) descriptors: Vec<Sealed>,
 }
 
 impl Delivered {
-    /// The environment wins over what is passed.
+    /// The environment wins over what is passed. Files go into `folder`, in the place of those that are there.
     pub(super) fn new(
         arguments: &Arguments,
         passed: BTreeMap<OsString, OsString>,
-        resolved: ResolvedEnvironment,
+        resolved: &ResolvedEnvironment,
         program: &str,
+        folder: Option<Arc<Folder>>,
     ) -> Result<Self, Error> {
         let cannot = |source: FolderError| Error::Deliver { program: program.to_owned(), source };
-        let mut delivered = Self { variables: passed, folder: None, descriptors: Vec::new() };
+        let mut delivered = Self { variables: passed, folder, descriptors: Vec::new() };
         let has_secrets = resolved.variables.iter().any(|variable| variable.secret);
-        if !resolved.files.is_empty() || (arguments.way == Way::Files && has_secrets) {
-            delivered.folder = Some(site(arguments).and_then(|site| Folder::make(&site)).map_err(cannot)?);
+        let needs_folder = !resolved.files.is_empty() || (arguments.way == Way::Files && has_secrets);
+        if needs_folder && delivered.folder.is_none() {
+            let made = site(arguments).and_then(|site| Folder::make(&site)).map_err(cannot)?;
+            delivered.folder = Some(Arc::new(made));
         }
         let names: Vec<_> = resolved.variables.iter().map(|variable| variable.name.clone()).collect();
-        for variable in resolved.variables {
+        for variable in &resolved.variables {
             let value = match (arguments.way, &delivered.folder) {
                 (Way::Files, Some(folder)) if variable.secret => {
                     let path = format!("{VARIABLES}/{}", variable.name);
@@ -65,7 +70,7 @@ impl Delivered {
                 }
                 _ => {
                     let value = disclose::to_variable(&variable.value);
-                    delivered.variables.insert(variable.name.into(), value);
+                    delivered.variables.insert(OsString::from(&variable.name), value);
                     continue;
                 }
             };
@@ -74,7 +79,7 @@ impl Delivered {
                 return Err(Error::Clash { environment: arguments.env.clone(), variable: name });
             }
             // What is passed under the name itself would be taken for the value.
-            delivered.variables.remove(&OsString::from(variable.name));
+            delivered.variables.remove(&OsString::from(&variable.name));
             delivered.variables.insert(name.into(), value);
         }
         if let Some(folder) = &delivered.folder {
