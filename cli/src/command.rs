@@ -20,6 +20,7 @@ use std::future::Future;
 use std::process::ExitCode;
 
 use bursar_sdk::Client;
+use tokio::runtime::Runtime;
 
 use crate::arguments::{Arguments, Command};
 use crate::connection;
@@ -80,8 +81,11 @@ fn wait(work: impl Future<Output = Result<(), Error>>) -> Result<ExitCode, Error
     block_on(work)?.map(|()| ExitCode::SUCCESS)
 }
 
-/// One thread is enough for one connection, and starts faster than several.
 fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(work))
+    Ok(runtime()?.block_on(work))
+}
+
+/// One thread is enough for one connection, and starts faster than several.
+fn runtime() -> Result<Runtime, Error> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }

@@ -104,6 +104,11 @@ pub(crate) fn to_variable(value: &Secret) -> OsString {
     OsString::from_vec(value.expose().to_vec())
 }
 
+/// Whether two values are the same.
+pub(crate) fn same(one: &Secret, other: &Secret) -> bool {
+    one.ct_eq(other.expose())
+}
+
 /// The JSON form of a read.
 #[derive(Serialize)]
 struct Found<'value> {

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use bursar_core::settings::Fault;
 use bursar_core::tlog::{KeyError, ProofError, ReplayError};
-use bursar_exec::StageError;
 use bursar_exec::mask::PatternsError;
+use bursar_exec::{FolderError, StageError};
 use bursar_proto::Reason;
 use bursar_sdk::{AddressError, ConnectError};
 use tonic::Code;
@@ -84,8 +84,16 @@ pub(crate) enum Error {
         #[source]
         source: bursar_sdk::Error,
     },
-    #[error("environment `{environment}` has {}, which `bursar run` cannot deliver", counted(files.len(), "file"))]
-    Files { environment: String, files: Vec<String> },
+    #[error("`{program}` cannot be given its files")]
+    Deliver {
+        program: String,
+        #[source]
+        source: FolderError,
+    },
+    #[error(
+        "environment `{environment}` has a variable `{variable}`, which `--as` needs for the file of another"
+    )]
+    Clash { environment: String, variable: String },
     #[error("cannot execute `{program}`")]
     Execute {
         program: String,
@@ -165,7 +173,8 @@ impl Error {
             | Self::IssuerAddress
             | Self::NowhereToKeep
             | Self::OpenKey { .. }
-            | Self::Files { .. }
+            | Self::Deliver { .. }
+            | Self::Clash { .. }
             | Self::WouldNotResolve { .. } => CONFIGURATION,
             Self::Usage(_) => USAGE,
             Self::Issuer { source, .. } => of_issuer(source),

@@ -1,5 +1,6 @@
 //! What to do next, for each error that something can be done about. One line, in the imperative.
 
+use bursar_exec::FolderError;
 use bursar_proto::Reason;
 use bursar_sdk::{ConnectError, Refusal};
 use tonic::Code;
@@ -30,9 +31,8 @@ pub(crate) fn of(error: &Error) -> Option<&'static str> {
         Error::NoRevocation { .. } => Some("`bursar lease revocations` shows those there are"),
         Error::LeftGoing { .. } => Some("`bursar lease revocations NUMBER` shows how far it is"),
         Error::Unconfirmed => Some("look first with --dry-run, then add --yes"),
-        Error::Files { .. } => {
-            Some("use an environment with variables only; files are delivered in a later release")
-        }
+        Error::Deliver { source, .. } => of_delivery(source),
+        Error::Clash { .. } => Some("rename the variable, or leave --as out"),
         Error::Execute { .. } => Some("put the program after `--`, by a path or a name in PATH"),
         Error::Mask { .. } => Some("leave --mask out, or take large values out of the environment"),
         Error::Policies { .. } => Some("nothing was changed; correct the files and try again"),
@@ -47,6 +47,17 @@ pub(crate) fn of(error: &Error) -> Option<&'static str> {
         }
         _ => None,
     }
+}
+
+fn of_delivery(error: &FolderError) -> Option<&'static str> {
+    let hint = match error {
+        FolderError::NoMemory => "name a directory by --dir; with --on-disk it may be on a disk",
+        FolderError::OnDisk { .. } => "name one in memory, such as a tmpfs, or add --on-disk",
+        FolderError::NotOurs { .. } => "have it removed, or name another directory by --dir",
+        FolderError::Outside { .. } => "correct the path of the file in the environment",
+        FolderError::Unwritable { .. } => "check that there is room, or name another directory by --dir",
+    };
+    Some(hint)
 }
 
 fn of_call(error: &bursar_sdk::Error) -> Option<&'static str> {

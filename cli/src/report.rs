@@ -47,9 +47,6 @@ fn describe(error: &Error) -> String {
             _ => push(&mut text, "  - ", &format!("{field}: {description}")),
         }
     }
-    if let Error::Files { files, .. } = error {
-        files.iter().for_each(|file| push(&mut text, "  - ", &printable(file)));
-    }
     if let Some(hint) = hint::of(error) {
         push(&mut text, &format!("{HINT}hint:{HINT:#} "), hint);
     }

@@ -1,14 +1,19 @@
-//! Runs a program with secrets, and looks after it: masks what it prints, passes signals on, ends when it ends.
+//! Runs a program with secrets, and looks after it: gives it files and descriptors, masks what it prints, passes signals
+//! on, ends when it ends.
 //!
 //! It knows neither broker nor environment: what a program is given comes from whoever calls. It links no TLS and opens
 //! no socket.
 
+mod folder;
 pub mod mask;
 mod relay;
+mod sealed;
 mod signals;
 mod stage;
 mod supervise;
 mod terminal;
 
+pub use folder::{Folder, FolderError, Site, is_in_memory};
+pub use sealed::Sealed;
 pub use stage::{StageError, become_program};
-pub use supervise::{Ended, Program};
+pub use supervise::{Ended, Outputs, Program, Running, Supervisor};

@@ -14,6 +14,9 @@
 //! prints a value in pieces, with pauses of under a second, shows at most the first three bytes of it. After a
 //! [`Masker::release`] the state stays, and the rest of a value whose beginning was let go is masked all the same.
 //!
+//! **What changes.** Secrets change while a program runs. Its streams look for what is [`Sought`] at each moment: what is
+//! held back by then is looked at anew.
+//!
 //! **What it costs.** Output that happens to end in the beginning of a value comes late by those times. The automaton
 //! takes some 20 bytes of memory for each byte that is looked for, which is why there is a limit
 //! ([`Limit`](PatternsError)) and why a value of more than [`LARGE`] bytes is looked for in fewer forms.
@@ -27,7 +30,7 @@ mod pieces;
 mod stream;
 
 pub use patterns::{LARGE, Patterns, PatternsError, SHORTEST};
-pub use stream::{Masker, SURE};
+pub use stream::{Masker, SURE, Sought};
 
 #[cfg(test)]
 mod tests;

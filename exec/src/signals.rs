@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use rustix::process::Signal;
 use tokio::signal::unix::{self, SignalKind, signal};
@@ -22,13 +22,23 @@ impl Signals {
 
     /// Waits for the next.
     pub(crate) async fn next(&mut self) -> Signal {
+        poll_fn(|context| self.take(context).map_or(Poll::Pending, Poll::Ready)).await
+    }
+
+    /// Drops those that have come.
+    pub(crate) async fn forget(&mut self) {
         poll_fn(|context| {
-            let come = |(passed, stream): &mut (Signal, unix::Signal)| {
-                stream.poll_recv(context).is_ready().then_some(*passed)
-            };
-            self.0.iter_mut().find_map(come).map_or(Poll::Pending, Poll::Ready)
+            while self.take(context).is_some() {}
+            Poll::Ready(())
         })
-        .await
+        .await;
+    }
+
+    fn take(&mut self, context: &mut Context<'_>) -> Option<Signal> {
+        let come = |(passed, stream): &mut (Signal, unix::Signal)| {
+            stream.poll_recv(context).is_ready().then_some(*passed)
+        };
+        self.0.iter_mut().find_map(come)
     }
 }
 

@@ -1,11 +1,11 @@
 //! Starts a program, and stands before it until it ends.
 //!
 //! Whoever looks at the supervisor shall see the program: what is sent to the one reaches the other, the exit code is
-//! the program's, and so is the silence on standard input and output. Three arrangements, by what there is:
+//! the program's. Three arrangements, by what there is:
 //!
-//! - Standard output or standard error is a terminal: the program gets a session with a terminal of its own
+//! - Output is masked, and goes to a terminal: the program gets a session with a terminal of its own
 //!   ([`terminal`](crate::terminal)).
-//! - Neither is, but this process is in the foreground of some terminal (`bursar run … | less`): the program stays in
+//! - Otherwise, where this process is in the foreground of some terminal (`bursar run … | less`): the program stays in
 //!   the same process group, so that it can go on asking for a password there, and ^C and ^Z reach both. SIGINT and
 //!   SIGQUIT come from the terminal then, to both, and are not passed on a second time.
 //! - No terminal: a process group of its own.
@@ -13,7 +13,7 @@
 //! SIGINT and SIGQUIT go to the whole process group, as a terminal sends them; everything else to the program alone,
 //! as `kill` would. What the program leaves orphaned becomes a child of this process, and is reaped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::File;
@@ -21,13 +21,15 @@ use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::process::{
     Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, kill_process_group, set_child_subreaper, wait,
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{self, SignalKind, signal};
+use tokio::time::timeout;
 
-use crate::mask::{Masker, Patterns};
+use crate::mask::{Masker, Sought};
 use crate::relay::{Relay, Way};
 use crate::signals::Signals;
 use crate::stage::{self, Place};
@@ -41,6 +43,15 @@ pub struct Program {
     pub variables: BTreeMap<OsString, OsString>,
     /// The limit on its dumps, in bytes; without one when absent.
     pub core_limit: Option<u64>,
+}
+
+/// What becomes of what a program prints.
+#[derive(Debug, Clone)]
+pub enum Outputs {
+    /// It goes where that of this process goes.
+    Own,
+    /// So, with what is looked for now masked.
+    Masked(Arc<Sought>),
 }
 
 /// How a program ended.
@@ -61,35 +72,117 @@ impl Ended {
     }
 }
 
-impl Program {
-    /// Runs it with its output masked, until it ends. To be called on the main thread, which lives as long as the
-    /// process: the program dies with the thread that started it.
+/// Looks after the programs that it starts. To be used on the main thread, which lives as long as the process: a
+/// program dies with the thread that started it.
+#[derive(Debug)]
+pub struct Supervisor {
+    deaths: unix::Signal,
+    signals: Signals,
+    /// The programs that were started and not waited for to the end, with how they ended.
+    started: HashMap<Pid, Option<Ended>>,
+    is_to_end: bool,
+}
+
+impl Supervisor {
+    /// Listens for signals from now on, and takes in orphans.
     ///
     /// # Errors
-    /// What the system refuses before the program has begun. That it cannot be executed is told by the process that was
-    /// to become it, on its standard error and by its exit code.
-    pub async fn run_masked(self, patterns: &Arc<Patterns>) -> io::Result<Ended> {
-        // Before it starts, so that its end is not missed.
-        let mut deaths = signal(SignalKind::child())?;
-        let mut signals = Signals::listen()?;
+    /// What the system refuses.
+    pub fn new() -> io::Result<Self> {
+        let (deaths, signals) = (signal(SignalKind::child())?, Signals::listen()?);
         set_child_subreaper(Some(getpid()))?;
-        let mut running = Running::start(self, patterns)?;
-        let ended = loop {
-            tokio::select! {
-                _ = deaths.recv() => if let Some(ended) = running.reap() { break ended },
-                signal = signals.next() => running.pass(signal),
+        Ok(Self { deaths, signals, started: HashMap::new(), is_to_end: false })
+    }
+
+    /// Starts a program. That it cannot be executed is told by the process that was to become it, on its standard error
+    /// and by its exit code.
+    ///
+    /// # Errors
+    /// What the system refuses before the program has begun.
+    pub fn start(&mut self, program: Program, outputs: &Outputs) -> io::Result<Running> {
+        let running = Running::start(program, outputs, Role::Program)?;
+        self.started.insert(running.pid, None);
+        Ok(running)
+    }
+
+    /// Starts a program beside another, which has the terminal and the input.
+    ///
+    /// # Errors
+    /// As [`Supervisor::start`].
+    pub fn start_beside(&mut self, program: Program, outputs: &Outputs) -> io::Result<Running> {
+        let running = Running::start(program, outputs, Role::Beside)?;
+        self.started.insert(running.pid, None);
+        Ok(running)
+    }
+
+    /// Whether somebody asked this process to end while a program was stopped, so that no other is to be started.
+    pub fn is_to_end(&self) -> bool {
+        self.is_to_end
+    }
+
+    /// Passes signals on to `program` until `awaited` has ended, which may be another. Nothing is lost when this is
+    /// dropped and called again.
+    pub async fn wait(&mut self, awaited: &Running, program: &Running) -> Ended {
+        loop {
+            self.reap();
+            if let Some(ended) = self.started.get(&awaited.pid).copied().flatten() {
+                return ended;
             }
-        };
-        tokio::select! {
-            () = running.drain() => {}
-            // Whoever reads is slow, and somebody has had enough.
-            () = async { while !is_an_end(signals.next().await) {} } => {}
+            tokio::select! {
+                _ = self.deaths.recv() => {}
+                signal = self.signals.next() => {
+                    self.is_to_end |= matches!(signal, Signal::TERM | Signal::INT | Signal::QUIT);
+                    program.pass(signal);
+                }
+            }
         }
-        Ok(ended)
+    }
+
+    /// Asks the program to end, and kills it when it has not after `limit`.
+    pub async fn stop(&mut self, running: &Running, limit: Duration) -> Ended {
+        // A program may have had such signals before, and gone on.
+        self.is_to_end = false;
+        running.pass(Signal::TERM);
+        if let Ok(ended) = timeout(limit, self.wait(running, running)).await {
+            return ended;
+        }
+        running.kill();
+        self.wait(running, running).await
+    }
+
+    /// Lets all out that a program wrote before it ended.
+    pub async fn drain(&mut self, mut ended: Running) {
+        self.started.remove(&ended.pid);
+        // What came before the end was for the program: ^C reaches both, and must not cut off what it said to it.
+        self.signals.forget().await;
+        tokio::select! {
+            () = ended.drain() => {}
+            // Whoever reads is slow, and somebody has had enough.
+            () = async { while !is_an_end(self.signals.next().await) {} } => {}
+        }
+    }
+
+    /// Takes the ends of all children that have ended, orphans that were taken in among them.
+    fn reap(&mut self) {
+        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
+            if let Some(program) = self.started.get_mut(&pid) {
+                *program = ended(status);
+            }
+        }
     }
 }
 
-struct Running {
+/// Who has the terminal and the input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Program,
+    /// Another has them.
+    Beside,
+}
+
+/// A program that was started.
+#[derive(Debug)]
+pub struct Running {
     pid: Pid,
     place: Place,
     terminal: Option<Terminal>,
@@ -99,54 +192,65 @@ struct Running {
 }
 
 impl Running {
-    fn start(program: Program, patterns: &Arc<Patterns>) -> io::Result<Self> {
-        let opened = Terminal::open()?;
+    fn start(program: Program, outputs: &Outputs, role: Role) -> io::Result<Self> {
+        let opened = match (outputs, role) {
+            (Outputs::Masked(_), Role::Program) => Terminal::open()?,
+            (Outputs::Own, _) | (_, Role::Beside) => None,
+        };
         let (terminal, inner) =
             opened.map_or((None, None), |(terminal, inner)| (Some(terminal), Some(inner)));
         let place = match &inner {
             Some(_) if io::stdout().is_terminal() => Place::Session { terminal: 1 },
             Some(_) => Place::Session { terminal: 2 },
-            None if has_terminal() => Place::Shared,
+            None if role == Role::Program && has_terminal() => Place::Shared,
             None => Place::Group,
         };
         let mut command = stage::command(place, program.core_limit, &program.command);
         command.env_clear().envs(program.variables);
-        command.stdin(inner_or_own(&io::stdin(), inner.as_ref())?);
-        let stdout = Output::of(&io::stdout(), inner.as_ref())?;
-        let stderr = Output::of(&io::stderr(), inner.as_ref())?;
-        let child = command.stdout(stdout.end).stderr(stderr.end).spawn()?;
-        let pid = Pid::from_child(&child);
+        command.stdin(match role {
+            Role::Program => inner_or_own(&io::stdin(), inner.as_ref())?,
+            Role::Beside => Stdio::null(),
+        });
+        let mut relays = Vec::new();
+        if let Outputs::Masked(sought) = outputs {
+            let masked = || Way::Masked(Masker::new(Arc::clone(sought)));
+            let (end, reader) = output(&io::stdout(), inner.as_ref())?;
+            command.stdout(end);
+            relays.extend(reader.map(|reader| ("stdout", reader, own(&io::stdout()), masked())));
+            let (end, reader) = output(&io::stderr(), inner.as_ref())?;
+            command.stderr(end);
+            relays.extend(reader.map(|reader| ("stderr", reader, own(&io::stderr()), masked())));
+            if let Some(terminal) = &terminal {
+                relays.push(("terminal", terminal.end()?, terminal.outer(), masked()));
+            }
+        }
+        let pid = Pid::from_child(&command.spawn()?);
         // The ends that the program has must be its alone, or their closing would not be seen.
         drop((command, inner));
 
-        let masked = || Way::Masked(Masker::new(Arc::clone(patterns)));
-        let mut outputs = Vec::new();
-        let streams =
-            [(stdout.reader, "stdout", own(&io::stdout())), (stderr.reader, "stderr", own(&io::stderr()))];
-        for (reader, name, own) in streams {
-            if let Some(reader) = reader {
-                outputs.push(Relay::start(name, reader, own?, masked())?);
-            }
-        }
-        let mut keys = None;
-        if let Some(terminal) = &terminal {
-            outputs.push(Relay::start("terminal", terminal.end()?, terminal.outer()?, masked())?);
-            if let Some(typed) = terminal.keys() {
-                keys = Some(Relay::start("keys", typed?, terminal.end()?, Way::Plain)?);
-            }
-        }
+        let start = |(name, from, to, way)| Relay::start(name, from, to?, way);
+        let outputs = relays.into_iter().map(start).collect::<io::Result<_>>()?;
+        let keys = match &terminal {
+            Some(terminal) => match terminal.keys() {
+                Some(keys) => Some(Relay::start("keys", keys?, terminal.end()?, Way::Plain)?),
+                None => None,
+            },
+            None => None,
+        };
         Ok(Self { pid, place, terminal, outputs, _keys: keys })
     }
 
-    /// Takes the ends of all children that have ended, and answers the program's.
-    fn reap(&self) -> Option<Ended> {
-        let mut own = None;
-        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
-            if pid == self.pid {
-                own = ended(status);
-            }
-        }
-        own
+    /// Sends it a signal, as if somebody had sent it to this process.
+    pub fn signal(&self, signal: Signal) {
+        self.pass(signal);
+    }
+
+    /// Ends it, and its process group where it has its own, at once.
+    fn kill(&self) {
+        let _ = match self.place {
+            Place::Shared => kill_process(self.pid, Signal::KILL),
+            Place::Group | Place::Session { .. } => kill_process_group(self.pid, Signal::KILL),
+        };
     }
 
     /// Passes a signal on; what fails is that nobody is there any more.
@@ -200,21 +304,13 @@ impl Running {
     }
 }
 
-/// An output of the program: what it writes to, and where this process reads that.
-struct Output {
-    end: Stdio,
-    /// None for a terminal, whose one end is read for all.
-    reader: Option<OwnedFd>,
-}
-
-impl Output {
-    fn of(own: &impl IsTerminal, inner: Option<&OwnedFd>) -> io::Result<Self> {
-        if inner.is_some() && own.is_terminal() {
-            return Ok(Self { end: inner_or_own(own, inner)?, reader: None });
-        }
-        let (reader, writer) = io::pipe()?;
-        Ok(Self { end: writer.into(), reader: Some(reader.into()) })
+/// An output of the program: what it writes to, and where that is read. A terminal is read once, for all.
+fn output(own: &impl IsTerminal, inner: Option<&OwnedFd>) -> io::Result<(Stdio, Option<OwnedFd>)> {
+    if inner.is_some() && own.is_terminal() {
+        return Ok((inner_or_own(own, inner)?, None));
     }
+    let (reader, writer) = io::pipe()?;
+    Ok((writer.into(), Some(reader.into())))
 }
 
 fn own(stream: &impl AsFd) -> io::Result<OwnedFd> {

@@ -4,24 +4,35 @@
 //! that nothing may be left running here: the runtime, with the connection in it, is gone before. The program starts
 //! with a clean environment: what it needs is named, not inherited, and the credential by which the secrets were had is
 //! not among it.
+//!
+//! With --mask somebody has to read what the program prints, files have to be removed after it, and with --on-change
+//! somebody has to hear of changes: this process stays then, and [`bursar_exec`] has it behave as if it were the program.
+
+mod attend;
+mod change;
+mod deliver;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bursar_core::settings::parse_duration;
-use bursar_exec::Program;
-use bursar_exec::mask::Patterns;
-use bursar_sdk::{ResolveOptions, ResolvedEnvironment};
+use bursar_exec::Outputs;
+use bursar_exec::mask::{Patterns, Sought};
+use bursar_sdk::{Client, ResolveOptions, ResolvedEnvironment};
 use clap::Args;
+use rustix::process::Signal;
 
 use super::Session;
-use crate::disclose;
 use crate::error::Error;
+use attend::Attendance;
+use change::{Action, Hook};
+use deliver::{Delivered, Way};
 
 /// Run a program with the variables of an environment
 ///
@@ -31,6 +42,10 @@ use crate::error::Error;
 /// With --mask this command stays, and replaces the values of secrets in what the program prints by
 /// `[masked:NAME]`: as they are, and as base64, JSON, URLs and others write them. A program on a terminal still has
 /// one. Signals and exit code are passed on; 128 and the signal's number when one ended the program.
+///
+/// --as keeps secrets out of the program's environment, which shows in /proc and is inherited: `NAME_FILE` is where
+/// the value of NAME is read, a file in memory (`files`) or a descriptor (`fd`). The environment's own files are below
+/// the directory in `BURSAR_FILES`. Files go when the program has ended.
 ///
 /// It sees the environment's variables and, of yours, HOME, LANG, LC_*, LOGNAME, PATH, SHELL, TERM, TMPDIR, TZ
 /// and USER, with what --pass names. BURSAR_* variables are passed only when named.
@@ -55,6 +70,49 @@ pub(crate) struct Arguments {
     /// Replace the values of secrets in the program's output by their names
     #[arg(long)]
     mask: bool,
+    /// How secrets reach the program: `env`, `files` or `fd`
+    #[arg(long = "as", value_enum, default_value_t, hide_possible_values = true, value_name = "WAY")]
+    way: Way,
+    /// Stay, and when a secret changes: `restart` the program, send it a `signal`, run a `hook`, or `none` of these; an
+    /// entry of the environment that has its own `on_change` goes by that
+    #[arg(long, value_enum, hide_possible_values = true, value_name = "ACTION")]
+    on_change: Option<Action>,
+    /// The signal that is sent
+    #[arg(
+        long,
+        default_value = "HUP",
+        value_parser = change::parse_signal,
+        value_name = "NAME",
+        requires = "on_change"
+    )]
+    signal: Signal,
+    /// The program and arguments that are run, without a shell
+    #[arg(long, value_parser = change::parse_hook, value_name = "COMMAND", requires = "on_change")]
+    hook: Option<Hook>,
+    /// How long the program may take to end before it is killed
+    #[arg(
+        long,
+        default_value = "10s",
+        value_parser = parse_duration,
+        value_name = "DURATION",
+        requires = "on_change"
+    )]
+    stop_timeout: Duration,
+    /// Wait for a random part of this before acting, so that many do not act together
+    #[arg(
+        long,
+        default_value = "0s",
+        value_parser = parse_duration,
+        value_name = "DURATION",
+        requires = "on_change"
+    )]
+    splay: Duration,
+    /// Put files into this directory instead of one in memory of yours
+    #[arg(long, value_name = "DIRECTORY")]
+    dir: Option<PathBuf>,
+    /// Let the directory of --dir be on a disk
+    #[arg(long, requires = "dir")]
+    on_disk: bool,
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "PROGRAM")]
     command: Vec<OsString>,
@@ -67,59 +125,50 @@ impl Arguments {
     /// Becomes the program, or stands before it until it ends.
     ///
     /// # Errors
-    /// [`Error::Unresolved`], [`Error::Files`], [`Error::Execute`], [`Error::Mask`], [`Error::Run`].
+    /// [`Error::Unresolved`], [`Error::Deliver`], [`Error::Clash`], [`Error::Mask`], [`Error::Execute`], [`Error::Run`].
     pub(super) fn carry_out(self, session: &Session) -> Result<ExitCode, Error> {
         let Some((program, arguments)) = self.command.split_first() else {
             return Err(Error::Usage("no program is given".to_owned()));
         };
         let named = program.to_string_lossy().into_owned();
-        let resolved = super::block_on(self.resolve(session, &named))??;
-        if !resolved.files.is_empty() {
-            let files = resolved.files.into_iter().map(|file| file.path).collect();
-            return Err(Error::Files { environment: self.env, files });
+        let runtime = super::runtime()?;
+        let (client, resolved) = runtime.block_on(async {
+            let client = session.client()?;
+            let resolved = self.resolve(&client, &named).await?;
+            Ok::<_, Error>((client, resolved))
+        })?;
+        let outputs = if self.mask { masked(&named, session, &resolved)? } else { Outputs::Own };
+        let passed = self.passed(std::env::vars_os());
+        let delivered = Delivered::new(&self, passed.clone(), &resolved, &named, None)?;
+        if self.on_change.is_none() && matches!(outputs, Outputs::Own) && delivered.folder.is_none() {
+            drop((client, runtime));
+            let mut command = std::process::Command::new(program);
+            command.args(arguments).env_clear().envs(delivered.variables);
+            session.core_limit.restore().map_err(std::io::Error::from)?;
+            return Err(Error::Execute { program: named, source: command.exec() });
         }
-        if self.mask {
-            return self.stand_before(&named, session, resolved);
+        let attendance = Attendance { arguments: &self, session, program: named, outputs, passed };
+        if self.on_change.is_some() {
+            let follower =
+                runtime.block_on(async { client.follow(&self.env, self.options(), &resolved.leases) });
+            return runtime.block_on(attendance.follow(follower, resolved, delivered));
         }
-        let variables = self.variables(std::env::vars_os(), resolved);
-        let mut command = std::process::Command::new(program);
-        command.args(arguments).env_clear().envs(variables);
-        session.core_limit.restore().map_err(std::io::Error::from)?;
-        Err(Error::Execute { program: named, source: command.exec() })
+        // Without the connection, and without another copy of the values.
+        drop((client, runtime, resolved));
+        super::block_on(attendance.attend(delivered))?
     }
 
-    /// Runs the program with its output masked.
-    fn stand_before(
-        self,
-        named: &str,
-        session: &Session,
-        resolved: ResolvedEnvironment,
-    ) -> Result<ExitCode, Error> {
-        let secrets = resolved.variables.iter().filter(|variable| variable.secret);
-        let patterns = Patterns::new(secrets.map(|variable| (variable.name.as_str(), &variable.value)))
-            .map_err(|source| Error::Mask { program: named.to_owned(), source })?;
-        if !patterns.passed_over().is_empty() {
-            session.output.say(&format!(
-                "not masked, since too much looks like it: {}",
-                patterns.passed_over().join(", ")
-            ));
-        }
-        let variables = self.variables(std::env::vars_os(), resolved);
-        let program = Program { command: self.command, variables, core_limit: session.core_limit.before() };
-        let ended = super::block_on(program.run_masked(&Arc::new(patterns)))?;
-        let ended = ended.map_err(|source| Error::Run { program: named.to_owned(), source })?;
-        Ok(ExitCode::from(ended.exit_code()))
-    }
-
-    async fn resolve(&self, session: &Session, program: &str) -> Result<ResolvedEnvironment, Error> {
-        let options = ResolveOptions {
+    fn options(&self) -> ResolveOptions {
+        ResolveOptions {
             ttl: self.ttl,
             reason: self.reason.clone(),
             new_lease: self.new_lease,
             ..ResolveOptions::default()
-        };
-        let resolved = session.client()?.resolve(&self.env, &options).await;
-        resolved.map_err(|source| match source {
+        }
+    }
+
+    async fn resolve(&self, client: &Client, program: &str) -> Result<ResolvedEnvironment, Error> {
+        client.resolve(&self.env, &self.options()).await.map_err(|source| match source {
             source @ bursar_sdk::Error::Refused(_) => {
                 Error::Unresolved { environment: self.env.clone(), program: program.to_owned(), source }
             }
@@ -127,17 +176,9 @@ impl Arguments {
         })
     }
 
-    /// What the program sees; the environment wins over what is passed.
-    fn variables(
-        &self,
-        own: impl Iterator<Item = (OsString, OsString)>,
-        resolved: ResolvedEnvironment,
-    ) -> BTreeMap<OsString, OsString> {
-        let mut variables: BTreeMap<_, _> = own.filter(|(name, _)| self.passes(name)).collect();
-        for variable in resolved.variables {
-            variables.insert(OsString::from(variable.name), disclose::to_variable(&variable.value));
-        }
-        variables
+    /// What the program sees of this process's own variables.
+    fn passed(&self, own: impl Iterator<Item = (OsString, OsString)>) -> BTreeMap<OsString, OsString> {
+        own.filter(|(name, _)| self.passes(name)).collect()
     }
 
     fn passes(&self, name: &OsStr) -> bool {
@@ -152,6 +193,27 @@ impl Arguments {
     }
 }
 
+/// Masks every secret of the environment, and says which cannot be.
+fn masked(program: &str, session: &Session, resolved: &ResolvedEnvironment) -> Result<Outputs, Error> {
+    let patterns = patterns(program, &[resolved])?;
+    if !patterns.passed_over().is_empty() {
+        let names = patterns.passed_over().join(", ");
+        session.output.say(&format!("not masked, since too much looks like it: {names}"));
+    }
+    Ok(Outputs::Masked(Arc::new(Sought::new(patterns))))
+}
+
+/// All that is secret in these.
+fn patterns(program: &str, all: &[&ResolvedEnvironment]) -> Result<Patterns, Error> {
+    let values = all.iter().flat_map(|resolved| {
+        let variables = resolved.variables.iter().filter(|variable| variable.secret);
+        let files = resolved.files.iter().filter(|file| file.secret);
+        let variables = variables.map(|variable| (variable.name.as_str(), &variable.value));
+        variables.chain(files.map(|file| (file.path.as_str(), &file.contents)))
+    });
+    Patterns::new(values).map_err(|source| Error::Mask { program: program.to_owned(), source })
+}
+
 /// What a program needs to run at all, and to speak to its user.
 const PASSED: [&str; 9] = ["HOME", "LANG", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR", "TZ", "USER"];
 
@@ -160,7 +222,8 @@ Examples:
   bursar run --env payments/prod -- ./server --port 8080
   bursar run --env payments/prod --reason 'ticket 4711' --ttl 1h -- psql
   bursar run --env payments/dev --pass SSH_AUTH_SOCK -- make test
-  bursar run --env payments/dev --mask -- npm test";
+  bursar run --env payments/dev --mask -- npm test
+  bursar run --env payments/prod --as fd -- ./server --port 8080";
 
 #[cfg(test)]
 mod tests {
@@ -203,8 +266,13 @@ mod tests {
             files: Vec::new(),
             leases: Vec::new(),
         };
-        let variables = arguments.variables(own, resolved);
-        variables.iter().map(|(name, value)| format!("{}={}", name.display(), value.display())).collect()
+        let passed = arguments.passed(own);
+        let delivered = Delivered::new(&arguments, passed, &resolved, "app", None).expect("delivered");
+        delivered
+            .variables
+            .iter()
+            .map(|(name, value)| format!("{}={}", name.display(), value.display()))
+            .collect()
     }
 
     #[test]

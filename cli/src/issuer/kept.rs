@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bursar_core::Secret;
+use bursar_exec::is_in_memory;
 use bursar_sdk::token_ends_at;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -84,8 +85,7 @@ fn is_private_memory(folder: &Path) -> bool {
             && metadata.uid() == rustix::process::geteuid().as_raw()
             && metadata.mode() & 0o077 == 0
     });
-    let memory = rustix::fs::statfs(folder).is_ok_and(|found| MEMORY.contains(&i128::from(found.f_type)));
-    ours && memory
+    ours && is_in_memory(folder)
 }
 
 fn name(settings: &IssuerSettings) -> String {
@@ -103,8 +103,6 @@ fn name(settings: &IssuerSettings) -> String {
 const MARGIN: Duration = Duration::from_secs(60);
 /// Of the hash, in digits.
 const NAME: usize = 16;
-/// The kinds of file systems that are in memory: `TMPFS_MAGIC` and `RAMFS_MAGIC` of Linux's `magic.h`.
-const MEMORY: [i128; 2] = [0x0102_1994, 0x8584_58f6];
 
 #[cfg(test)]
 mod tests {

@@ -1,7 +1,7 @@
 //! One stream on its way through the automaton.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aho_corasick::Anchored;
@@ -10,8 +10,29 @@ use zeroize::Zeroizing;
 
 use super::patterns::Patterns;
 
+/// What the streams of a program look for, which may change while they run.
+#[derive(Debug)]
+pub struct Sought(Mutex<Arc<Patterns>>);
+
+impl Sought {
+    /// Looks for these.
+    pub fn new(patterns: Patterns) -> Self {
+        Self(Mutex::new(Arc::new(patterns)))
+    }
+
+    /// Looks for these from now on, and for nothing else.
+    pub fn replace(&self, patterns: Patterns) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(patterns);
+    }
+
+    fn now(&self) -> Arc<Patterns> {
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// Masks one stream. What it holds back is wiped with it.
 pub struct Masker {
+    sought: Arc<Sought>,
     patterns: Arc<Patterns>,
     state: StateID,
     /// What came and was not passed on yet. Never grows, so it leaves no copy behind.
@@ -32,14 +53,22 @@ struct Found {
 
 impl Masker {
     /// A stream of which nothing has come.
-    pub fn new(patterns: Arc<Patterns>) -> Self {
-        let longest = patterns.automaton.max_pattern_len();
-        let held = Zeroizing::new(Vec::with_capacity(longest + CHUNK));
-        Self { state: patterns.start, patterns, held, found: Vec::new() }
+    pub fn new(sought: Arc<Sought>) -> Self {
+        let patterns = sought.now();
+        let held = room(&patterns);
+        Self { sought, state: patterns.start, patterns, held, found: Vec::new() }
     }
 
     /// Takes the next bytes, and adds to `out` what may be shown by now.
     pub fn push(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
+        let now = self.sought.now();
+        if !Arc::ptr_eq(&now, &self.patterns) {
+            self.turn_to(now, out);
+        }
+        self.take(bytes, out);
+    }
+
+    fn take(&mut self, bytes: &[u8], out: &mut Vec<u8>) {
         for chunk in bytes.chunks(CHUNK) {
             for byte in chunk {
                 self.held.push(*byte);
@@ -64,6 +93,16 @@ impl Masker {
     /// Adds to `out` what was held back. What completes it to a value is masked when it comes.
     pub fn release(&mut self, out: &mut Vec<u8>) {
         self.pass(self.held.len(), out);
+    }
+
+    /// Goes on with other patterns. Of what is held, the rest of a value whose mask was written is dropped.
+    fn turn_to(&mut self, patterns: Arc<Patterns>, out: &mut Vec<u8>) {
+        let masked = self.found.first().filter(|found| found.replaced).map_or(0, |found| found.end);
+        let held = std::mem::replace(&mut self.held, room(&patterns));
+        self.found.clear();
+        self.state = patterns.start;
+        self.patterns = patterns;
+        self.take(held.get(masked..).unwrap_or_default(), out);
     }
 
     /// A match of `length` bytes that ends here. Its beginning may have been released.
@@ -106,6 +145,11 @@ impl fmt::Debug for Masker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Masker").field("held", &self.held.len()).finish_non_exhaustive()
     }
+}
+
+/// For all that is ever held of a stream.
+fn room(patterns: &Patterns) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(Vec::with_capacity(patterns.automaton.max_pattern_len() + CHUNK))
 }
 
 /// Bytes of a value that are seldom met by chance.

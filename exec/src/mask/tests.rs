@@ -6,15 +6,19 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn patterns(values: &[(&str, &str)]) -> Arc<Patterns> {
+fn patterns(values: &[(&str, &str)]) -> Patterns {
     let secrets: Vec<_> = values.iter().map(|(_, value)| Secret::from((*value).to_owned())).collect();
     let named = values.iter().map(|(name, _)| *name).zip(&secrets);
-    Arc::new(Patterns::new(named).expect("patterns"))
+    Patterns::new(named).expect("patterns")
+}
+
+fn sought(values: &[(&str, &str)]) -> Arc<Sought> {
+    Arc::new(Sought::new(patterns(values)))
 }
 
 /// What comes out when `text` goes in, cut at `cuts`.
-fn masked_in(patterns: &Arc<Patterns>, text: &[u8], cuts: &[usize]) -> Vec<u8> {
-    let mut masker = Masker::new(Arc::clone(patterns));
+fn masked_in(sought: &Arc<Sought>, text: &[u8], cuts: &[usize]) -> Vec<u8> {
+    let mut masker = Masker::new(Arc::clone(sought));
     let mut out = Vec::new();
     let mut at = 0;
     let mut cuts: Vec<_> = cuts.iter().map(|cut| cut % (text.len() + 1)).collect();
@@ -29,10 +33,10 @@ fn masked_in(patterns: &Arc<Patterns>, text: &[u8], cuts: &[usize]) -> Vec<u8> {
 }
 
 fn masked(values: &[(&str, &str)], text: &str) -> String {
-    let patterns = patterns(values);
-    let whole = masked_in(&patterns, text.as_bytes(), &[]);
+    let sought = sought(values);
+    let whole = masked_in(&sought, text.as_bytes(), &[]);
     let single: Vec<_> = (0..text.len()).collect();
-    assert_eq!(masked_in(&patterns, text.as_bytes(), &single), whole, "byte by byte it is another");
+    assert_eq!(masked_in(&sought, text.as_bytes(), &single), whole, "byte by byte it is another");
     String::from_utf8(whole).expect("text")
 }
 
@@ -100,7 +104,7 @@ fn members_of_json_and_passwords_of_urls_are_values_too() {
 
 #[test]
 fn a_beginning_is_held_back_and_told_by_its_length() {
-    let mut masker = Masker::new(patterns(&[("KEY", "hunter2")]));
+    let mut masker = Masker::new(sought(&[("KEY", "hunter2")]));
     let mut out = Vec::new();
     masker.push(b"Password: h", &mut out);
     assert_eq!(out, b"Password: ");
@@ -116,12 +120,25 @@ fn a_beginning_is_held_back_and_told_by_its_length() {
 
 #[test]
 fn the_rest_of_a_value_is_masked_although_its_beginning_was_released() {
-    let mut masker = Masker::new(patterns(&[("KEY", "hunter2")]));
+    let mut masker = Masker::new(sought(&[("KEY", "hunter2")]));
     let mut out = Vec::new();
     masker.push(b"hu", &mut out);
     masker.release(&mut out);
     masker.push(b"nter2 and more", &mut out);
     assert_eq!(out, b"hu[masked:KEY] and more");
+}
+
+#[test]
+fn a_value_that_is_new_is_masked_from_then_on_and_what_is_held_is_looked_at_anew() {
+    let sought = sought(&[("KEY", "hunter2")]);
+    let mut masker = Masker::new(Arc::clone(&sought));
+    let mut out = Vec::new();
+    masker.push(b"hunter2 new-one hunt", &mut out);
+    assert_eq!(out, b"[masked:KEY] new-one ");
+    sought.replace(patterns(&[("KEY", "new-one"), ("OTHER", "hunted")]));
+    masker.push(b"ed new-one hunter2", &mut out);
+    masker.release(&mut out);
+    assert_eq!(out, b"[masked:KEY] new-one [masked:OTHER] [masked:KEY] hunter2");
 }
 
 #[test]
@@ -132,10 +149,10 @@ fn what_takes_too_much_memory_is_refused() {
 
 #[test]
 fn formatting_shows_no_value() {
-    let patterns = patterns(&[("KEY", "hunter2")]);
-    let mut masker = Masker::new(Arc::clone(&patterns));
+    let sought = sought(&[("KEY", "hunter2")]);
+    let mut masker = Masker::new(Arc::clone(&sought));
     masker.push(b"hunt", &mut Vec::new());
-    assert!(!format!("{patterns:?} {masker:?}").contains("hunt"));
+    assert!(!format!("{sought:?} {masker:?}").contains("hunt"));
 }
 
 proptest! {
@@ -153,7 +170,7 @@ proptest! {
         let all = forms(value.as_bytes());
         let form = &all[form.index(all.len())].text;
         let text = [&before, form.as_slice(), &after].concat();
-        let out = masked_in(&patterns(&[("A_NAME", &value)]), &text, &cuts);
+        let out = masked_in(&sought(&[("A_NAME", &value)]), &text, &cuts);
         prop_assert!(!contains(&out, form), "{:?}", String::from_utf8_lossy(&out));
         prop_assert!(contains(&out, b"[masked:A_NAME]"));
     }
@@ -163,7 +180,7 @@ proptest! {
         text in prop::collection::vec(any::<u8>(), 0..4000),
         cuts in prop::collection::vec(any::<usize>(), 0..12),
     ) {
-        let out = masked_in(&patterns(&[("KEY", "correct horse battery staple")]), &text, &cuts);
+        let out = masked_in(&sought(&[("KEY", "correct horse battery staple")]), &text, &cuts);
         prop_assert_eq!(out, text);
     }
 
@@ -175,9 +192,9 @@ proptest! {
         cuts in prop::collection::vec(any::<usize>(), 0..20),
     ) {
         let named: Vec<_> = values.iter().map(|value| ("X", value.as_str())).collect();
-        let patterns = patterns(&named);
-        let out = masked_in(&patterns, text.as_bytes(), &cuts);
-        prop_assert_eq!(&out, &masked_in(&patterns, text.as_bytes(), &[]));
+        let sought = sought(&named);
+        let out = masked_in(&sought, text.as_bytes(), &cuts);
+        prop_assert_eq!(&out, &masked_in(&sought, text.as_bytes(), &[]));
         let shown = String::from_utf8_lossy(&out).replace("[masked:X]", "#");
         prop_assert!(values.iter().all(|value| !shown.contains(value.as_str())), "{}", shown);
     }

@@ -153,4 +153,20 @@ impl Transient for Attempt {
     }
 }
 
+/// A failed attempt at work that has time, with whether another may succeed.
+pub(crate) struct Setback {
+    pub(crate) error: Error,
+    pub(crate) passes: bool,
+}
+
+impl Transient for Setback {
+    fn is_transient(&self) -> bool {
+        self.passes
+    }
+
+    fn retry_after(&self) -> Option<Duration> {
+        self.error.refusal().and_then(|refusal| refusal.retry_after)
+    }
+}
+
 const AUTHORIZATION: &str = "authorization";

@@ -83,16 +83,34 @@ impl Client {
         environment: &str,
         options: &ResolveOptions,
     ) -> Result<ResolvedEnvironment, Error> {
-        let message = EnvironmentsResolveRequest {
-            name: environment.to_owned(),
-            ttl: options.ttl.map(duration_to_wire),
-            reason: options.reason.clone(),
-            instance: options.instance.clone(),
-            new_lease: options.new_lease,
-        };
+        let message = options.message(environment);
         let response = self
             .guarded(message, |client, request| async move { client.environments().resolve(request).await });
         ResolvedEnvironment::try_from(response.await?).map_err(|source| self.malformed(source))
+    }
+
+    /// As [`Client::resolve`], in one attempt.
+    pub(crate) async fn resolve_once(
+        &self,
+        environment: &str,
+        options: &ResolveOptions,
+    ) -> Result<ResolvedEnvironment, Error> {
+        let message = options.message(environment);
+        let response =
+            self.once(message, |client, request| async move { client.environments().resolve(request).await });
+        ResolvedEnvironment::try_from(response.await?).map_err(|source| self.malformed(source))
+    }
+}
+
+impl ResolveOptions {
+    fn message(&self, environment: &str) -> EnvironmentsResolveRequest {
+        EnvironmentsResolveRequest {
+            name: environment.to_owned(),
+            ttl: self.ttl.map(duration_to_wire),
+            reason: self.reason.clone(),
+            instance: self.instance.clone(),
+            new_lease: self.new_lease,
+        }
     }
 }
 

@@ -13,12 +13,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bursar_core::retry::{Retry, Transient};
+use bursar_core::retry::Retry;
 use bursar_core::tasks::Tasks;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use crate::call::Setback;
 use crate::client::Client;
 use crate::error::Error;
 use crate::read::{Leased, ReadOptions};
@@ -197,22 +198,6 @@ struct Update {
     value: Option<Secret>,
     grant: Grant,
     lease: Lease,
-}
-
-/// A failed attempt.
-struct Setback {
-    error: Error,
-    passes: bool,
-}
-
-impl Transient for Setback {
-    fn is_transient(&self) -> bool {
-        self.passes
-    }
-
-    fn retry_after(&self) -> Option<Duration> {
-        self.error.refusal().and_then(|refusal| refusal.retry_after)
-    }
 }
 
 /// Between two requests at least.

@@ -29,6 +29,7 @@ mod environment;
 mod error;
 #[cfg(test)]
 mod fake;
+mod follow;
 mod handle;
 mod read;
 mod token;
@@ -39,6 +40,7 @@ pub use client::Client;
 pub use connect::{ConnectError, Identity, Tls, channel, channel_lazy};
 pub use environment::{Contract, ResolveOptions, ResolvedEnvironment, ResolvedFile, ResolvedVariable};
 pub use error::{Error, Refusal, Violation};
+pub use follow::{Followed, Follower};
 pub use handle::Handle;
 pub use read::{Leased, ReadOptions};
 pub use token::{TokenCommand, TokenCommandError, token_ends_at};

@@ -251,4 +251,12 @@ SHORT = "on"
 
 [environment."short".vars]
 PIN = { from = "local/app/pin#pin" }
+
+[environment."files".files]
+"tls/key.pem" = { from = "local/app/tls#pem" }
+"app.conf" = { content = "level = info\n", mode = "0640" }
+
+[environment."clash".vars]
+KEY = { from = "local/app/key#key" }
+KEY_FILE = "/somewhere"
 "#;

@@ -1,0 +1,119 @@
+//! `bursar run --on-change`: a secret that changes at its store reaches a program that runs.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use bursar_tests::{Canary, Process, Signal, scan_bytes, wait_until};
+
+use crate::masking::{LIMIT, Site};
+
+#[test]
+fn a_program_is_restarted_with_what_is_new_and_ends_when_it_is_told_to() -> Result<()> {
+    let site = Site::start()?;
+    let mut running = start(&site, &["--on-change", "restart"], &writes("printf '%s\\n' \"$KEY\""))?;
+    log_has(&site, site.key.value())?;
+    let second = Canary::random("second value");
+    put(&site, second.value())?;
+    log_has(&site, second.value())?;
+    let said = running.stderr()?;
+    ensure!(said.contains("KEY changed: restarting `sh`"), "{said}");
+    let found = scan_bytes("standard error", said.as_bytes(), &[&site.key, &second])?;
+    ensure!(found.is_empty(), "{found:?}");
+    running.signal(Signal::TERM)?;
+    ensure!(running.wait(LIMIT)?.code() == Some(9), "{}", running.report());
+    Ok(())
+}
+
+#[test]
+fn files_are_replaced_before_the_signal_and_what_is_new_is_masked() -> Result<()> {
+    let site = Site::start()?;
+    let script = "trap 'cat \"$KEY_FILE\" >> log; cat \"$KEY_FILE\"; echo' USR1; trap 'exit 9' TERM
+        cat \"$KEY_FILE\" >> log; while :; do sleep 1000 & wait; done";
+    let options = ["--on-change", "signal", "--signal", "USR1", "--as", "files", "--mask"];
+    let mut running = start(&site, &options, script)?;
+    log_has(&site, site.key.value())?;
+    let second = Canary::random("second value");
+    put(&site, second.value())?;
+    log_has(&site, second.value())?;
+    running.wait_for_line(LIMIT, "[masked:KEY]")?;
+    let found = scan_bytes("standard output", running.stdout()?.as_bytes(), &[&site.key, &second])?;
+    ensure!(found.is_empty(), "{found:?}");
+    Ok(())
+}
+
+#[test]
+fn a_hook_is_run_beside_the_program_and_told_what_changed() -> Result<()> {
+    let site = Site::start()?;
+    site.cli.write("hook", "echo \"$1 $BURSAR_CHANGED $KEY\" >> log; exit 3\n")?;
+    let options = ["--on-change", "hook", "--hook", "sh hook told"];
+    let mut running = start(&site, &options, &writes("echo started"))?;
+    log_has(&site, "started")?;
+    put(&site, "another value")?;
+    log_has(&site, "told KEY another value")?;
+    running.wait_for_line(LIMIT, "the hook failed, with exit code 3")?;
+    ensure!(log(&site)?.matches("started").count() == 1, "the program was restarted");
+    Ok(())
+}
+
+#[test]
+fn a_storm_of_changes_is_a_few_restarts_and_ends_with_the_last_value() -> Result<()> {
+    let site = Site::start()?;
+    let _running = start(&site, &["--on-change", "restart"], &writes("printf 'started %s\\n' \"$KEY\""))?;
+    log_has(&site, "started")?;
+    for count in 0..40 {
+        put(&site, &format!("value {count}"))?;
+    }
+    log_has(&site, "started value 39")?;
+    let starts = log(&site)?.matches("started").count();
+    ensure!(starts <= 5, "it was started {starts} times for 40 changes");
+    Ok(())
+}
+
+#[test]
+fn what_its_environment_says_of_a_change_goes_before_the_option() -> Result<()> {
+    let site = Site::start()?;
+    site.cli.write("quiet.toml", QUIET)?;
+    site.cli.done(&["env", "apply", "quiet.toml"])?;
+    let mut command = site.cli.command()?;
+    command.args(["run", "--env", "quiet", "--on-change", "restart", "--hook", "sh hook", "--", "sh", "-c"]);
+    command.arg(writes("echo started"));
+    site.cli.write("hook", "echo \"hook $BURSAR_CHANGED\" >> log\n")?;
+    let _running = Process::start("quiet", command, &site.cli.path(""))?;
+    log_has(&site, "started")?;
+    // Nothing is to be done about the first of the two, so that only the second shows.
+    site.cli.done_with(&["secret", "put", "local/app/pin", "--field", "pin"], b"456789")?;
+    put(&site, "another value")?;
+    log_has(&site, "hook")?;
+    ensure!(log(&site)?.matches("started").count() == 1, "the program was restarted");
+    Ok(())
+}
+
+/// A program that does this, and ends with 9 when it is asked to.
+fn writes(what: &str) -> String {
+    format!("trap 'exit 9' TERM; {what} >> log; while :; do sleep 1000 & wait; done")
+}
+
+fn start(site: &Site, options: &[&str], script: &str) -> Result<Process> {
+    let mut command: Command = site.cli.command()?;
+    command.args(["run", "--env", "app"]).args(options).args(["--", "sh", "-c", script]);
+    Process::start("run", command, &site.cli.path(""))
+}
+
+fn put(site: &Site, value: &str) -> Result<()> {
+    let put = ["secret", "put", "local/app/key", "--field", "key"];
+    site.cli.done_with(&put, value.as_bytes()).map(drop)
+}
+
+fn log(site: &Site) -> Result<String> {
+    std::fs::read_to_string(site.cli.path("log")).context("the program wrote no log")
+}
+
+fn log_has(site: &Site, text: &str) -> Result<()> {
+    wait_until(LIMIT, "the program's log to have it", || log(site).is_ok_and(|log| log.contains(text)))
+}
+
+const QUIET: &str = r#"
+[environment."quiet".vars]
+PIN = { from = "local/app/pin#pin", on_change = "none" }
+KEY = { from = "local/app/key#key", on_change = "hook" }
+"#;
