@@ -8,6 +8,13 @@ fn a_good_file_is_read_whole() {
     assert_eq!(config.cache.on_outage, OnOutage::Fail);
     assert_eq!(config.limits.connections_per_user, 64);
     assert!(matches!(config.join, Some(Join::Token(SecretSource::Credential(_)))));
+    let [set] = &config.files[..] else { panic!("one set of files") };
+    assert_eq!((set.name.as_str(), set.environment.as_str(), set.on_disk), ("web", "shop/prod", false));
+    assert_eq!(set.owner, Some(Account::Name("www-data".to_owned())));
+    assert_eq!(set.group, Some(Account::Number(33)));
+    let outputs: Vec<_> = set.outputs.iter().map(|output| (output.path.as_str(), output.mode)).collect();
+    assert_eq!(outputs, [("app.env", 0o400), ("nginx.conf", 0o400), ("tls/site.pem", 0o440)]);
+    assert!(matches!(&set.outputs[2].content, Content::Pem { variables } if variables.len() == 2));
 }
 
 #[test]

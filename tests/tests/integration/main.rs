@@ -20,6 +20,7 @@ mod conformance;
 mod disk;
 mod disk_full;
 mod eviction;
+mod files;
 mod gcp;
 mod harness;
 mod house;
