@@ -10,8 +10,10 @@ use bursar_sdk::Address;
 use crate::telemetry::LogFormat;
 
 mod files;
+mod hook;
 
 pub use files::{Account, Content, FileSet, Format, Output};
+pub use hook::{Hook, HookAction};
 
 /// Everything that a file can say.
 #[derive(Debug)]

@@ -71,6 +71,7 @@ pub struct Metrics {
     journal: Family<OutcomeLabel, Counter>,
     checkpoints: Family<OutcomeLabel, Counter>,
     files: Family<OutcomeLabel, Counter>,
+    hooks: Family<OutcomeLabel, Counter>,
     /// Open connections of local callers.
     pub open_connections: Gauge,
     /// Values in the cache.
@@ -83,7 +84,7 @@ pub struct Metrics {
     pub journal_lines: Gauge,
     /// Whether the broker's events arrive: 1 or 0.
     pub listening: Gauge,
-    /// Sets of files that are not delivered, or not up to date.
+    /// Sets of files that are missing or out of date, or whose hook fails.
     pub file_sets_failing: Gauge,
     /// Whether the agent is ready: 1 or 0.
     pub ready: Gauge,
@@ -116,7 +117,12 @@ impl Metrics {
         registry.register(JOURNAL_LINES, "Lines of the journal that wait to be shipped", all.journal_lines);
         registry.register(LISTENING, "Whether the events of the broker arrive", all.listening);
         registry.register(FILES, "Deliveries of sets of files by outcome", all.files);
-        registry.register(FILE_SETS_FAILING, "Sets of files that are not delivered", all.file_sets_failing);
+        registry.register(HOOKS, "Runs of hooks of sets of files by outcome", all.hooks);
+        registry.register(
+            FILE_SETS_FAILING,
+            "Sets of files that are missing or out of date, or whose hook fails",
+            all.file_sets_failing,
+        );
         registry.register(READY, "Whether the agent is ready", all.ready);
         registry.register(CERTIFICATE_END, "When the certificate ends, in Unix seconds", all.certificate_end);
         metrics
@@ -168,6 +174,11 @@ impl Metrics {
         self.files.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
+    /// The hook of a set of files: `done`, `failed`, `timed_out`.
+    pub fn hook(&self, outcome: &'static str) {
+        self.hooks.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
     /// A checkpoint: `consistent`, `unproven`, `unknown`.
     pub fn checkpoint(&self, outcome: &'static str) {
         self.checkpoints.get_or_create(&OutcomeLabel { outcome }).inc();
@@ -202,6 +213,7 @@ const EVENTS: &str = "bursar_agent_events";
 const JOURNAL: &str = "bursar_agent_journal_reads";
 const CHECKPOINTS: &str = "bursar_agent_checkpoints";
 const FILES: &str = "bursar_agent_files";
+const HOOKS: &str = "bursar_agent_file_hooks";
 const FILE_SETS_FAILING: &str = "bursar_agent_file_sets_failing";
 const OPEN_CONNECTIONS: &str = "bursar_agent_open_connections";
 const CACHE_ENTRIES: &str = "bursar_agent_cache_entries";

@@ -4,6 +4,8 @@ use std::path::{Component, Path, PathBuf};
 
 use bursar_core::settings::Section;
 
+use super::hook::{Hook, hook};
+
 /// A set of files, delivered as one.
 #[derive(Debug, Clone)]
 pub struct FileSet {
@@ -20,6 +22,8 @@ pub struct FileSet {
     /// The owner's group when not given.
     pub group: Option<Account>,
     pub outputs: Vec<Output>,
+    /// What is done when they changed.
+    pub hook: Option<Hook>,
 }
 
 /// A user or a group of this machine.
@@ -89,6 +93,7 @@ fn file_set(name: &str, set: &mut Section<'_>) -> Option<FileSet> {
     let group = set.parsed("group", account);
     let mode = set.parsed("mode", mode).unwrap_or(0o400);
     let outputs = set.each("output", |path, output_section| output(path, mode, output_section));
+    let hook = set.section_if_given("hook", hook);
     Some(FileSet {
         name: named.ok()?,
         directory: directory?,
@@ -97,6 +102,7 @@ fn file_set(name: &str, set: &mut Section<'_>) -> Option<FileSet> {
         owner,
         group,
         outputs,
+        hook: hook.flatten(),
     })
 }
 
@@ -141,7 +147,7 @@ fn set_name(name: &str) -> Result<String, String> {
     Ok(name.to_owned())
 }
 
-fn absolute(text: &str) -> Result<PathBuf, String> {
+pub(super) fn absolute(text: &str) -> Result<PathBuf, String> {
     let path = PathBuf::from(text);
     if path.is_absolute() { Ok(path) } else { Err("is an absolute path".to_owned()) }
 }

@@ -22,8 +22,9 @@ use tonic::{Code, Status};
 
 use super::board::Place;
 use super::directory::{Delivered, Directory, DirectoryError, Expected};
+use super::hook::{Bell, Event};
 use super::record::Record;
-use super::render::{RenderError, render};
+use super::render::{Contract, RenderError, render};
 use crate::answer::{Answers, Call};
 use crate::attest::Workload;
 use crate::cache::{Cache, Standing, State};
@@ -44,6 +45,7 @@ pub(super) struct Delivery {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) metrics: Metrics,
     pub(super) place: Place,
+    pub(super) bell: Bell,
 }
 
 /// What is there.
@@ -53,7 +55,7 @@ enum Held {
     /// What an agent before this one delivered, and when it is over.
     Left(Timestamp),
     /// What this one delivered, and until when it wrote down that it may stay.
-    Files { standing: Standing, expected: Expected, recorded: Option<Timestamp> },
+    Files { standing: Standing, expected: Expected, contract: Contract, recorded: Option<Timestamp> },
 }
 
 /// How often something failed, or was of no use, and when it may be tried again.
@@ -106,7 +108,7 @@ impl Delivery {
                 reading = Some(self.read(anew).boxed());
             }
             self.write_down(&mut held).await;
-            self.place.set(reads.failed == 0 && matches!(held, Held::Files { .. }));
+            self.place.delivered(reads.failed == 0 && matches!(held, Held::Files { .. }));
             tokio::select! {
                 answer = pending_unless(&mut reading) => {
                     reading = None;
@@ -161,16 +163,25 @@ impl Delivery {
                 return;
             }
         };
+        let contract = Contract::of(&environment);
         match self.deliver(environment).await {
             Ok((delivered, expected)) => {
-                let repaired = matches!(&*held, Held::Files { expected: before, .. } if *before == expected);
+                let (repaired, untold) = match &*held {
+                    Held::Files { expected: before, contract: known, .. } => {
+                        (*before == expected, contract.is_untold_since(known))
+                    }
+                    Held::Nothing | Held::Left(_) => (false, false),
+                };
                 self.tell(delivered, repaired);
+                if delivered == Delivered::Replaced && !untold {
+                    self.bell.ring(Event::Delivered);
+                }
                 // What is out of date as soon as it comes is not asked for again and again.
                 match standing.state(&self.cache, None) {
                     State::Good => reads.succeeded(),
                     State::Old | State::Over => reads.fruitless(),
                 }
-                *held = Held::Files { standing, expected, recorded: None };
+                *held = Held::Files { standing, expected, contract, recorded: None };
             }
             Err(error) => {
                 reads.failed();
@@ -232,6 +243,7 @@ impl Delivery {
                 *held = Held::Nothing;
                 removals.succeeded();
                 if had {
+                    self.bell.ring(Event::Removed);
                     self.metrics.files("removed");
                     tracing::warn!("the files of a set were removed, since what they stood on is over");
                 }

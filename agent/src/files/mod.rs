@@ -6,7 +6,7 @@
 //! that they do so no longer than they may.
 //!
 //! From an environment to a program: [`render`] makes contents, in memory; [`directory`] puts them where they are read;
-//! [`record`] tells the next agent how long they may stay. [`board`] says how it goes.
+//! [`hook`] tells the program; [`record`] tells the next agent how long they may stay. [`board`] says how it goes.
 //!
 //! Letting a helper of the workload ask through the socket was the alternative. Each would have to be trusted to write
 //! files with the right mode, to hear of a revocation, and to be there when it comes.
@@ -14,6 +14,7 @@
 mod board;
 mod delivery;
 mod directory;
+mod hook;
 mod record;
 mod render;
 
@@ -33,6 +34,7 @@ use crate::telemetry::Metrics;
 use crate::upstream::Upstream;
 use delivery::Delivery;
 use directory::Directory;
+use hook::Runner;
 use record::Record;
 
 /// What deliveries need of the agent around them.
@@ -50,6 +52,7 @@ pub struct Surroundings {
 #[derive(Debug)]
 pub struct Deliveries {
     all: Vec<Delivery>,
+    hooks: Vec<Runner>,
     /// How it goes.
     pub board: Arc<Board>,
 }
@@ -61,9 +64,13 @@ impl Deliveries {
     /// [`FilesError`], when an owner is nobody here.
     pub fn prepare(sets: &[FileSet], data_dir: &Path, around: &Surroundings) -> Result<Self, FilesError> {
         let mut board = Board::default();
+        let mut hooks = Vec::new();
         let delivery = |set: &FileSet| {
             let directory =
                 Directory::of(set).map_err(|source| FilesError::Account { set: set.name.clone(), source })?;
+            let place = board.place();
+            let (bell, hook) = hook::of(set, &around.metrics, &place);
+            hooks.extend(hook);
             Ok(Delivery {
                 set: set.clone(),
                 directory,
@@ -74,16 +81,19 @@ impl Deliveries {
                 upstream: Arc::clone(&around.upstream),
                 clock: Arc::clone(&around.clock),
                 metrics: around.metrics.clone(),
-                place: board.place(),
+                place,
+                bell,
             })
         };
         let all = sets.iter().map(delivery).collect::<Result<_, FilesError>>()?;
-        Ok(Self { all, board: Arc::new(board) })
+        Ok(Self { all, hooks, board: Arc::new(board) })
     }
 
     /// Delivers. Never ends.
     pub async fn run(self) {
-        futures_util::future::join_all(self.all.iter().map(Delivery::run)).await;
+        let deliveries = futures_util::future::join_all(self.all.iter().map(Delivery::run));
+        let hooks = futures_util::future::join_all(self.hooks.into_iter().map(Runner::run));
+        tokio::join!(deliveries, hooks);
         // Without a set there is nothing to wait for.
         std::future::pending::<()>().await;
     }

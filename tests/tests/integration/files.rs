@@ -1,6 +1,7 @@
 //! The agent delivers sets of files: made of a real broker's environments, read by whoever they are for and nobody else,
 //! following what happens to the secrets.
 
+mod hooks;
 mod site;
 
 use std::fs;
@@ -51,9 +52,9 @@ fn a_set_is_delivered_whole_to_its_owner_and_nobody_else_and_the_ledger_says_who
     let text = |pointer: &str| record.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     ensure!(text("/actor/principal") == "spiffe://example.org/workload/web", "{record}");
     ensure!(text("/actor/selectors/0") == "files:set:web", "{record}");
-    let ready = agent.http("/readyz")?;
-    ensure!(ready.body == b"ready\n", "{}", String::from_utf8_lossy(&ready.body));
-    Ok(())
+    wait_until(LIMIT, "the agent to be ready", || {
+        agent.http("/readyz").is_ok_and(|ready| ready.body == b"ready\n")
+    })
 }
 
 #[test]
@@ -114,8 +115,10 @@ fn a_place_that_is_not_safe_gets_no_file_and_is_named_in_the_log() -> Result<()>
     std::os::unix::fs::chown(site.path(""), Some(READER), None)?;
     site.log(&agent, "belongs to user 61002")?;
     ensure!(fs::read_dir(site.path(""))?.next().is_none(), "something was written into a foreign directory");
-    let ready = String::from_utf8_lossy(&agent.http("/readyz")?.body).into_owned();
-    ensure!(ready.starts_with("ready, but degraded: 1 of 1 sets of files"), "{ready}");
+    wait_until(LIMIT, "the agent to show it", || {
+        let ready = agent.http("/readyz").map(|ready| ready.body).unwrap_or_default();
+        ready.starts_with(b"ready, but degraded: 1 of 1 sets of files")
+    })?;
     std::os::unix::fs::chown(site.path(""), Some(0), None)?;
     site.until("app.env", |text| text.contains(password.value()))
 }
@@ -167,6 +170,12 @@ fn a_template_with_a_fault_is_told_by_line_and_column_and_holds_up_no_other_set(
 fn said(command: &mut Command) -> Result<Option<String>> {
     let output = command.output()?;
     Ok(output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned()))
+}
+
+/// What a counter stands at.
+fn counted(metrics: &str, name: &str) -> u64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|value| value.trim().parse().ok()).unwrap_or_default()
 }
 
 /// A second is what is promised; the machine that tests may be busy.

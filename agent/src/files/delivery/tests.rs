@@ -11,6 +11,7 @@ use super::*;
 use crate::attest::Attestor;
 use crate::config::{Content, Format, Output};
 use crate::files::board::Board;
+use crate::files::hook;
 use crate::testing::{Rig, eventually};
 
 /// A set of one file, `app.env`, beside a fake broker.
@@ -43,8 +44,11 @@ impl Site {
             environment: "shop".to_owned(),
             owner: None,
             group: None,
+            hook: None,
             outputs: vec![Output { path: "app.env".to_owned(), mode: 0o400, content }],
         };
+        let place = self.board.place();
+        let (bell, _) = hook::of(&set, &self.rig.metrics, &place);
         let delivery = Delivery {
             directory: Directory::of(&set).expect("own"),
             record: self.record(),
@@ -54,7 +58,8 @@ impl Site {
             upstream: Arc::clone(&self.rig.upstream),
             clock: Arc::clone(&self.rig.clock) as _,
             metrics: self.rig.metrics.clone(),
-            place: self.board.place(),
+            place,
+            bell,
             set,
         };
         self.running = Some(Tasks::new().finish(async move { delivery.run().await }));

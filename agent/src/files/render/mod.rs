@@ -4,6 +4,7 @@
 //! [`Secret`]; what lies between is wiped too. An error names the file, the variable or the place in a template, and
 //! nothing that a value said.
 
+mod contract;
 mod formats;
 mod pem;
 mod quote;
@@ -19,6 +20,8 @@ use std::sync::Arc;
 use bursar_core::Secret;
 use bursar_core::secret::Gathered;
 use bursar_proto::v1::{EnvironmentsResolveResponse, ResolvedFile, ResolvedVariable};
+
+pub(super) use contract::Contract;
 
 use crate::config::{Content, FileSet, Output};
 
