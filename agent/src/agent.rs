@@ -16,6 +16,7 @@ use crate::answer::Answers;
 use crate::attest::{AttestError, Attestor};
 use crate::cache::Cache;
 use crate::config::Config;
+use crate::files::{Deliveries, FilesError, Surroundings};
 use crate::health::{Findings, Health};
 use crate::http::{self, Shown};
 use crate::journal::Journal;
@@ -41,11 +42,28 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result
     let journal = Arc::new(Journal::new(Arc::clone(&clock)));
     let witness = Arc::new(Witness::resume(&config.data_dir, Arc::clone(&upstream), metrics.clone())?);
     let keeper = keeper(&config, &clock, &upstream, &metrics)?;
+    let answers = Arc::new(Answers::new(
+        Arc::clone(&cache),
+        Arc::clone(&journal),
+        Arc::clone(&upstream),
+        metrics.clone(),
+        tasks.clone(),
+    ));
+    let around = Surroundings {
+        attestor: Arc::clone(&attestor),
+        answers: Arc::clone(&answers),
+        cache: Arc::clone(&cache),
+        upstream: Arc::clone(&upstream),
+        clock: Arc::clone(&clock),
+        metrics: metrics.clone(),
+    };
+    let deliveries = Deliveries::prepare(&config.files, &config.data_dir, &around)?;
     let health = Health {
         credential: keeper.current.subscribe(),
         upstream: Arc::clone(&upstream),
         cache: Arc::clone(&cache),
         witness: Arc::clone(&witness),
+        files: Arc::clone(&deliveries.board),
         clock: Arc::clone(&clock),
         metrics: metrics.clone(),
         findings: watch::Sender::new(Findings::default()),
@@ -58,15 +76,8 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result
 
     let (reporter, health_service) = tonic_health::server::health_reporter();
     reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
-    let answers = Answers::new(
-        Arc::clone(&cache),
-        Arc::clone(&journal),
-        Arc::clone(&upstream),
-        metrics.clone(),
-        tasks.clone(),
-    );
     let front = Front {
-        answers: Arc::new(answers),
+        answers,
         upstream: Arc::clone(&upstream),
         health: socket::health_routes(health_service),
         deadline: config.limits.deadline,
@@ -84,6 +95,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result
 
     until_stopping(tasks, "certificate", async move { keeper.keep().await });
     until_stopping(tasks, "events", async move { listening.listen().await });
+    until_stopping(tasks, "files", deliveries.run());
     until_stopping(tasks, "witness", async move { witness.watch(&signed).await });
     let stop = tasks.clone();
     tasks.run("leases", async move { tender.tend(&stop).await });
@@ -190,6 +202,8 @@ pub enum StartError {
     Attest(#[from] AttestError),
     #[error("what the node has seen of the audit log cannot be taken up")]
     Witness(#[from] WitnessError),
+    #[error("files cannot be delivered as they are configured")]
+    Files(#[from] FilesError),
     #[error("the socket cannot be served")]
     Socket(#[from] SocketError),
     #[error("cannot listen on `{address}` for HTTP; another process may")]

@@ -9,6 +9,12 @@ use bursar_sdk::Address;
 
 use crate::telemetry::LogFormat;
 
+mod files;
+mod hook;
+
+pub use files::{Account, Content, FileSet, Format, Output};
+pub use hook::{Hook, HookAction};
+
 /// Everything that a file can say.
 #[derive(Debug)]
 pub struct Config {
@@ -33,6 +39,8 @@ pub struct Config {
     pub http: Option<SocketAddr>,
     pub cache: CacheLimits,
     pub limits: Limits,
+    /// What is delivered as files.
+    pub files: Vec<FileSet>,
     pub log: Log,
 }
 
@@ -131,6 +139,7 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
     let http = root.section("http", |http| http.parsed("listen", address));
     let cache = root.section("cache", cache);
     let limits = root.section("limits", limits);
+    let files = files::file_sets(root);
     let log = root.section("log", |log| Log {
         format: log.parsed("format", str::parse).unwrap_or(LogFormat::Json),
         filter: log.text("filter").unwrap_or_else(|| "info".to_owned()),
@@ -147,6 +156,7 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
         http,
         cache,
         limits,
+        files,
         log,
     })
 }

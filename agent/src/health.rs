@@ -13,6 +13,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::cache::Cache;
+use crate::files::Board;
 use crate::node::Credential;
 use crate::telemetry::Metrics;
 use crate::upstream::Upstream;
@@ -25,6 +26,7 @@ pub struct Health {
     pub upstream: Arc<Upstream>,
     pub cache: Arc<Cache>,
     pub witness: Arc<Witness>,
+    pub files: Arc<Board>,
     pub clock: Arc<dyn Clock>,
     pub metrics: Metrics,
     pub findings: watch::Sender<Findings>,
@@ -85,7 +87,9 @@ impl Health {
             Some(true) if !answers && !self.cache.can_serve() => Some("the broker does not answer"),
             Some(true) => None,
         };
-        Findings { not_ready, fault: self.witness.fault() }
+        let failing = self.files.count().1;
+        self.metrics.file_sets_failing.set(i64::try_from(failing).unwrap_or(i64::MAX));
+        Findings { not_ready, fault: self.witness.fault().or_else(|| self.files.fault()) }
     }
 }
 

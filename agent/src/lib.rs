@@ -4,7 +4,7 @@
 //! From the outside in: [`socket`] takes connections, [`attest`] says who is there, [`answer`] decides where an answer
 //! comes from, [`cache`] keeps secrets under their leases, [`upstream`] reaches the broker. Beside them run [`node`], which
 //! keeps the machine's own certificate; [`listen`], which hears of revocations; [`tend`], which renews; [`journal`], which
-//! accounts for what the cache served; and [`witness`], which checks that the audit log is only ever added to. [`agent`]
+//! accounts for what the cache served; [`files`], which puts environments where programs read them; and [`witness`], which checks that the audit log is only ever added to. [`agent`]
 //! puts them together.
 
 pub mod agent;
@@ -12,6 +12,7 @@ pub mod answer;
 pub mod attest;
 pub mod cache;
 pub mod config;
+pub mod files;
 pub mod hardening;
 pub mod health;
 pub mod http;

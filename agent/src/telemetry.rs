@@ -70,6 +70,8 @@ pub struct Metrics {
     events: Family<EventLabel, Counter>,
     journal: Family<OutcomeLabel, Counter>,
     checkpoints: Family<OutcomeLabel, Counter>,
+    files: Family<OutcomeLabel, Counter>,
+    hooks: Family<OutcomeLabel, Counter>,
     /// Open connections of local callers.
     pub open_connections: Gauge,
     /// Values in the cache.
@@ -82,6 +84,8 @@ pub struct Metrics {
     pub journal_lines: Gauge,
     /// Whether the broker's events arrive: 1 or 0.
     pub listening: Gauge,
+    /// Sets of files that are missing or out of date, or whose hook fails.
+    pub file_sets_failing: Gauge,
     /// Whether the agent is ready: 1 or 0.
     pub ready: Gauge,
     /// When the certificate ends, in seconds since 1970.
@@ -112,6 +116,13 @@ impl Metrics {
         registry.register(LEASES, "Leases that the cache holds", all.leases);
         registry.register(JOURNAL_LINES, "Lines of the journal that wait to be shipped", all.journal_lines);
         registry.register(LISTENING, "Whether the events of the broker arrive", all.listening);
+        registry.register(FILES, "Deliveries of sets of files by outcome", all.files);
+        registry.register(HOOKS, "Runs of hooks of sets of files by outcome", all.hooks);
+        registry.register(
+            FILE_SETS_FAILING,
+            "Sets of files that are missing or out of date, or whose hook fails",
+            all.file_sets_failing,
+        );
         registry.register(READY, "Whether the agent is ready", all.ready);
         registry.register(CERTIFICATE_END, "When the certificate ends, in Unix seconds", all.certificate_end);
         metrics
@@ -158,6 +169,16 @@ impl Metrics {
         self.journal.get_or_create(&OutcomeLabel { outcome }).inc_by(reads);
     }
 
+    /// A set of files: `delivered`, `unchanged`, `repaired`, `removed`, `failed`.
+    pub fn files(&self, outcome: &'static str) {
+        self.files.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// The hook of a set of files: `done`, `failed`, `timed_out`.
+    pub fn hook(&self, outcome: &'static str) {
+        self.hooks.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
     /// A checkpoint: `consistent`, `unproven`, `unknown`.
     pub fn checkpoint(&self, outcome: &'static str) {
         self.checkpoints.get_or_create(&OutcomeLabel { outcome }).inc();
@@ -191,6 +212,9 @@ const RENEWALS: &str = "bursar_agent_lease_renewals";
 const EVENTS: &str = "bursar_agent_events";
 const JOURNAL: &str = "bursar_agent_journal_reads";
 const CHECKPOINTS: &str = "bursar_agent_checkpoints";
+const FILES: &str = "bursar_agent_files";
+const HOOKS: &str = "bursar_agent_file_hooks";
+const FILE_SETS_FAILING: &str = "bursar_agent_file_sets_failing";
 const OPEN_CONNECTIONS: &str = "bursar_agent_open_connections";
 const CACHE_ENTRIES: &str = "bursar_agent_cache_entries";
 const CACHE_BYTES: &str = "bursar_agent_cache_bytes";

@@ -31,7 +31,16 @@ impl Agent {
     /// # Errors
     /// It was not built, or does not get ready; with the last lines it wrote.
     pub fn start(broker: &Broker, node: &str, token: &str) -> Result<Self> {
-        let mut agent = Self::launch(broker, node, token, None)?;
+        Self::start_with(broker, node, token, "")
+    }
+
+    /// As [`start`](Self::start), with the lines `more` at the end of its configuration.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_with(broker: &Broker, node: &str, token: &str, more: &str) -> Result<Self> {
+        let (directory, join) = with_token(node, token)?;
+        let mut agent = Self::launch_in(directory, broker, &join, more, None)?;
         agent.wait_ready()?;
         Ok(agent)
     }
@@ -51,12 +60,8 @@ impl Agent {
     /// # Errors
     /// It was not built, or cannot be started.
     pub fn launch(broker: &Broker, node: &str, token: &str, user: Option<u32>) -> Result<Self> {
-        let directory = directory()?;
-        let file = directory.path().join("join-token");
-        fs::write(&file, token)?;
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
-        let join = format!("node = '{node}'\njoin_token = {{ file = '{}' }}", file.display());
-        Self::launch_in(directory, broker, &join, user)
+        let (directory, join) = with_token(node, token)?;
+        Self::launch_in(directory, broker, &join, "", user)
     }
 
     /// Starts an agent that is let in as the lines `join` of its configuration say, and waits for nothing.
@@ -64,14 +69,20 @@ impl Agent {
     /// # Errors
     /// It was not built, or cannot be started.
     pub fn launch_by(broker: &Broker, join: &str) -> Result<Self> {
-        Self::launch_in(directory()?, broker, join, None)
+        Self::launch_in(directory()?, broker, join, "", None)
     }
 
-    fn launch_in(directory: TempDir, broker: &Broker, join: &str, user: Option<u32>) -> Result<Self> {
+    fn launch_in(
+        directory: TempDir,
+        broker: &Broker,
+        join: &str,
+        more: &str,
+        user: Option<u32>,
+    ) -> Result<Self> {
         let (here, http) = (directory.path(), free_port()?);
         fs::copy(broker.bootstrap("ca.pem"), here.join("ca.pem"))?;
         let config = format!(
-            "broker = '{broker}'\nca_file = '{ca}'\n{join}\ndata_dir = '{data}'\nsocket = '{socket}'\n[http]\nlisten = '{http}'\n[log]\nfilter = 'trace'\n",
+            "broker = '{broker}'\nca_file = '{ca}'\n{join}\ndata_dir = '{data}'\nsocket = '{socket}'\n[http]\nlisten = '{http}'\n[log]\nfilter = 'trace'\n{more}",
             broker = broker.address(),
             ca = here.join("ca.pem").display(),
             data = here.join("data").display(),
@@ -137,6 +148,16 @@ impl Agent {
 
 fn directory() -> Result<TempDir> {
     Ok(tempfile::Builder::new().prefix("bursar-agent-").tempdir()?)
+}
+
+/// A directory with the token in it, and what the configuration says of it.
+fn with_token(node: &str, token: &str) -> Result<(TempDir, String)> {
+    let directory = directory()?;
+    let file = directory.path().join("join-token");
+    fs::write(&file, token)?;
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
+    let join = format!("node = '{node}'\njoin_token = {{ file = '{}' }}", file.display());
+    Ok((directory, join))
 }
 
 fn configure(command: &mut Command, directory: &Path) {

@@ -34,7 +34,7 @@ pub use crate::key_vault::{CLIENT_ID, KeyVault, LONGEST_VALUE, RESOURCE, TENANT}
 pub use crate::moto::{AwsKey, EVERYTHING, LONGEST_SECRET, Moto, REGION};
 pub use crate::odd_store::{OddStore, Oddity};
 pub use crate::openbao::{AppRole, OpenBao};
-pub use crate::place::binary;
+pub use crate::place::{binary, venv};
 pub use crate::port::free_port;
 pub use crate::postgres::{Postgres, Release};
 pub use crate::process::{Process, wait_stopped};

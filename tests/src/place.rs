@@ -41,7 +41,10 @@ pub(crate) fn package(name: &str) -> Result<PathBuf> {
 }
 
 /// A program of the Python environment.
-pub(crate) fn venv(program: &str) -> Result<PathBuf> {
+///
+/// # Errors
+/// The environment is not there.
+pub fn venv(program: &str) -> Result<PathBuf> {
     Ok(told("BURSAR_TEST_VENV")?.join("bin").join(program))
 }
 

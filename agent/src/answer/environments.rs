@@ -1,13 +1,14 @@
 //! `Environments.Resolve`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bursar_proto::v1::environments_client::EnvironmentsClient;
 use bursar_proto::v1::{EnvironmentsResolveRequest, EnvironmentsResolveResponse};
 use tonic::Status;
 
 use super::{Answered, Answers, Call, Wanted, unanswered};
-use crate::cache::{Key, Payload, Question};
+use crate::cache::{Entry, Key, Payload, Question, Standing};
 use crate::upstream::{Failure, Upstream};
 
 impl Answers {
@@ -20,12 +21,36 @@ impl Answers {
         call: &Call,
         request: EnvironmentsResolveRequest,
     ) -> Result<EnvironmentsResolveResponse, Status> {
+        let entry = self.environment(call, request, None).await?;
+        entry.environment(&self.cache.now()).ok_or_else(unanswered)
+    }
+
+    /// The same for values that are put where others read them, with what they stand on. With `anew` the broker is asked,
+    /// whatever the cache has.
+    ///
+    /// # Errors
+    /// As [`Answers::resolve`].
+    pub async fn resolve_to_stand(
+        &self,
+        call: &Call,
+        request: EnvironmentsResolveRequest,
+        anew: bool,
+    ) -> Result<(EnvironmentsResolveResponse, Standing), Status> {
+        let entry = self.environment(call, request, anew.then_some(Duration::ZERO)).await?;
+        let answer = entry.environment(&self.cache.now()).ok_or_else(unanswered)?;
+        Ok((answer, Standing::of(&entry)))
+    }
+
+    async fn environment(
+        &self,
+        call: &Call,
+        request: EnvironmentsResolveRequest,
+        max_age: Option<Duration>,
+    ) -> Result<Arc<Entry>, Status> {
         let key = Key::of_resolve(call.caller.identity(), &request);
         let (ttl, new_lease) = (request.ttl, request.new_lease);
-        let wanted = Wanted { key, max_age: None, ttl, new_lease, question: request };
-        let entries = self.answer(call, vec![wanted], ask).await?;
-        let now = self.cache.now();
-        entries.first().and_then(|entry| entry.environment(&now)).ok_or_else(unanswered)
+        let wanted = Wanted { key, max_age, ttl, new_lease, question: request };
+        self.answer(call, vec![wanted], ask).await?.pop().ok_or_else(unanswered)
     }
 }
 

@@ -15,6 +15,9 @@
 //! of an executable is no border between programs of one user. The user id is. Give what must not meet two users.
 //!
 //! Only reads of `/proc` and of the executable happen here, and they may block: call it from a blocking thread.
+//!
+//! A set of files that the agent delivers by itself is no process: what is attested of it is the name that the agent's own
+//! configuration gives it, and nothing that a process could pass for.
 
 mod bearer;
 mod cgroup;
@@ -89,7 +92,21 @@ impl Attestor {
             selectors.add("unix:group", group);
         }
         process.confirm()?;
-        Ok(Workload::new(selectors, process.instance(&self.boot), peer, alive))
+        let context = WorkloadContext {
+            selectors: selectors.into_sorted(),
+            instance: process.instance(&self.boot),
+            pid: peer.pid,
+        };
+        Ok(Workload::new(context, Life::Process(alive)))
+    }
+
+    /// The set of files `name`, which the administrator of this machine configured. The name has no character that a
+    /// selector may not have.
+    pub fn delivery(&self, name: &str) -> Workload {
+        let mut selectors = Selectors::default();
+        selectors.add("files:set", name);
+        let instance = format!("files:{name}@{}", self.boot);
+        Workload::new(WorkloadContext { selectors: selectors.into_sorted(), instance, pid: 0 }, Life::Agent)
     }
 }
 
@@ -114,14 +131,22 @@ impl Peer {
     }
 }
 
-/// An attested process, and the token that speaks for it where it presented one.
+/// An attested process, and the token that speaks for it where it presented one; or a set of files.
 #[derive(Debug)]
 pub struct Workload {
     context: Arc<WorkloadContext>,
     identity: Identity,
-    uid: u32,
-    alive: Arc<Alive>,
+    life: Arc<Life>,
     bearer: Option<Bearer>,
+}
+
+/// How long a workload is there.
+#[derive(Debug)]
+enum Life {
+    /// As long as the process.
+    Process(Alive),
+    /// As long as the agent.
+    Agent,
 }
 
 /// A digest of everything that was attested of a process but its number, and of its token: processes of one identity
@@ -130,17 +155,15 @@ pub struct Workload {
 pub struct Identity([u8; 32]);
 
 impl Workload {
-    fn new(selectors: Selectors, instance: String, peer: Peer, alive: Alive) -> Self {
-        let selectors = selectors.into_sorted();
+    fn new(context: WorkloadContext, life: Life) -> Self {
         let mut digest = Sha256::new();
-        for selector in &selectors {
+        for selector in &context.selectors {
             digest.update(selector);
             // No selector has a newline in it.
             digest.update("\n");
         }
         let identity = Identity(digest.finalize().into());
-        let context = Arc::new(WorkloadContext { selectors, instance, pid: peer.pid });
-        Self { context, identity, uid: peer.uid, alive: Arc::new(alive), bearer: None }
+        Self { context: Arc::new(context), identity, life: Arc::new(life), bearer: None }
     }
 
     /// The same process, for whom a token speaks from now on.
@@ -149,8 +172,7 @@ impl Workload {
         Self {
             context: Arc::clone(&self.context),
             identity: Identity(digest.finalize().into()),
-            uid: self.uid,
-            alive: Arc::clone(&self.alive),
+            life: Arc::clone(&self.life),
             bearer: Some(bearer),
         }
     }
@@ -173,18 +195,19 @@ impl Workload {
     #[cfg(test)]
     pub(crate) fn ended(name: &str) -> Self {
         let mut child = std::process::Command::new("/bin/true").spawn().expect("child");
-        let alive = Arc::new(Alive::watch(child.id()).expect("alive"));
+        let life = Life::Process(Alive::watch(child.id()).expect("alive"));
         child.wait().expect("ended");
-        Self { alive, ..Self::named(name) }
+        Self { life: Arc::new(life), ..Self::named(name) }
     }
 
     #[cfg(test)]
     pub(crate) fn named_instance(name: &str, instance: &str) -> Self {
         let mut selectors = Selectors::default();
         selectors.add("test:name", name);
-        let peer = Peer { pid: std::process::id(), uid: 0, gid: 0 };
-        let alive = Alive::watch(peer.pid).expect("alive");
-        Self::new(selectors, instance.to_owned(), peer, alive)
+        let pid = std::process::id();
+        let context =
+            WorkloadContext { selectors: selectors.into_sorted(), instance: instance.to_owned(), pid };
+        Self::new(context, Life::Process(Alive::watch(pid).expect("alive")))
     }
 
     /// What the broker is told.
@@ -204,7 +227,7 @@ impl Workload {
         }
     }
 
-    /// Which process it is, on this machine and over all boots: `PID:START@BOOT`.
+    /// Which process it is, on this machine and over all boots: `PID:START@BOOT`. Of a set of files, `files:NAME@BOOT`.
     pub fn instance(&self) -> &str {
         &self.context.instance
     }
@@ -214,14 +237,12 @@ impl Workload {
         self.identity
     }
 
-    /// The user that it runs as.
-    pub fn uid(&self) -> u32 {
-        self.uid
-    }
-
-    /// Whether the very process that was attested still runs.
+    /// Whether the very process that was attested still runs. A set of files does as long as the agent.
     pub fn is_alive(&self) -> bool {
-        self.alive.check()
+        match &*self.life {
+            Life::Process(alive) => alive.check(),
+            Life::Agent => true,
+        }
     }
 }
 

@@ -165,3 +165,13 @@ fn a_folder_without_what_the_kernel_writes_is_refused() {
     std::fs::write(proc.0.path().join("42/stat"), "nonsense").expect("written");
     assert!(matches!(Process::open(proc.0.path(), 42), Err(AttestError::Malformed { .. })));
 }
+
+#[test]
+fn a_set_of_files_is_known_by_its_name_alone_and_by_the_same_after_a_restart() {
+    let attestor = Attestor::new().expect("attestor");
+    let (set, again) = (attestor.delivery("web"), Attestor::new().expect("attestor").delivery("web"));
+    assert_eq!(set.context().selectors, ["files:set:web"]);
+    assert!(set.instance().starts_with("files:web@") && set.instance() == again.instance());
+    assert!(set.identity() == again.identity() && set.identity() != attestor.delivery("api").identity());
+    assert!(set.is_alive() && set.context().pid == 0);
+}

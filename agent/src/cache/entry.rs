@@ -143,6 +143,12 @@ impl Entry {
         &self.holdings
     }
 
+    /// For how long after it was taken every value is as young as it has to be; without an end, where there is no limit.
+    pub(super) fn young_for(&self) -> Option<Duration> {
+        let (_, limits) = self.payload.ages();
+        limits.into_iter().map(|(had, limit)| limit.saturating_sub(had)).min()
+    }
+
     /// Whether every value is as young as it has to be: `max_age` is what the caller demands.
     pub(super) fn is_young(&self, now: &Moment, max_age: Option<Duration>) -> bool {
         let later = now.since(&self.taken);

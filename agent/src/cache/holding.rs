@@ -26,6 +26,8 @@ pub struct Holding {
     ended: AtomicBool,
     /// The epoch of the broker's events in which the lease was last known to be in force.
     validated: AtomicU64,
+    /// How often the secret had another version since.
+    changes: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -94,6 +96,7 @@ impl Holding {
             ttl,
             ended: AtomicBool::new(false),
             validated: AtomicU64::new(epoch),
+            changes: AtomicU64::new(0),
             state: Mutex::new(state),
         }
     }
@@ -116,6 +119,22 @@ impl Holding {
     /// The lease, as the broker described it last.
     pub fn lease(&self) -> v1::Lease {
         self.state().lease.clone()
+    }
+
+    /// The time that the lease was granted for last, and its end.
+    pub fn term(&self) -> (Duration, Moment) {
+        let state = self.state();
+        (duration_from_wire("ttl", state.lease.ttl).ok().flatten().unwrap_or_default(), state.until)
+    }
+
+    /// How often the secret had another version since the lease is held.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// The secret has another version.
+    pub(super) fn change(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Whether the value may be used at `now`.

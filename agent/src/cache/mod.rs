@@ -15,6 +15,9 @@
 //! apart from entries ([`Holding`]), since several answers may stand on one lease. Nobody but the cache and whoever is
 //! just answering owns an entry, so removing it wipes it.
 //!
+//! Whoever put a value where others read it, such as into a file, cannot ask at each use. It keeps the leases and not the
+//! value ([`Standing`]), hears when something happened ([`Cache::news`]) and asks then whether that concerns it.
+//!
 //! Letting the lookup make the call on a miss, as caches offer, was the alternative. It cannot tell a caller that a value
 //! is there but not fresh, which is the case that an outage turns on.
 
@@ -25,6 +28,7 @@ mod instances;
 mod key;
 mod moment;
 mod recent;
+mod standing;
 #[cfg(test)]
 mod tests;
 
@@ -37,6 +41,7 @@ use bursar_core::Clock;
 use bursar_proto::v1::{self, WorkloadContext};
 use quick_cache::sync::DefaultLifecycle;
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub use entry::{Entry, Payload};
@@ -44,6 +49,7 @@ pub use flight::{Arrival, Flights};
 pub use holding::Holding;
 pub use key::Key;
 pub use moment::Moment;
+pub use standing::{Standing, State};
 
 use crate::attest::Workload;
 use crate::config::{CacheLimits, OnOutage};
@@ -61,6 +67,8 @@ pub struct Cache {
     epoch: AtomicU64,
     /// Whether the broker's events arrive.
     listening: AtomicBool,
+    /// Counts what may concern a value that was handed out before.
+    news: watch::Sender<u64>,
     limits: CacheLimits,
     clock: Arc<dyn Clock>,
 }
@@ -130,6 +138,7 @@ impl Cache {
             recent: Recent::default(),
             epoch: AtomicU64::new(1),
             listening: AtomicBool::new(false),
+            news: watch::Sender::new(0),
             limits,
             clock,
         }
@@ -219,6 +228,7 @@ impl Cache {
         for key in holding.end() {
             drop(self.entries.remove_if(&key, |entry| entry.stands_on(lease_id)));
         }
+        self.tell();
     }
 
     /// A secret, `BACKEND/PATH`, has another version.
@@ -230,12 +240,21 @@ impl Cache {
                     entry.spoil();
                 }
             }
+            // After the entries: see `Standing`.
+            holding.change();
         }
+        self.tell();
     }
 
     /// Events of the broker were missed: every value is old and every lease unknown.
     pub fn missed_events(&self) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
+        self.tell();
+    }
+
+    /// Hears, late rather than never, that a lease ended, a secret changed or events were missed; see [`Standing`].
+    pub fn news(&self) -> watch::Receiver<u64> {
+        self.news.subscribe()
     }
 
     /// Whether the broker's events arrive from now on.
@@ -332,6 +351,11 @@ impl Cache {
             self.recent.since(since, |event| matches!(event, Event::Ended(id) if entry.stands_on(id)));
         if ended {
             drop(self.entries.remove_if(&key, |stored| Arc::ptr_eq(stored, entry)));
+            // For whoever is just given it and keeps what it stands on.
+            entry.spoil();
+            let over =
+                |holding: &&Arc<Holding>| self.recent.heard(since, &Event::Ended(holding.id().to_owned()));
+            entry.holdings.iter().filter(over).for_each(|holding| drop(holding.end()));
         }
         let changed = |event: &Event| match event {
             Event::Changed(secret) => entry.holdings.iter().any(|holding| holding.secret() == secret),
@@ -340,6 +364,14 @@ impl Cache {
         if self.recent.since(since, changed) {
             entry.spoil();
         }
+    }
+
+    fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    fn tell(&self) {
+        self.news.send_modify(|count| *count = count.wrapping_add(1));
     }
 
     fn all(&self) -> Vec<Arc<Holding>> {

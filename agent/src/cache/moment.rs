@@ -28,6 +28,12 @@ impl Moment {
         self.steady.saturating_duration_since(earlier.steady).max(wall)
     }
 
+    /// How long it is until `end`, by the clock that says less.
+    pub fn until(&self, end: &Self) -> Duration {
+        let wall = Duration::try_from(end.wall.duration_since(self.wall)).unwrap_or_default();
+        end.steady.saturating_duration_since(self.steady).min(wall)
+    }
+
     /// Whether it lies before `end` by both clocks.
     pub fn is_before(&self, end: &Self) -> bool {
         self.steady < end.steady && self.wall < end.wall

@@ -48,6 +48,13 @@ impl Recent {
         new > ring.events.len() || ring.events.iter().rev().take(new).any(&mut concerns)
     }
 
+    /// Whether `event` is known to have come after `mark`.
+    pub(super) fn heard(&self, mark: u64, event: &Event) -> bool {
+        let ring = self.ring();
+        let new = usize::try_from(ring.total.saturating_sub(mark)).unwrap_or(usize::MAX);
+        ring.events.iter().rev().take(new).any(|known| known == event)
+    }
+
     fn ring(&self) -> std::sync::MutexGuard<'_, Ring> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -247,3 +247,80 @@ async fn nothing_that_can_be_formatted_shows_a_value() {
     let text = format!("{:?} {found:?} {payload:?} {:?}", bench.cache, found.entry());
     assert!(!text.contains("canary"), "{text}");
 }
+
+#[test]
+fn what_stands_somewhere_is_good_until_its_secret_changes_or_events_were_missed() {
+    let bench = Bench::ordinary();
+    let good = |bench: &Bench, id: &str| {
+        let key = bench.put(id, "kv/a");
+        let entry = bench.cache.find(&key, None).entry().cloned().expect("stored");
+        let standing = Standing::of(&entry);
+        assert_eq!(standing.state(&bench.cache, None), State::Good);
+        standing
+    };
+    let standing = good(&bench, "1");
+    bench.cache.changed("kv/b");
+    assert_eq!(standing.state(&bench.cache, Some(Duration::from_secs(3600))), State::Good);
+    bench.cache.changed("kv/a");
+    assert_eq!(standing.state(&bench.cache, None), State::Old);
+    let standing = good(&bench, "2");
+    bench.cache.missed_events();
+    assert_eq!(standing.state(&bench.cache, None), State::Old);
+}
+
+#[test]
+fn what_stands_somewhere_is_old_before_its_lease_ends_and_over_after_it() {
+    let bench = Bench::ordinary();
+    let (question, lease) = (bench.cache.question(&bench.caller), "1");
+    let key = bench.answer_for(&question, lease, "kv/a", Duration::from_secs(100));
+    let standing = Standing::of(bench.cache.find(&key, None).entry().expect("stored"));
+    assert_eq!(standing.until(), Some(bench.clock.now() + Duration::from_secs(100)));
+    bench.clock.advance(Duration::from_secs(70));
+    assert_eq!(standing.state(&bench.cache, None), State::Good);
+    bench.clock.advance(Duration::from_secs(10));
+    assert_eq!(standing.state(&bench.cache, None), State::Old);
+    bench.cache.clear();
+    bench.clock.advance(Duration::from_secs(30));
+    assert_eq!(standing.state(&bench.cache, None), State::Over);
+}
+
+#[test]
+fn what_happened_between_question_and_answer_concerns_what_stands_on_it() {
+    let bench = Bench::ordinary();
+    let question = bench.cache.question(&bench.caller);
+    bench.cache.ended("1");
+    bench.cache.changed("kv/b");
+    let standing = |id: &str, reference: &str| {
+        let answer = answer_with(Some(bench.lease(id, reference, Duration::from_secs(600))));
+        let key = bench.key(reference);
+        Standing::of(&bench.cache.store(&question, &bench.caller, key, Payload::of_read(answer), None))
+    };
+    assert_eq!(standing("1", "kv/a").state(&bench.cache, None), State::Over);
+    assert_eq!(standing("2", "kv/b").state(&bench.cache, None), State::Old);
+    assert_eq!(standing("3", "kv/c").state(&bench.cache, None), State::Good);
+}
+
+#[test]
+fn where_nothing_is_served_through_an_outage_nothing_stands_through_one() {
+    let mut bench = Bench::ordinary();
+    bench.cache.limits.on_outage = OnOutage::Fail;
+    let key = bench.put("1", "kv/a");
+    let entry = bench.cache.find(&key, None).entry().cloned().expect("stored");
+    let state = |seconds| Standing::of(&entry).state(&bench.cache, Some(Duration::from_secs(seconds)));
+    assert_eq!((state(29), state(31)), (State::Good, State::Over));
+}
+
+#[test]
+fn whoever_listens_hears_of_each_thing_that_may_concern_him() {
+    let bench = Bench::ordinary();
+    bench.put("1", "kv/b");
+    let mut news = bench.cache.news();
+    type Tell = fn(&Cache);
+    let tells: [Tell; 3] = [|cache| cache.changed("kv/a"), |cache| cache.ended("1"), Cache::missed_events];
+    for tell in tells {
+        assert!(!news.has_changed().expect("open"));
+        tell(&bench.cache);
+        assert!(news.has_changed().expect("open"));
+        news.mark_unchanged();
+    }
+}

@@ -8,6 +8,20 @@ fn a_good_file_is_read_whole() {
     assert_eq!(config.cache.on_outage, OnOutage::Fail);
     assert_eq!(config.limits.connections_per_user, 64);
     assert!(matches!(config.join, Some(Join::Token(SecretSource::Credential(_)))));
+    let [set] = &config.files[..] else { panic!("one set of files") };
+    assert_eq!((set.name.as_str(), set.environment.as_str(), set.on_disk), ("web", "shop/prod", false));
+    assert_eq!(set.owner, Some(Account::Name("www-data".to_owned())));
+    assert_eq!(set.group, Some(Account::Number(33)));
+    let outputs: Vec<_> = set.outputs.iter().map(|output| (output.path.as_str(), output.mode)).collect();
+    assert_eq!(outputs, [("app.env", 0o400), ("nginx.conf", 0o400), ("tls/site.pem", 0o440)]);
+    assert!(matches!(&set.outputs[2].content, Content::Pem { variables } if variables.len() == 2));
+    let hook = set.hook.as_ref().expect("a hook");
+    assert_eq!((hook.timeout.as_secs(), hook.every.as_secs()), (60, 10));
+    let HookAction::Command { program, arguments } = &hook.action else { panic!("a command") };
+    assert_eq!(
+        (program.to_str(), &arguments[..]),
+        (Some("/usr/bin/systemctl"), &["reload".into(), "nginx".into()][..])
+    );
 }
 
 #[test]
@@ -78,4 +92,40 @@ fn a_socket_that_its_owner_could_not_use_is_refused() {
     for text in ["0", "0066", "666x", "1666", "-1", ""] {
         assert!(mode(text).is_err(), "{text}");
     }
+}
+
+#[test]
+fn a_hook_does_one_thing_on_this_machine() {
+    let hook = |lines: &str| {
+        let set = "[files.web]\ndirectory = '/run/web'\nenvironment = 'shop'\n[files.web.hook]\n";
+        let text = format!("broker = 'https://b'\nca_file = 'ca'\nnode = 'n'\ndata_dir = 'd'\n{set}{lines}");
+        Config::parse(&text).map(|config| config.files.into_iter().find_map(|set| set.hook).expect("a hook"))
+    };
+    let good = hook("signal = 'SIGHUP'\npid_file = '/run/nginx.pid'").expect("good");
+    assert!(matches!(good.action, HookAction::Signal { .. }));
+    for url in ["http://127.0.0.1:9000/reload", "http://[::1]/", "http://127.3.2.1"] {
+        assert!(matches!(hook(&format!("http = '{url}'")).expect("good").action, HookAction::Http { .. }));
+    }
+    for url in ["https://127.0.0.1/", "http://localhost/", "http://10.0.0.1/", "/reload", ""] {
+        let faults = hook(&format!("http = '{url}'")).expect_err("faulty");
+        assert!(faults[0].to_string().starts_with("files.web.hook.http: is a URL like"), "{url}");
+    }
+    let one = "files.web.hook: needs one of `command`, `signal` with `pid_file`, and `http`";
+    let cases = [
+        ("", one),
+        ("command = ['/bin/true']\nhttp = 'http://127.0.0.1/'", one),
+        ("pid_file = '/run/nginx.pid'", one),
+        ("command = ['true']", "files.web.hook.command: begins with the absolute path of a program"),
+        (
+            "signal = 'HUP'",
+            "files.web.hook.pid_file: is required with `signal`: it says which process gets it",
+        ),
+        ("command = ['/bin/true']\nevery = '0s'", "files.web.hook.every: must be from 1s to 10m"),
+    ];
+    for (lines, fault) in cases {
+        let faults = hook(lines).expect_err("faulty");
+        assert_eq!(faults.iter().map(ToString::to_string).next().as_deref(), Some(fault), "{lines}");
+    }
+    let faults = hook("signal = 'KILL'\npid_file = '/run/nginx.pid'").expect_err("faulty");
+    assert!(faults[0].to_string().starts_with("files.web.hook.signal: is one of `HUP`, `USR1`"));
 }

@@ -21,6 +21,7 @@ mod delivering;
 mod disk;
 mod disk_full;
 mod eviction;
+mod files;
 mod following;
 mod gcp;
 mod harness;

@@ -1,0 +1,111 @@
+//! Sets of files that the agent delivers by itself, for programs that can do nothing but read a file.
+//!
+//! A set is one more reader, attested by the name that this machine's administrator gave it. It asks the same way as a
+//! process that connects to the socket, so the broker decides on it, its leases are renewed, and what the cache serves is
+//! journaled. What is different is that its values stay where others read them after the answer: [`delivery`] sees to it
+//! that they do so no longer than they may.
+//!
+//! From an environment to a program: [`render`] makes contents, in memory; [`directory`] puts them where they are read;
+//! [`hook`] tells the program; [`record`] tells the next agent how long they may stay. [`board`] says how it goes.
+//!
+//! Letting a helper of the workload ask through the socket was the alternative. Each would have to be trusted to write
+//! files with the right mode, to hear of a revocation, and to be there when it comes.
+
+mod board;
+mod delivery;
+mod directory;
+mod hook;
+mod record;
+mod render;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bursar_core::Clock;
+
+pub use board::Board;
+pub use directory::NoAccount;
+
+use crate::answer::Answers;
+use crate::attest::Attestor;
+use crate::cache::Cache;
+use crate::config::FileSet;
+use crate::telemetry::Metrics;
+use crate::upstream::Upstream;
+use delivery::Delivery;
+use directory::Directory;
+use hook::Runner;
+use record::Record;
+
+/// What deliveries need of the agent around them.
+#[derive(Debug)]
+pub struct Surroundings {
+    pub attestor: Arc<Attestor>,
+    pub answers: Arc<Answers>,
+    pub cache: Arc<Cache>,
+    pub upstream: Arc<Upstream>,
+    pub clock: Arc<dyn Clock>,
+    pub metrics: Metrics,
+}
+
+/// The sets of a configuration, ready to be delivered.
+#[derive(Debug)]
+pub struct Deliveries {
+    all: Vec<Delivery>,
+    hooks: Vec<Runner>,
+    /// How it goes.
+    pub board: Arc<Board>,
+}
+
+impl Deliveries {
+    /// Prepares to deliver `sets`. `data_dir` is the agent's own.
+    ///
+    /// # Errors
+    /// [`FilesError`], when an owner is nobody here.
+    pub fn prepare(sets: &[FileSet], data_dir: &Path, around: &Surroundings) -> Result<Self, FilesError> {
+        let mut board = Board::default();
+        let mut hooks = Vec::new();
+        let delivery = |set: &FileSet| {
+            let directory =
+                Directory::of(set).map_err(|source| FilesError::Account { set: set.name.clone(), source })?;
+            let place = board.place();
+            let (bell, hook) = hook::of(set, &around.metrics, &place);
+            hooks.extend(hook);
+            Ok(Delivery {
+                set: set.clone(),
+                directory,
+                record: Record::of(&set.name, data_dir),
+                reader: Arc::new(around.attestor.delivery(&set.name)),
+                answers: Arc::clone(&around.answers),
+                cache: Arc::clone(&around.cache),
+                upstream: Arc::clone(&around.upstream),
+                clock: Arc::clone(&around.clock),
+                metrics: around.metrics.clone(),
+                place,
+                bell,
+            })
+        };
+        let all = sets.iter().map(delivery).collect::<Result<_, FilesError>>()?;
+        Ok(Self { all, hooks, board: Arc::new(board) })
+    }
+
+    /// Delivers. Never ends.
+    pub async fn run(self) {
+        let deliveries = futures_util::future::join_all(self.all.iter().map(Delivery::run));
+        let hooks = futures_util::future::join_all(self.hooks.into_iter().map(Runner::run));
+        tokio::join!(deliveries, hooks);
+        // Without a set there is nothing to wait for.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// Why the sets cannot be delivered as they are configured.
+#[derive(Debug, thiserror::Error)]
+pub enum FilesError {
+    #[error("the owner of the set of files `{set}` is not known")]
+    Account {
+        set: String,
+        #[source]
+        source: NoAccount,
+    },
+}
