@@ -1,6 +1,9 @@
 //! `bursar.v1.Secrets`.
 
+mod watch;
+
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bursar_core::Reference;
@@ -9,19 +12,19 @@ use bursar_proto::convert::{duration_from_wire, duration_to_wire, wire_bytes};
 use bursar_proto::limits;
 use bursar_proto::v1::secrets_server::Secrets;
 use bursar_proto::v1::{
-    LeaseRevoked, Resync, SecretsBatchReadRequest, SecretsBatchReadResponse, SecretsReadRequest,
-    SecretsReadResponse, SecretsWatchRequest, SecretsWatchResponse, VersionChanged,
-    secrets_watch_response::Event,
+    SecretsBatchReadRequest, SecretsBatchReadResponse, SecretsReadRequest, SecretsReadResponse,
+    SecretsWatchRequest, SecretsWatchResponse,
 };
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
 use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use self::watch::Listening;
+use super::Api;
 use super::page::text;
-use super::{Api, Arrival, status};
 use crate::broker::{Disclosure, Query};
 use crate::failure::Failure;
-use crate::lease::Heard;
 use crate::lease::grant::Terms;
 use crate::policy::Resource;
 
@@ -51,54 +54,26 @@ impl Secrets for Api {
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<SecretsWatchResponse, Status>> + Send>>;
 
-    /// Revocations as they happen, for the leases of the caller or, for a node, of those it spoke for. The stream holds
-    /// no history: it begins with a resync, and one that falls behind gets another.
+    /// What happens to the leases of the caller or, for a node, to those it spoke for.
     async fn watch(
         &self,
         request: Request<SecretsWatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let (Arrival { call, action: _ }, _) = Arrival::of(request)?;
-        let permitted = self.broker.permit(&call, Action::Watch, Resource::System, "watch", "").await;
-        let draft = permitted.map_err(|failure| status::of(&failure, &call.request_id))?;
-        let kept = self.broker.note(draft).await;
-        kept.map_err(|failure| status::of(&failure, &call.request_id))?;
-        let (watcher, stop) = (call.caller.id().clone(), self.tasks.clone());
-        let mut watch = self.broker.leases.watch(watcher.clone());
-        let (events, stream) = tokio::sync::mpsc::channel(WATCH_BUFFER);
-        drop(self.tasks.finish(async move {
-            let mut next = Some(Event::Resync(Resync {}));
-            loop {
-                if let Some(event) = next.take() {
-                    let message = SecretsWatchResponse { position: None, time: None, event: Some(event) };
-                    if events.send(Ok(message)).await.is_err() {
-                        return;
-                    }
-                }
-                tokio::select! {
-                    heard = watch.hear() => next = match heard {
-                        Ok(Heard::Ended { id, reference, principal, node }) => {
-                            let mine = principal == watcher || node.as_ref() == Some(&watcher);
-                            let revoked = LeaseRevoked {
-                                lease_id: id.to_string(),
-                                reference: reference.to_string(),
-                                reason: String::new(),
-                            };
-                            mine.then_some(Event::LeaseRevoked(revoked))
-                        }
-                        Ok(Heard::Changed { reference, version, holders }) => {
-                            let version = version.map(|version| version.to_string()).unwrap_or_default();
-                            let changed = VersionChanged { reference: reference.to_string(), version };
-                            holders.contains(&watcher).then_some(Event::VersionChanged(changed))
-                        }
-                        Ok(Heard::ManyEnded) | Err(RecvError::Lagged(_)) => Some(Event::Resync(Resync {})),
-                        Err(RecvError::Closed) => return,
-                    },
-                    () = events.closed() => return,
-                    _ = stop.stopping() => return,
-                }
-            }
-        }));
-        Ok(Response::new(Box::pin(tokio_stream::wrappers::ReceiverStream::new(stream))))
+        let read = |message: SecretsWatchRequest| Ok(message.after);
+        self.answer(request, read, |call, after| async move {
+            let draft = self.broker.permit(&call, Action::Watch, Resource::System, "watch", "").await?;
+            self.broker.note(draft).await?;
+            let (events, stream) = mpsc::channel(WATCH_BUFFER);
+            let listener = call.caller.id().clone();
+            let ledger = self.broker.ledger.clone();
+            let origin = ledger.origin()?.to_owned();
+            let opened = self.broker.leases.watch(listener.clone(), watch::place(&origin, after));
+            let clock = Arc::clone(&self.broker.clock);
+            let listening = Listening { listener, ledger, origin, clock, events };
+            drop(self.tasks.finish(listening.send(opened, self.tasks.clone())));
+            Ok(Box::pin(ReceiverStream::new(stream)) as Self::WatchStream)
+        })
+        .await
     }
 }
 

@@ -41,8 +41,8 @@ use again::Fruitless;
 use settle::Searches;
 use turns::Turns;
 use under_way::UnderWay;
-pub use watchers::Watch;
 use watchers::Watchers;
+pub use watchers::{Next, Opened, Told};
 
 /// Grants leases and takes them back.
 pub struct Leases {
@@ -97,6 +97,7 @@ impl Leases {
             turns: Arc::default(),
             fruitless: Fruitless::default(),
             searches: Searches::default(),
+            watchers: Watchers::new(Arc::clone(&clock), metrics.watched()),
             ledger,
             mounts,
             seal,
@@ -104,7 +105,6 @@ impl Leases {
             clock,
             ids: Ids::default(),
             tasks,
-            watchers: Watchers::new(metrics.watched()),
             metrics,
             due: watch::Sender::new(0),
             ordered: Notify::new(),
@@ -112,9 +112,10 @@ impl Leases {
         }
     }
 
-    /// What happens from now on to what `listener` holds. Holders know by themselves when a lease expires.
-    pub fn watch(&self, listener: SpiffeId) -> Watch {
-        self.watchers.open(listener)
+    /// What happens to what `listener` holds after the event at `after`, or from now on. Holders know by themselves when a
+    /// lease expires.
+    pub fn watch(&self, listener: SpiffeId, after: Option<u64>) -> Opened {
+        self.watchers.open(listener, after)
     }
 
     /// Has a static secret looked at for its holder. `content` is what he was given, where it was the newest.

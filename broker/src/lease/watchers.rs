@@ -3,17 +3,26 @@
 //! Only those who listen are noted, so without any this is empty and a grant pays nothing. A listener that begins is told
 //! to take everything it has for old, so that its secrets are noted as it reads or renews them. There is room for
 //! [`MOST`] holdings; a listener whose secret finds none hears of no change, and reads it anew when it is too old.
+//!
+//! One that goes is a listener for [`AWAY`] more: when it comes back within that time, with the position of the last event
+//! that it heard, it has missed nothing and starts nothing anew. [`history`] keeps what was told meanwhile.
 
-use std::collections::{BTreeMap, HashMap};
+mod history;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bursar_core::{BackendName, Lease, Reference, SecretPath, SpiffeId};
+use bursar_core::{BackendName, Clock, Lease, Reference, SecretPath, SpiffeId};
 use jiff::Timestamp;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
+
+use history::{Heeded, History};
+
+pub use history::Told;
 
 use super::Heard;
 use crate::mounts::Content;
@@ -21,21 +30,30 @@ use crate::mounts::Content;
 /// The listeners of one broker.
 #[derive(Debug)]
 pub(super) struct Watchers {
-    events: broadcast::Sender<Heard>,
+    history: History,
     state: Mutex<State>,
     hurry: Notify,
-    /// How many streams there are, for whoever only wants to know whether there is one.
-    streams: AtomicUsize,
+    /// How many listeners there are, for whoever only wants to know whether there is one.
+    listeners: AtomicUsize,
     /// Shows the number of holdings.
     gauge: Gauge,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// How many streams each listener has.
-    listeners: HashMap<SpiffeId, usize>,
+    listeners: HashMap<SpiffeId, Listener>,
+    /// Who left, in that order; some have come back.
+    left: VecDeque<(Instant, SpiffeId)>,
     backends: BTreeMap<BackendName, HashMap<SecretPath, Watched>>,
     holdings: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Listener {
+    /// It has so many streams.
+    Here(usize),
+    /// It has none since then.
+    Away(Instant),
 }
 
 /// A secret that a listener holds.
@@ -53,20 +71,49 @@ struct Watched {
 pub struct Watch {
     watchers: Arc<Watchers>,
     listener: SpiffeId,
-    events: broadcast::Receiver<Heard>,
+    missed: VecDeque<Arc<Told>>,
+    events: broadcast::Receiver<Arc<Told>>,
+}
+
+/// The beginning of a stream.
+#[derive(Debug)]
+pub struct Opened {
+    pub watch: Watch,
+    /// Whether it goes on after the position that was asked for: without that, the listener takes all it has for old.
+    pub resumes: bool,
+    /// The last event before those that come.
+    pub position: u64,
 }
 
 impl Watchers {
-    pub(super) fn new(gauge: Gauge) -> Arc<Self> {
-        let (events, _) = broadcast::channel(BACKLOG);
-        let streams = AtomicUsize::new(0);
-        Arc::new(Self { events, state: Mutex::default(), hurry: Notify::new(), streams, gauge })
+    pub(super) fn new(clock: Arc<dyn Clock>, gauge: Gauge) -> Arc<Self> {
+        Arc::new(Self {
+            history: History::new(clock),
+            state: Mutex::default(),
+            hurry: Notify::new(),
+            listeners: AtomicUsize::new(0),
+            gauge,
+        })
     }
 
-    pub(super) fn open(self: &Arc<Self>, listener: SpiffeId) -> Watch {
-        *self.state().listeners.entry(listener.clone()).or_default() += 1;
-        self.streams.fetch_add(1, Ordering::AcqRel);
-        Watch { watchers: Arc::clone(self), listener, events: self.events.subscribe() }
+    /// A stream of what happens after the event at `after`, or from now on.
+    pub(super) fn open(self: &Arc<Self>, listener: SpiffeId, after: Option<u64>) -> Opened {
+        let mut state = self.state();
+        state.let_go();
+        // Whoever was not noted while it was away was not looked for.
+        let known = state.listeners.contains_key(&listener);
+        let streams = match state.listeners.get(&listener) {
+            Some(Listener::Here(streams)) => streams + 1,
+            Some(Listener::Away(_)) | None => 1,
+        };
+        state.listeners.insert(listener.clone(), Listener::Here(streams));
+        self.shown(&state);
+        let Heeded { missed, position, events } = self.history.heed(after.filter(|_| known));
+        drop(state);
+        let resumes = missed.is_some();
+        let watch =
+            Watch { watchers: Arc::clone(self), listener, missed: missed.unwrap_or_default(), events };
+        Opened { watch, resumes, position }
     }
 
     /// Tells all listeners. Who lost a lease is noted for its secret no more, until he reads or renews it again: of what he
@@ -79,17 +126,16 @@ impl Watchers {
             Heard::ManyEnded => {
                 let mut state = self.state();
                 (state.backends, state.holdings) = (BTreeMap::new(), 0);
-                self.show(0);
+                self.shown(&state);
             }
             Heard::Changed { .. } => {}
         }
-        // Without a listener there is nobody to tell.
-        drop(self.events.send(heard));
+        self.history.tell(heard);
     }
 
     /// Whether anybody listens.
     pub(super) fn any(&self) -> bool {
-        self.streams.load(Ordering::Acquire) > 0
+        self.listeners.load(Ordering::Acquire) > 0
     }
 
     /// A lease on a static secret was granted or renewed, for whose holder `content` is the newest.
@@ -134,15 +180,19 @@ impl Watchers {
     ) -> Vec<(SecretPath, Option<Content>)> {
         let moment = Instant::now();
         let mut state = self.state();
-        let State { backends, holdings, .. } = &mut *state;
-        let Some(secrets) = backends.get_mut(backend) else { return Vec::new() };
+        state.let_go();
+        let State { listeners, backends, holdings, .. } = &mut *state;
         let mut due = Vec::new();
+        let Some(secrets) = backends.get_mut(backend) else {
+            self.shown(&state);
+            return due;
+        };
         secrets.retain(|path, watched| {
             if watched.look_at > moment {
                 return true;
             }
             let before = watched.holders.len();
-            watched.holders.retain(|_, until| *until > now);
+            watched.holders.retain(|holder, until| *until > now && listeners.contains_key(holder));
             *holdings -= before - watched.holders.len();
             if watched.holders.is_empty() {
                 return false;
@@ -151,7 +201,7 @@ impl Watchers {
             due.push((path.clone(), watched.content.clone()));
             true
         });
-        self.show(*holdings);
+        self.shown(&state);
         due
     }
 
@@ -199,29 +249,26 @@ impl Watchers {
         if watched.holders.is_empty() {
             secrets.remove(&reference.path);
         }
-        self.show(*holdings);
+        self.shown(&state);
     }
 
     fn close(&self, listener: &SpiffeId) {
-        self.streams.fetch_sub(1, Ordering::AcqRel);
         let mut state = self.state();
-        let State { listeners, backends, holdings } = &mut *state;
-        let Some(streams) = listeners.get_mut(listener) else { return };
-        *streams = streams.saturating_sub(1);
-        if *streams == 0 {
-            listeners.remove(listener);
-            for secrets in backends.values_mut() {
-                secrets.retain(|_, watched| {
-                    *holdings -= usize::from(watched.holders.remove(listener).is_some());
-                    !watched.holders.is_empty()
-                });
-            }
-            self.show(*holdings);
+        let left = match state.listeners.get(listener) {
+            Some(Listener::Here(streams)) if *streams > 1 => Listener::Here(streams - 1),
+            _ => Listener::Away(Instant::now()),
+        };
+        state.listeners.insert(listener.clone(), left);
+        if let Listener::Away(since) = left {
+            state.left.push_back((since, listener.clone()));
         }
+        state.let_go();
+        self.shown(&state);
     }
 
-    fn show(&self, holdings: usize) {
-        self.gauge.set(i64::try_from(holdings).unwrap_or(i64::MAX));
+    fn shown(&self, state: &State) {
+        self.listeners.store(state.listeners.len(), Ordering::Release);
+        self.gauge.set(i64::try_from(state.holdings).unwrap_or(i64::MAX));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -229,13 +276,47 @@ impl Watchers {
     }
 }
 
+impl State {
+    /// Forgets the listeners that have been away for too long, and the longest away where they are too many. What they
+    /// held is taken out as it is come by.
+    fn let_go(&mut self) {
+        while let Some((since, listener)) = self.left.front() {
+            if since.elapsed() < AWAY && self.left.len() <= MOST_AWAY {
+                return;
+            }
+            if self.listeners.get(listener) == Some(&Listener::Away(*since)) {
+                self.listeners.remove(listener);
+            }
+            self.left.pop_front();
+        }
+    }
+}
+
+/// What a stream has next.
+#[derive(Debug)]
+pub enum Next {
+    Told(Arc<Told>),
+    /// More was told than is kept for whoever is slow. What comes begins after this position.
+    Lost {
+        position: u64,
+    },
+}
+
 impl Watch {
-    /// The next event, or why there is none.
-    ///
-    /// # Errors
-    /// That of the channel: the listener is too far behind, or the broker ends.
-    pub async fn hear(&mut self) -> Result<Heard, broadcast::error::RecvError> {
-        self.events.recv().await
+    /// Waits for what is next.
+    pub async fn hear(&mut self) -> Next {
+        if let Some(missed) = self.missed.pop_front() {
+            return Next::Told(missed);
+        }
+        match self.events.recv().await {
+            Ok(told) => Next::Told(told),
+            // The sender lives as long as this does.
+            Err(_) => {
+                let Heeded { position, events, .. } = self.watchers.history.heed(None);
+                self.events = events;
+                Next::Lost { position }
+            }
+        }
     }
 }
 
@@ -250,8 +331,10 @@ fn spread(poll: Duration) -> Duration {
     poll.mul_f64(0.9 + fastrand::f64() / 5.0)
 }
 
-/// A listener that is further behind is told to start anew.
-const BACKLOG: usize = 4096;
+/// Longer than an agent takes to come back to a broker that is there.
+const AWAY: Duration = Duration::from_secs(60);
+/// Listeners that are waited for.
+const MOST_AWAY: usize = if cfg!(test) { 4 } else { 4096 };
 /// About 50 MiB.
 const MOST: usize = if cfg!(test) { 60 } else { 1 << 18 };
 

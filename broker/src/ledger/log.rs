@@ -35,6 +35,15 @@ impl Ledger {
         Ok(board.newest(board.signer.get().ok_or(LedgerError::NotSigning)?))
     }
 
+    /// The log's name, which no other broker's has.
+    ///
+    /// # Errors
+    /// [`LedgerError::NotSigning`] before [`Ledger::start_signing`].
+    pub fn origin(&self) -> Result<&str, LedgerError> {
+        let signer = self.inner.board.signer.get().ok_or(LedgerError::NotSigning)?;
+        Ok(signer.verifier().name())
+    }
+
     /// Stores a checkpoint over everything that is durable, unless the stored one is. To be called on a schedule: in
     /// between, and after a crash, the log's edge is sealed by the broker's key, which no other can check.
     ///

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bursar_core::retry::Retry;
 use bursar_proto::v1::secrets_watch_response::Event;
-use bursar_proto::v1::{SecretsWatchRequest, SecretsWatchResponse};
+use bursar_proto::v1::{SecretsWatchRequest, SecretsWatchResponse, WatchPosition};
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tonic::Streaming;
 
@@ -37,6 +37,8 @@ pub struct Follower {
     /// Resolves that failed since the last that did not.
     failed: u32,
     events: Events,
+    /// Of the last event that was heard.
+    position: Option<WatchPosition>,
     /// Whether it was told that events are refused.
     told: bool,
 }
@@ -71,6 +73,7 @@ impl Client {
             due: Instant::now(),
             failed: 0,
             events: Events::Closed,
+            position: None,
             told: false,
         };
         follower.hold(leases, Instant::now());
@@ -156,10 +159,12 @@ impl Follower {
                     }
                 }
                 Events::Open(events) => match events.message().await {
-                    Ok(Some(message)) if concerns(&self.secrets, &self.leases, message.event.as_ref()) => {
-                        return Ok(());
+                    Ok(Some(message)) => {
+                        self.position = message.position.or(self.position.take());
+                        if concerns(&self.secrets, &self.leases, message.event.as_ref()) {
+                            return Ok(());
+                        }
                     }
-                    Ok(Some(_)) => {}
                     Ok(None) | Err(_) => self.events = Events::Closed,
                 },
             }
@@ -168,7 +173,7 @@ impl Follower {
 
     async fn open(&self) -> Result<Streaming<SecretsWatchResponse>, Error> {
         let opened = Retry::BACKGROUND.run(|| async {
-            let request = SecretsWatchRequest { after: None };
+            let request = SecretsWatchRequest { after: self.position.clone() };
             let opened = self
                 .client
                 .stream(request, |client, request| async move { client.secrets().watch(request).await });

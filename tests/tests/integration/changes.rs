@@ -3,10 +3,15 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use bursar_proto::v1;
+use bursar_proto::v1::secrets_watch_response::Event;
 use bursar_tests::{Agent, Broker, Canary, Cli, Drongo, GoogleDoor, OpenBao, PROJECT, wait_until};
+use prost::Message;
 use serde_json::json;
+use tonic::Code;
 
 use super::vault_backend::answers;
+use crate::raw::Caller;
 
 #[test]
 fn a_change_at_the_store_reaches_a_node_and_costs_one_read() -> Result<()> {
@@ -94,6 +99,41 @@ fn a_write_through_bursar_is_heard_of_at_once() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn a_stream_that_broke_goes_on_where_it_was_unless_the_broker_is_another() -> Result<()> {
+    let mut site = Site::start("[backends.local]\nkind = 'local'\nmax_stale = '1h'\npoll = '1h'\n", "local")?;
+    let (first, second) = (Canary::random("first value"), Canary::random("second value"));
+    site.put("local/a", &first)?;
+    let listener = Caller::administrator(&site.broker)?;
+    let begun = next(&listener, None)?;
+    ensure!(matches!(begun.event, Some(Event::Resync(_))), "{begun:?}");
+    // Its stream is gone, and it is noted all the same.
+    let read = v1::SecretsReadRequest { reference: "local/a#p".to_owned(), ..Default::default() };
+    ensure!(listener.call(READ, read.encode_to_vec())?.code == Code::Ok, "the secret cannot be read");
+    site.put("local/a", &second)?;
+    let missed = next(&listener, begun.position.clone())?;
+    ensure!(
+        matches!(&missed.event, Some(Event::VersionChanged(changed)) if changed.reference == "local/a"),
+        "{missed:?}"
+    );
+    let sequence = |told: &v1::SecretsWatchResponse| told.position.as_ref().map(|position| position.sequence);
+    ensure!(sequence(&missed) > sequence(&begun), "{begun:?} and then {missed:?}");
+
+    site.broker.process().stop()?;
+    site.broker.start_again()?;
+    let anew = next(&Caller::administrator(&site.broker)?, missed.position.clone())?;
+    ensure!(matches!(anew.event, Some(Event::Resync(_))), "{anew:?}");
+    ensure!(sequence(&anew) > sequence(&missed), "{missed:?} and then {anew:?}");
+    Ok(())
+}
+
+/// The first event of a stream after `position`.
+fn next(listener: &Caller, position: Option<v1::WatchPosition>) -> Result<v1::SecretsWatchResponse> {
+    let request = v1::SecretsWatchRequest { after: position };
+    let listening = listener.listen("/bursar.v1.Secrets/Watch", request.encode_to_vec())?;
+    Ok(v1::SecretsWatchResponse::decode(listening.first.as_slice())?)
+}
+
 /// A broker, and a node on which a user reads through the agent.
 struct Site {
     administrator: Cli,
@@ -132,6 +172,7 @@ impl Site {
     }
 }
 
+const READ: &str = "/bursar.v1.Secrets/Read";
 const LIMIT: Duration = Duration::from_secs(60);
 /// A number that no account has.
 const SHOP: u32 = 61_002;

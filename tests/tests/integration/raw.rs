@@ -123,14 +123,14 @@ impl Caller {
     pub(crate) fn listen(&self, path: &str, message: Vec<u8>) -> Result<Listening<'_>> {
         let (request, request_id) = self.request(message, None)?;
         let path = PathAndQuery::from_str(path).context("no path")?;
-        let answers = self.runtime.block_on(async {
+        let (first, answers) = self.runtime.block_on(async {
             let mut grpc = Grpc::new(self.channel.clone());
             grpc.ready().await?;
             let mut answers = grpc.server_streaming(request, path, Bytes).await?.into_inner();
-            answers.message().await?.context("the stream has nothing")?;
-            anyhow::Ok(answers)
+            let first = answers.message().await?.context("the stream has nothing")?;
+            anyhow::Ok((first, answers))
         })?;
-        Ok(Listening { caller: self, answers, request_id })
+        Ok(Listening { caller: self, first, answers, request_id })
     }
 
     fn request(
@@ -155,6 +155,8 @@ impl Caller {
 /// A stream that is open.
 pub(crate) struct Listening<'caller> {
     caller: &'caller Caller,
+    /// The first message.
+    pub(crate) first: Vec<u8>,
     answers: Streaming<Vec<u8>>,
     request_id: String,
 }

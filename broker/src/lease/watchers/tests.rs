@@ -1,3 +1,4 @@
+use bursar_core::clock::TestClock;
 use bursar_core::lease::TtlBound;
 use bursar_core::{LeaseId, LeaseState, Version};
 use tokio::sync::broadcast::error::TryRecvError;
@@ -42,6 +43,21 @@ fn path(text: &str) -> SecretPath {
     SecretPath::from_store(text).expect("path")
 }
 
+fn watchers() -> Arc<Watchers> {
+    Watchers::new(Arc::new(TestClock::new()), Gauge::default())
+}
+
+fn open(watchers: &Arc<Watchers>, listener: SpiffeId) -> Watch {
+    watchers.open(listener, None).watch
+}
+
+async fn told(watch: &mut Watch) -> Arc<Told> {
+    match watch.hear().await {
+        Next::Told(told) => told,
+        Next::Lost { position } => panic!("what was before {position} is lost"),
+    }
+}
+
 fn noted(watchers: &Watchers, path: &str, principal: &str, node: Option<&str>) {
     watchers.note(&lease(path, principal, node), Some(&version(1)), POLL);
 }
@@ -55,9 +71,9 @@ async fn due(watchers: &Watchers, now: Timestamp) -> Vec<String> {
 
 #[tokio::test(start_paused = true)]
 async fn only_those_who_listen_are_noted() {
-    let watchers = Watchers::new(Gauge::default());
+    let watchers = watchers();
     noted(&watchers, "a", "workload/web", Some("node/one"));
-    let _watch = watchers.open(id("node/two"));
+    let _watch = open(&watchers, id("node/two"));
     noted(&watchers, "b", "workload/web", Some("node/one"));
     noted(&watchers, "c", "workload/web", Some("node/two"));
     assert_eq!(due(&watchers, BEGUN).await, ["c"]);
@@ -65,8 +81,8 @@ async fn only_those_who_listen_are_noted() {
 
 #[tokio::test(start_paused = true)]
 async fn a_secret_of_many_holders_is_looked_at_once_in_its_time() {
-    let watchers = Watchers::new(Gauge::default());
-    let watches: Vec<_> = (0..50).map(|number| watchers.open(id(&format!("node/{number}")))).collect();
+    let watchers = watchers();
+    let watches: Vec<_> = (0..50).map(|number| open(&watchers, id(&format!("node/{number}")))).collect();
     for number in 0..50 {
         noted(&watchers, "a", "workload/web", Some(&format!("node/{number}")));
     }
@@ -78,35 +94,34 @@ async fn a_secret_of_many_holders_is_looked_at_once_in_its_time() {
 
 #[tokio::test(start_paused = true)]
 async fn a_change_is_told_once_and_names_those_who_hold_it() {
-    let watchers = Watchers::new(Gauge::default());
-    let (mut holds, _other) = (watchers.open(id("node/one")), watchers.open(id("node/two")));
+    let watchers = watchers();
+    let (mut holds, _other) = (open(&watchers, id("node/one")), open(&watchers, id("node/two")));
     noted(&watchers, "a", "workload/web", Some("node/one"));
     noted(&watchers, "b", "workload/web", Some("node/two"));
     assert!(!watchers.found(&store(), &path("a"), version(1)));
     assert!(watchers.found(&store(), &path("a"), version(2)));
     assert!(!watchers.found(&store(), &path("a"), version(2)), "it was told");
     assert!(!watchers.found(&store(), &path("unknown"), version(2)));
-    let Ok(Heard::Changed { reference, version, holders }) = holds.hear().await else {
-        panic!("nothing was heard")
-    };
-    assert_eq!((reference.to_string().as_str(), version), ("store/a", Some(Version::number(2))));
-    assert_eq!(*holders, [id("node/one")].into());
+    let told = told(&mut holds).await;
+    let Heard::Changed { reference, version, holders } = &told.heard else { panic!("{told:?}") };
+    assert_eq!((reference.to_string().as_str(), version), ("store/a", &Some(Version::number(2))));
+    assert_eq!(**holders, [id("node/one")].into());
     assert!(matches!(holds.events.try_recv(), Err(TryRecvError::Empty)));
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_nobody_knew_before_is_no_change() {
-    let watchers = Watchers::new(Gauge::default());
-    let _watch = watchers.open(id("node/one"));
+    let watchers = watchers();
+    let _watch = open(&watchers, id("node/one"));
     watchers.note(&lease("a", "node/one", None), None, POLL);
     assert!(!watchers.found(&store(), &path("a"), Content::Hash(7)));
     assert!(watchers.found(&store(), &path("a"), Content::Hash(8)));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_holding_ends_with_its_lease_and_with_the_last_stream_of_its_listener() {
-    let watchers = Watchers::new(Gauge::default());
-    let (first, second) = (watchers.open(id("node/one")), watchers.open(id("node/one")));
+async fn a_holding_ends_with_its_lease_and_a_while_after_the_last_stream_of_its_listener() {
+    let watchers = watchers();
+    let (first, second) = (open(&watchers, id("node/one")), open(&watchers, id("node/one")));
     noted(&watchers, "a", "workload/web", Some("node/one"));
     drop(first);
     assert_eq!(due(&watchers, BEGUN).await, ["a"]);
@@ -114,14 +129,74 @@ async fn a_holding_ends_with_its_lease_and_with_the_last_stream_of_its_listener(
     assert_eq!(watchers.gauge.get(), 0);
     noted(&watchers, "a", "workload/web", Some("node/one"));
     drop(second);
+    tokio::time::advance(AWAY).await;
     assert!(due(&watchers, BEGUN).await.is_empty());
     assert_eq!(watchers.gauge.get(), 0);
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_comes_back_soon_has_missed_nothing() {
+    let watchers = watchers();
+    let first = watchers.open(id("node/one"), None);
+    assert!(!first.resumes);
+    noted(&watchers, "a", "workload/web", Some("node/one"));
+    drop(first.watch);
+    tokio::time::advance(AWAY / 2).await;
+    assert!(watchers.found(&store(), &path("a"), version(2)), "it is looked at while its holder is away");
+    let mut again = watchers.open(id("node/one"), Some(first.position));
+    assert!(again.resumes);
+    let missed = told(&mut again.watch).await;
+    assert_eq!(missed.sequence, first.position + 1);
+    assert!(watchers.found(&store(), &path("a"), version(3)));
+    assert_eq!(told(&mut again.watch).await.sequence, missed.sequence + 1, "it goes on where it was");
+
+    drop(again.watch);
+    tokio::time::advance(AWAY).await;
+    let late = watchers.open(id("node/one"), Some(missed.sequence + 1));
+    assert!(!late.resumes, "nobody looked for whoever is away for long");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_position_that_is_not_kept_or_was_never_given_resumes_nothing() {
+    let watchers = watchers();
+    let begun = watchers.open(id("node/one"), None);
+    for _ in 0..history::BACKLOG + 1 {
+        watchers.tell(Heard::ManyEnded);
+    }
+    let newest = begun.position + history::BACKLOG as u64 + 1;
+    for (after, resumes) in
+        [(begun.position, false), (begun.position + 1, true), (newest, true), (newest + 1, false)]
+    {
+        let opened = watchers.open(id("node/one"), Some(after));
+        assert_eq!(
+            (opened.resumes, opened.position),
+            (resumes, if resumes { after } else { newest }),
+            "{after}"
+        );
+    }
+    // Whoever is slower than that is told, and goes on from what is newest.
+    let mut slow = begun.watch;
+    assert!(matches!(slow.hear().await, Next::Lost { position } if position == newest));
+    watchers.tell(Heard::ManyEnded);
+    assert_eq!(told(&mut slow).await.sequence, newest + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_than_so_many_are_waited_for() {
+    let watchers = watchers();
+    for number in 0..MOST_AWAY + 2 {
+        drop(watchers.open(id(&format!("node/{number}")), None));
+    }
+    assert_eq!(watchers.listeners.load(Ordering::Acquire), MOST_AWAY);
+    let first = watchers.history.heed(None).position;
+    let (kept, gone) = (watchers.open(id("node/2"), Some(first)), watchers.open(id("node/1"), Some(first)));
+    assert!(kept.resumes && !gone.resumes);
+}
+
+#[tokio::test(start_paused = true)]
 async fn there_is_room_for_so_many_and_no_more() {
-    let watchers = Watchers::new(Gauge::default());
-    let _watch = watchers.open(id("node/one"));
+    let watchers = watchers();
+    let _watch = open(&watchers, id("node/one"));
     for number in 0..MOST + 5 {
         noted(&watchers, &number.to_string(), "workload/web", Some("node/one"));
     }
@@ -130,8 +205,8 @@ async fn there_is_room_for_so_many_and_no_more() {
 
 #[tokio::test(start_paused = true)]
 async fn what_was_written_here_is_looked_at_at_once() {
-    let watchers = Watchers::new(Gauge::default());
-    let _watch = watchers.open(id("node/one"));
+    let watchers = watchers();
+    let _watch = open(&watchers, id("node/one"));
     noted(&watchers, "a", "workload/web", Some("node/one"));
     let hurried = watchers.hurried();
     tokio::pin!(hurried);
@@ -143,8 +218,8 @@ async fn what_was_written_here_is_looked_at_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn who_lost_his_lease_hears_of_no_change() {
-    let watchers = Watchers::new(Gauge::default());
-    let mut watch = watchers.open(id("node/one"));
+    let watchers = watchers();
+    let mut watch = open(&watchers, id("node/one"));
     let lost = |path: &str| {
         let Lease { id, reference, principal, node, .. } = lease(path, "workload/web", Some("node/one"));
         Heard::Ended { id, reference, principal, node }
@@ -161,7 +236,7 @@ async fn who_lost_his_lease_hears_of_no_change() {
     noted(&watchers, "b", "workload/web", Some("node/one"));
     assert!(watchers.found(&store(), &path("b"), version(2)));
     for expected in ["ended", "many ended", "changed"] {
-        let said = match watch.hear().await.expect("an event") {
+        let said = match told(&mut watch).await.heard {
             Heard::Ended { .. } => "ended",
             Heard::ManyEnded => "many ended",
             Heard::Changed { .. } => "changed",

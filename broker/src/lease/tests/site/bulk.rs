@@ -1,6 +1,7 @@
 use bursar_core::audit::Outcome;
 
 use super::*;
+use crate::lease::{Heard, Next};
 use crate::ledger::RevokeSelector;
 
 async fn order(site: &Site, selector: RevokeSelector) -> crate::ledger::Revocation {
@@ -23,11 +24,12 @@ async fn every_lease_is_taken_over_many_steps_and_holders_hear_of_it() {
         changes.push(Change::Grant(site.lease(&format!("local/{number}"))));
     }
     site.commit(changes).await;
-    let mut watch = site.leases.watch(principal());
+    let mut watch = site.leases.watch(principal(), None).watch;
     let revocation = order(&site, all_of("local")).await;
     assert_eq!((revocation.marked, revocation.dynamic, revocation.waiting), (2300, 0, 0));
     assert!(revocation.marked_at.is_some());
-    assert!(matches!(watch.hear().await, Ok(crate::lease::Heard::ManyEnded)));
+    let Next::Told(told) = watch.hear().await else { panic!("something was lost") };
+    assert!(matches!(told.heard, Heard::ManyEnded));
     let counts = site.ledger.lease_counts().await.expect("counts");
     assert!(counts.contains(&(LeaseState::Gone, 2300)), "{counts:?}");
     let query = |outcome| AuditQuery {
