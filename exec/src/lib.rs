@@ -7,6 +7,7 @@
 mod folder;
 pub mod mask;
 mod relay;
+mod running;
 mod sealed;
 mod signals;
 mod stage;
@@ -14,6 +15,7 @@ mod supervise;
 mod terminal;
 
 pub use folder::{Folder, FolderError, Site, is_in_memory};
+pub use running::Running;
 pub use sealed::Sealed;
 pub use stage::{StageError, become_program};
-pub use supervise::{Ended, Outputs, Program, Running, Supervisor};
+pub use supervise::{Ended, Outputs, Program, Supervisor};

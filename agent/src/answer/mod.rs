@@ -11,6 +11,7 @@ mod leases;
 mod secrets;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -40,6 +41,7 @@ pub struct Answers {
     journal: Arc<Journal>,
     upstream: Arc<Upstream>,
     metrics: Metrics,
+    tasks: Tasks,
     /// Calls for new leases so far.
     anew: AtomicU64,
 }
@@ -64,7 +66,8 @@ impl Answers {
         metrics: Metrics,
         tasks: Tasks,
     ) -> Self {
-        Self { cache, flights: Flights::new(tasks), journal, upstream, metrics, anew: AtomicU64::new(0) }
+        let flights = Flights::new(tasks.clone());
+        Self { cache, flights, journal, upstream, metrics, tasks, anew: AtomicU64::new(0) }
     }
 
     /// Answers all of `wanted`, in order. `ask` asks the broker for some of them, all or none.

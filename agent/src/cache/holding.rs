@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::Key;
 use super::moment::Moment;
-use crate::attest::Workload;
+use crate::attest::{Identity, Workload};
 
 /// A lease that is in force, as far as the agent knows.
 #[derive(Debug)]
@@ -200,6 +200,12 @@ impl Holding {
         if state.readers.len() < READERS {
             state.readers.push(Arc::clone(workload));
         }
+    }
+
+    /// Who got the value, of those that still run.
+    pub(super) fn readers(&self) -> Vec<Identity> {
+        let state = self.state();
+        state.readers.iter().filter(|reader| reader.is_alive()).map(|reader| reader.identity()).collect()
     }
 
     /// On whose behalf the lease can be renewed: a process that got the value and still runs, and its context.

@@ -31,6 +31,7 @@ mod recent;
 mod standing;
 #[cfg(test)]
 mod tests;
+mod word;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -41,7 +42,7 @@ use bursar_core::Clock;
 use bursar_proto::v1::{self, WorkloadContext};
 use quick_cache::sync::DefaultLifecycle;
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
 pub use entry::{Entry, Payload};
@@ -50,12 +51,14 @@ pub use holding::Holding;
 pub use key::Key;
 pub use moment::Moment;
 pub use standing::{Standing, State};
+pub use word::{What, Word};
 
 use crate::attest::Workload;
 use crate::config::{CacheLimits, OnOutage};
 use holding::Granted;
 use instances::Instances;
 use recent::{Event, Recent};
+use word::Words;
 
 /// The secrets in memory.
 pub struct Cache {
@@ -63,6 +66,7 @@ pub struct Cache {
     holdings: Mutex<HashMap<String, Weak<Holding>>>,
     instances: Instances,
     recent: Recent,
+    words: Words,
     /// Grows with every gap in the broker's events.
     epoch: AtomicU64,
     /// Whether the broker's events arrive.
@@ -136,6 +140,7 @@ impl Cache {
             holdings: Mutex::default(),
             instances: Instances::new(),
             recent: Recent::default(),
+            words: Words::new(),
             epoch: AtomicU64::new(1),
             listening: AtomicBool::new(false),
             news: watch::Sender::new(0),
@@ -229,12 +234,16 @@ impl Cache {
             drop(self.entries.remove_if(&key, |entry| entry.stands_on(lease_id)));
         }
         self.tell();
+        let what = What::Ended { lease_id: lease_id.into(), secret: holding.secret().into() };
+        self.words.say(what, || holding.readers());
     }
 
     /// A secret, `BACKEND/PATH`, has another version.
     pub fn changed(&self, secret: &str) {
         self.recent.push(Event::Changed(secret.to_owned()));
-        for holding in self.all().iter().filter(|holding| holding.secret() == secret) {
+        let mut all = self.all();
+        all.retain(|holding| holding.secret() == secret);
+        for holding in &all {
             for key in holding.keys() {
                 if let Some(entry) = self.entries.peek(&key) {
                     entry.spoil();
@@ -244,17 +253,25 @@ impl Cache {
             holding.change();
         }
         self.tell();
+        let readers = || all.iter().flat_map(|holding| holding.readers()).collect();
+        self.words.say(What::Changed { secret: secret.into() }, readers);
     }
 
     /// Events of the broker were missed: every value is old and every lease unknown.
     pub fn missed_events(&self) {
         self.epoch.fetch_add(1, Ordering::AcqRel);
         self.tell();
+        self.words.say(What::Missed, Vec::new);
     }
 
     /// Hears, late rather than never, that a lease ended, a secret changed or events were missed; see [`Standing`].
     pub fn news(&self) -> watch::Receiver<u64> {
         self.news.subscribe()
+    }
+
+    /// Word of what happens from now on, each after the cache has let go of what it happened to.
+    pub fn hear(&self) -> broadcast::Receiver<Word> {
+        self.words.hear()
     }
 
     /// Whether the broker's events arrive from now on.

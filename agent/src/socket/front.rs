@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bursar_proto::v1::SecretsWatchRequest;
 use bursar_proto::{REQUEST_ID_METADATA_KEY, Reason, WORKLOAD_CONTEXT_METADATA_KEY, limits};
 use http::{Request, Response};
 use prost::Message;
+use tokio_stream::Stream;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::server::Grpc;
@@ -86,6 +88,7 @@ impl Front {
             }
             To::Renew => unary(request, |message| async move { answers.renew(&call, message).await }).await,
             To::Revoke => unary(request, |message| async move { answers.revoke(&call, message).await }).await,
+            To::Watch => stream(request, |SecretsWatchRequest { after: _ }| answers.watch(&call)).await,
             To::Broker => match forward(&self.upstream, &call, self.deadline, request).await {
                 Ok(response) => response,
                 Err(status) => status.into_http(),
@@ -147,9 +150,33 @@ where
             }
         }
     });
-    let codec = ProstCodec::<R, M>::default();
-    let mut grpc = Grpc::new(codec)
+    grpc().unary(handler, request).await
+}
+
+/// Reads the message of a call, and writes what comes until it ends.
+async fn stream<M, R, S>(request: Request<Body>, answer: impl FnOnce(M) -> S) -> Response<Body>
+where
+    M: Message + Default + Send + 'static,
+    R: Message + Send + 'static,
+    S: Stream<Item = Result<R, Status>> + Send + 'static,
+{
+    let mut answer = Some(answer);
+    let handler = service_fn(move |request: tonic::Request<M>| {
+        let answer = answer.take().map(|answer| answer(request.into_inner()));
+        // A call has one message.
+        std::future::ready(
+            answer.map(tonic::Response::new).ok_or_else(|| Status::internal("the call has ended")),
+        )
+    });
+    grpc().server_streaming(handler, request).await
+}
+
+fn grpc<M, R>() -> Grpc<ProstCodec<R, M>>
+where
+    M: Message + Default + Send + 'static,
+    R: Message + Send + 'static,
+{
+    Grpc::new(ProstCodec::default())
         .max_decoding_message_size(limits::MESSAGE)
-        .max_encoding_message_size(limits::MESSAGE);
-    grpc.unary(handler, request).await
+        .max_encoding_message_size(limits::MESSAGE)
 }

@@ -20,6 +20,8 @@ pub(super) enum To {
     /// The broker; the cache follows.
     Renew,
     Revoke,
+    /// The cache, as it hears of what happens.
+    Watch,
     /// The broker, on behalf of the caller.
     Broker,
     /// The agent, for itself.
@@ -32,7 +34,7 @@ impl To {
     /// As metrics name it.
     pub(super) fn as_str(self) -> &'static str {
         match self {
-            Self::Read | Self::BatchRead | Self::Resolve => "cache",
+            Self::Read | Self::BatchRead | Self::Resolve | Self::Watch => "cache",
             Self::Renew | Self::Revoke | Self::Broker => "broker",
             Self::Health => "agent",
             Self::Nobody => "nobody",
@@ -51,7 +53,7 @@ const TABLE: &[Route] = &[
     route("/bursar.v1.Environments/Resolve", To::Resolve),
     route("/bursar.v1.Leases/Renew", To::Renew),
     route("/bursar.v1.Secrets/BatchRead", To::BatchRead),
-    route("/bursar.v1.Secrets/Watch", To::Broker),
+    route("/bursar.v1.Secrets/Watch", To::Watch),
     route("/bursar.v1.Leases/Revoke", To::Revoke),
     route("/bursar.v1.Leases/Get", To::Broker),
     route("/bursar.v1.Leases/List", To::Broker),

@@ -5,8 +5,10 @@ use bursar_proto::v1::audit_client::AuditClient;
 use bursar_proto::v1::environments_client::EnvironmentsClient;
 use bursar_proto::v1::nodes_client::NodesClient;
 use bursar_proto::v1::secrets_client::SecretsClient;
+use bursar_proto::v1::secrets_watch_response::Event;
 use bursar_proto::v1::{
-    AuditJournalRequest, EnvironmentsGetRequest, NodesListRequest, SecretsWatchRequest, WorkloadContext,
+    AuditJournalRequest, AuditTailRequest, EnvironmentsGetRequest, NodesListRequest, SecretsWatchRequest,
+    WorkloadContext,
 };
 use bursar_proto::{REQUEST_ID_METADATA_KEY, Reason, WORKLOAD_CONTEXT_METADATA_KEY};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -142,11 +144,40 @@ async fn what_only_nodes_do_is_refused_before_it_leaves_the_machine() {
 #[tokio::test]
 async fn streams_are_passed_on_as_streams() {
     let served = Served::new().await;
+    let mut client = AuditClient::new(served.channel().await);
+    let mut records = client.tail(AuditTailRequest::default()).await.expect("passed on").into_inner();
+    assert!(records.message().await.expect("ended in order").is_none());
+}
+
+#[tokio::test]
+async fn whoever_got_a_secret_hears_of_it_after_the_cache_let_go_and_nobody_else_does() {
+    let served = Served::new().await;
     let mut client = SecretsClient::new(served.channel().await);
-    // The fake broker wants a client certificate for this one, which the rig has not: its refusal has to arrive.
-    let refused = client.watch(SecretsWatchRequest { after: None }).await.expect_err("refused");
-    assert_eq!(refused.code(), Code::Unauthenticated);
-    assert_eq!(served.rig.broker.script.calls("watch"), 1);
+    let mut events = client.watch(SecretsWatchRequest { after: None }).await.expect("watch").into_inner();
+    let first = events.message().await.expect("event").and_then(|message| message.event);
+    assert!(matches!(first, Some(Event::Resync(_))), "{first:?}");
+
+    let read = client.read(Harness::read("kv/app")).await.expect("read").into_inner();
+    let lease = read.lease.clone().expect("lease");
+    served.rig.cache.changed("kv/other");
+    served.rig.cache.changed("kv/app");
+    served.rig.cache.ended("01ARZ3NDEKTSV4RRFFQ69G5FAV");
+    served.rig.cache.ended(&lease.id);
+    let second = events.message().await.expect("event").and_then(|message| message.event);
+    assert!(
+        matches!(&second, Some(Event::VersionChanged(changed)) if changed.reference == "kv/app"),
+        "{second:?}"
+    );
+    let third = events.message().await.expect("event").and_then(|message| message.event);
+    assert!(
+        matches!(&third, Some(Event::LeaseRevoked(revoked)) if revoked.lease_id == lease.id),
+        "{third:?}"
+    );
+
+    served.rig.cache.missed_events();
+    let fourth = events.message().await.expect("event").and_then(|message| message.event);
+    assert!(matches!(fourth, Some(Event::Resync(_))), "{fourth:?}");
+    assert_eq!(served.rig.broker.script.calls("watch"), 0, "the broker is asked once, by the agent");
 }
 
 #[tokio::test]

@@ -1,20 +1,26 @@
 //! A broker for tests: grants leases by the rules, on tokio's clock, over a pipe in memory.
 
+mod environments;
+
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bursar_core::lease::{LeaseState, TtlBound};
 use bursar_core::{LeaseId, SpiffeId};
 use bursar_proto::convert::duration_to_wire;
+use bursar_proto::v1::environments_server::EnvironmentsServer;
 use bursar_proto::v1::leases_server::{Leases, LeasesServer};
 use bursar_proto::v1::secrets_server::{Secrets, SecretsServer};
+use bursar_proto::v1::secrets_watch_response::Event;
 use bursar_proto::{Reason, v1};
 use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use tokio::io::DuplexStream;
+use tokio::sync::broadcast;
 use tokio::time::Instant;
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_stream::wrappers::{BroadcastStream, UnboundedReceiverStream};
+use tokio_stream::{Stream, StreamExt};
 use tonic::transport::{Endpoint, Server, Uri};
 use tonic::{Request, Response, Status};
 use tonic_types::StatusExt;
@@ -42,6 +48,8 @@ pub(crate) struct State {
     pub(crate) issued: u32,
     /// How many reads came while a credential was live: a broker that forgot the lease would make a second one.
     pub(crate) reads_while_live: u32,
+    /// What is told; nobody may listen where there is none.
+    events: Option<broadcast::Sender<Event>>,
     start: Instant,
     issued_at: Instant,
     renewed_at: Instant,
@@ -68,6 +76,7 @@ impl Fake {
             renewals: 0,
             issued: 0,
             reads_while_live: 0,
+            events: None,
             start: now,
             issued_at: now,
             renewed_at: now,
@@ -79,12 +88,18 @@ impl Fake {
         self.0.lock().expect("no test panics while it holds the lock")
     }
 
+    /// Lets clients listen, to what is sent here.
+    pub(crate) fn events(&self) -> broadcast::Sender<Event> {
+        self.state().events.insert(broadcast::Sender::new(1024)).clone()
+    }
+
     /// Serves until the client is dropped.
     pub(crate) fn client(&self) -> Client {
         let (dial, dialled) = tokio::sync::mpsc::unbounded_channel::<DuplexStream>();
         let server = Server::builder()
             .add_service(SecretsServer::new(self.clone()))
-            .add_service(LeasesServer::new(self.clone()));
+            .add_service(LeasesServer::new(self.clone()))
+            .add_service(EnvironmentsServer::new(self.clone()));
         let incoming = UnboundedReceiverStream::new(dialled).map(Ok::<_, std::io::Error>);
         drop(bursar_core::tasks::Tasks::new().finish(server.serve_with_incoming(incoming)));
         let connect = tower::service_fn(move |_: Uri| {
@@ -190,10 +205,15 @@ impl Secrets for Fake {
         Ok(Response::new(v1::SecretsBatchReadResponse { responses }))
     }
 
-    type WatchStream = tokio_stream::Empty<Result<v1::SecretsWatchResponse, Status>>;
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<v1::SecretsWatchResponse, Status>> + Send>>;
 
     async fn watch(&self, _: Request<v1::SecretsWatchRequest>) -> Answer<Self::WatchStream> {
-        Err(refused(Reason::NotImplemented, None))
+        let events = self.state().events.as_ref().map(broadcast::Sender::subscribe);
+        let events = events.ok_or_else(|| refused(Reason::NotImplemented, None))?;
+        let message = |event| v1::SecretsWatchResponse { position: None, time: None, event: Some(event) };
+        Ok(Response::new(Box::pin(
+            BroadcastStream::new(events).filter_map(move |event| Some(Ok(message(event.ok()?)))),
+        )))
     }
 }
 

@@ -201,3 +201,6 @@ const QUIET: Duration = Duration::from_millis(500);
 const LONGEST_SET: Duration = Duration::from_secs(5);
 /// For an environment without leases, and so that adding to an instant cannot overflow.
 const LONGEST_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use bursar_tests::{Canary, Process, Signal, scan_bytes, wait_until};
+use bursar_tests::{Agent, Broker, Canary, Cli, Process, Signal, scan_bytes, wait_until};
 
 use crate::masking::{LIMIT, Site};
 
@@ -88,6 +88,53 @@ fn what_its_environment_says_of_a_change_goes_before_the_option() -> Result<()> 
     Ok(())
 }
 
+#[test]
+fn a_change_reaches_a_program_through_the_agent_of_its_node_and_a_revocation_is_told() -> Result<()> {
+    let broker = Broker::start("[backends.local]\nkind = 'local'\nmax_stale = '1h'\npoll = '1h'\n")?;
+    let admin = Cli::administering(&broker)?;
+    let uid = rustix::process::geteuid().as_raw().to_string();
+    admin.apply_policies(POLICIES, &REGISTRATION.replace("UID", &uid))?;
+    let put = |value: &Canary| {
+        let put = ["secret", "put", "local/shop/db", "--field", "password"];
+        admin.done_with(&put, value.value().as_bytes())
+    };
+    let (first, second) = (Canary::random("first value"), Canary::random("second value"));
+    put(&first)?;
+    admin.write("shop.toml", SHOP)?;
+    admin.done(&["env", "apply", "shop.toml"])?;
+    let token = admin.done(&["node", "token", "web-1"])?;
+    let agent = Agent::start(&broker, "web-1", token.trim())?;
+    let shop = Cli::through(&agent.socket())?;
+    let has = |text: &str| {
+        wait_until(LIMIT, "the program's log to have it", || {
+            std::fs::read_to_string(shop.path("log")).is_ok_and(|log| log.contains(text))
+        })
+    };
+    // Two: the second is answered by the agent alone, which the broker does not hear of.
+    let start = || {
+        let mut command = shop.command()?;
+        command.args(["run", "--env", "shop", "--on-change", "restart", "--", "sh", "-c"]);
+        command.arg(writes("printf '%s\\n' \"$PASSWORD\""));
+        Process::start("shop", command, &shop.path(""))
+    };
+    let (one, mut other) = (start()?, start()?);
+    has(first.value())?;
+    put(&second)?;
+    has(second.value())?;
+    wait_until(LIMIT, "both to be restarted", || {
+        let log = std::fs::read_to_string(shop.path("log")).unwrap_or_default();
+        log.matches(second.value()).count() == 2
+    })?;
+
+    // What may not be had any more is told, and the program goes on.
+    drop(one);
+    admin.apply_policies(NOTHING, &REGISTRATION.replace("UID", &uid))?;
+    let revoke = ["lease", "revoke-many", "--path", "local/shop", "--reason", "leaked", "--yes"];
+    admin.done(&revoke)?;
+    other.wait_for_line(LIMIT, "environment `shop` cannot be resolved again, and `sh` goes on")?;
+    Ok(())
+}
+
 /// A program that does this, and ends with 9 when it is asked to.
 fn writes(what: &str) -> String {
     format!("trap 'exit 9' TERM; {what} >> log; while :; do sleep 1000 & wait; done")
@@ -116,4 +163,36 @@ const QUIET: &str = r#"
 [environment."quiet".vars]
 PIN = { from = "local/app/pin#pin", on_change = "none" }
 KEY = { from = "local/app/key#key", on_change = "hook" }
+"#;
+
+const SHOP: &str = "[environment.shop]\nvars.PASSWORD = { from = 'local/shop/db#password' }\n";
+
+const REGISTRATION: &str = r#"
+[[registration]]
+principal = "spiffe://example.org/workload/shop"
+node = "web-1"
+selectors = ["unix:uid:UID"]
+"#;
+
+const POLICIES: &str = r#"
+@id("administration")
+permit (principal == Bursar::Principal::"spiffe://example.org/user/admin", action, resource);
+@id("node")
+permit (principal == Bursar::Principal::"spiffe://example.org/node/web-1",
+        action == Bursar::Action::"watch", resource == Bursar::System::"broker");
+@id("shop")
+permit (principal == Bursar::Principal::"spiffe://example.org/workload/shop",
+        action in Bursar::Action::"use", resource in Bursar::Folder::"local/shop");
+@id("shop-resolves")
+permit (principal == Bursar::Principal::"spiffe://example.org/workload/shop",
+        action == Bursar::Action::"resolve", resource == Bursar::Environment::"shop");
+"#;
+
+/// What is left when the workload may do nothing any more.
+const NOTHING: &str = r#"
+@id("administration")
+permit (principal == Bursar::Principal::"spiffe://example.org/user/admin", action, resource);
+@id("node")
+permit (principal == Bursar::Principal::"spiffe://example.org/node/web-1",
+        action == Bursar::Action::"watch", resource == Bursar::System::"broker");
 "#;
