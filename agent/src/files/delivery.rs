@@ -156,8 +156,9 @@ impl Delivery {
                 reads.failed();
                 self.metrics.files("failed");
                 tracing::warn!(code = ?status.code(), error = status.message(), "a set of files could not be read");
-                if status.code() == Code::PermissionDenied && !matches!(held, Held::Nothing) {
-                    // What was allowed when it was delivered is not now.
+                let refused = matches!(status.code(), Code::PermissionDenied | Code::Unauthenticated);
+                if refused && !matches!(held, Held::Nothing) {
+                    // What was allowed when it was delivered is not now, or the node is let in no more.
                     *held = Held::Left(Timestamp::MIN);
                 }
                 return;

@@ -61,6 +61,11 @@ impl Directory {
         })
     }
 
+    /// A directory from before, in which nothing is to be written.
+    pub(super) fn left_behind(path: &Path) -> Self {
+        Self { path: path.to_owned(), on_disk: true, owner: Ownership::own() }
+    }
+
     /// Puts the files of `rendered` there, and nothing else; does nothing where they are there already.
     ///
     /// # Errors
