@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bursar_core::Clock;
 use bursar_core::retry::Retry;
+use bursar_proto::Reason;
 use bursar_proto::v1::{EnvironmentsResolveRequest, EnvironmentsResolveResponse};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -112,7 +113,7 @@ impl Delivery {
             tokio::select! {
                 answer = pending_unless(&mut reading) => {
                     reading = None;
-                    away = answer.as_ref().is_err_and(|status| status.code() == Code::Unavailable);
+                    away = answer.as_ref().is_err_and(is_no_answer);
                     self.take(answer, &mut held, &mut reads).await;
                 }
                 // The sender lives in the cache, which outlives this.
@@ -297,6 +298,12 @@ impl Attempts {
         let fruitless = self.fruitless.saturating_add(1);
         *self = Self { failed: 0, fruitless, next: Instant::now() + Retry::BACKGROUND.delay(fruitless) };
     }
+}
+
+/// Whether the broker could not be asked. One that says that something is unavailable gives a reason, and is left alone for
+/// longer than until its next answer to anybody.
+fn is_no_answer(status: &Status) -> bool {
+    status.code() == Code::Unavailable && Reason::of(status).is_none()
 }
 
 async fn pending_unless(reading: &mut Option<BoxFuture<'_, Answer>>) -> Answer {

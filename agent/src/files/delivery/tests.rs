@@ -211,6 +211,35 @@ async fn files_stay_while_the_broker_is_away_until_their_leases_end() {
 }
 
 #[tokio::test]
+async fn a_store_that_is_away_is_not_asked_at_each_answer_of_the_broker_to_others() {
+    let site = Site::start().await;
+    site.until(Some("secret-value")).await;
+    site.rig.broker.script.state().refusal = Some(Reason::BackendUnavailable);
+    site.rig.cache.changed("kv/app");
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(2) {
+        site.rig.upstream.note(None);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let asked = site.resolved();
+    assert!((2..=6).contains(&asked), "asked {asked} times");
+    assert_eq!(site.password().as_deref(), Some("secret-value"));
+}
+
+#[tokio::test]
+async fn a_broker_that_is_back_is_asked_at_once() {
+    let mut site = Site::start().await;
+    site.until(Some("secret-value")).await;
+    site.rig.broker.kill();
+    site.put("rotated");
+    site.rig.cache.changed("kv/app");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    site.rig.broker.resume().await;
+    site.rig.upstream.note(None);
+    site.until(Some("rotated")).await;
+}
+
+#[tokio::test]
 async fn what_an_agent_before_left_stays_as_long_as_it_wrote_down() {
     let mut site = Site::start().await;
     site.until(Some("secret-value")).await;
