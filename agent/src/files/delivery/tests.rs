@@ -1,12 +1,15 @@
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bursar_core::tasks::Tasks;
 use bursar_proto::Reason;
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
+use super::course::{PACE, TICK};
 use super::*;
 use crate::attest::Attestor;
 use crate::config::{Content, Format, Output};
