@@ -110,6 +110,18 @@ impl Agent {
         Ok((status.code(), process.stderr()?))
     }
 
+    /// Kills it, starts it again where it was, and waits until it is ready.
+    ///
+    /// # Errors
+    /// It cannot be killed, or does not get ready again; with the last lines it wrote.
+    pub fn kill_and_restart(&mut self) -> Result<()> {
+        self.process.kill()?;
+        let mut command = Command::new(binary("bursar-agent")?);
+        configure(&mut command, self.directory.path());
+        self.process = Process::start("agent", command, self.directory.path())?;
+        self.wait_ready()
+    }
+
     /// The socket that local callers connect to.
     pub fn socket(&self) -> PathBuf {
         self.directory.path().join("run/agent.sock")

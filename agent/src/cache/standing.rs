@@ -61,7 +61,15 @@ impl Standing {
             return State::Over;
         }
         let changed = self.leases.iter().any(|(holding, count)| holding.changes() != *count);
-        if self.stale || changed || self.epoch < cache.epoch() || self.leases.iter().any(is_ending(now)) {
+        // Without events it is as old as any value of the cache, and whoever is let in no more hears nothing.
+        let fresh_for = cache.limits.fresh_for;
+        let unsure = silent_for.is_some_and(|silent| silent > fresh_for) && since > fresh_for;
+        if self.stale
+            || changed
+            || unsure
+            || self.epoch < cache.epoch()
+            || self.leases.iter().any(is_ending(now))
+        {
             return State::Old;
         }
         State::Good

@@ -261,6 +261,9 @@ fn what_stands_somewhere_is_good_until_its_secret_changes_or_events_were_missed(
     let standing = good(&bench, "1");
     bench.cache.changed("kv/b");
     assert_eq!(standing.state(&bench.cache, Some(Duration::from_secs(3600))), State::Good);
+    bench.clock.advance(Duration::from_secs(31));
+    assert_eq!(standing.state(&bench.cache, Some(Duration::from_secs(29))), State::Good);
+    assert_eq!(standing.state(&bench.cache, Some(Duration::from_secs(31))), State::Old);
     bench.cache.changed("kv/a");
     assert_eq!(standing.state(&bench.cache, None), State::Old);
     let standing = good(&bench, "2");

@@ -53,6 +53,8 @@ pub struct Surroundings {
 pub struct Deliveries {
     all: Vec<Delivery>,
     hooks: Vec<Runner>,
+    /// Of sets that are configured no more.
+    forgotten: Vec<Record>,
     /// How it goes.
     pub board: Arc<Board>,
 }
@@ -74,7 +76,7 @@ impl Deliveries {
             Ok(Delivery {
                 set: set.clone(),
                 directory,
-                record: Record::of(&set.name, data_dir),
+                record: Record::of(set, data_dir),
                 reader: Arc::new(around.attestor.delivery(&set.name)),
                 answers: Arc::clone(&around.answers),
                 cache: Arc::clone(&around.cache),
@@ -86,16 +88,41 @@ impl Deliveries {
             })
         };
         let all = sets.iter().map(delivery).collect::<Result<_, FilesError>>()?;
-        Ok(Self { all, hooks, board: Arc::new(board) })
+        let forgotten = Record::forgotten(sets, data_dir);
+        Ok(Self { all, hooks, forgotten, board: Arc::new(board) })
     }
 
     /// Delivers. Never ends.
     pub async fn run(self) {
+        let forgotten = self.forgotten;
+        let cleared = tokio::task::spawn_blocking(move || forgotten.iter().for_each(clear));
+        if cleared.await.is_err() {
+            tracing::error!("files of sets that are configured no more may still be there");
+        }
         let deliveries = futures_util::future::join_all(self.all.iter().map(Delivery::run));
         let hooks = futures_util::future::join_all(self.hooks.into_iter().map(Runner::run));
         tokio::join!(deliveries, hooks);
         // Without a set there is nothing to wait for.
         std::future::pending::<()>().await;
+    }
+}
+
+/// Removes the files of a set that is configured no more.
+fn clear(record: &Record) {
+    let set = record.name();
+    match Directory::left_behind(record.directory()).clear() {
+        Ok(_) => tracing::info!(set, "the files of a set that is configured no more were removed"),
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            return tracing::error!(
+                set,
+                error,
+                "files of a set that is configured no more cannot be removed"
+            );
+        }
+    }
+    if let Err(error) = record.remove() {
+        tracing::warn!(set, %error, "it could not be written down that a set has no files");
     }
 }
 

@@ -17,6 +17,7 @@ use bursar_tests::{
 };
 use rustix::process::{Resource, Rlimit, setrlimit};
 use serde_json::json;
+use tempfile::TempDir;
 
 #[test]
 fn no_secret_turns_up_where_it_must_not() -> Result<()> {
@@ -118,6 +119,8 @@ struct Site {
     moto: Moto,
     drongo: Drongo,
     door: GoogleDoor,
+    /// Where the agent puts files, in memory.
+    delivered: TempDir,
     _postgres: Postgres,
     values: Rc<Values>,
     /// What commands wrote to standard error, and to standard output where that is no secret.
@@ -167,7 +170,8 @@ impl Site {
         admin.write("environments.toml", ENVIRONMENTS)?;
         admin.done(&["env", "apply", "environments.toml"])?;
         let join = admin.done(&["node", "token", "web-1"])?;
-        let agent = Agent::start(&broker, "web-1", join.trim())?;
+        let delivered = delivered()?;
+        let agent = Agent::start_with(&broker, "web-1", join.trim(), &sets(&delivered))?;
         let workload = Cli::through(&agent.socket())?;
         let (gcp_key, gcp_token) = (GoogleDoor::key_line()?, door.token());
         let values = Values { local, replaced, kv, odd, aws, aws_key: key.secret, gcp, gcp_key, gcp_token };
@@ -182,6 +186,7 @@ impl Site {
             moto,
             drongo,
             door,
+            delivered,
             _postgres: postgres,
             values,
             said,
@@ -228,6 +233,7 @@ impl Site {
             let said = self.admin.run(&command)?;
             self.told(said, None)?;
         }
+        self.deliver()?;
         let leases = self.admin.json(&["lease", "list"])?;
         for lease in leases.as_array().into_iter().flatten().filter_map(|lease| lease.get("id")?.as_str()) {
             let said = self.admin.run(&["lease", "renew", lease])?;
@@ -260,6 +266,25 @@ impl Site {
         let said = self.admin.run(&["get", "vault/secret/api#key", "--max-age", "0s"])?;
         self.told(said, Some(1))?;
         self.bao.unseal()
+    }
+
+    /// Files have the values by design, in memory; that is why their directory is not searched with the others. What the
+    /// agent says of them, of a template that fails on a value and of a hook that prints one, is.
+    fn deliver(&self) -> Result<()> {
+        wait_until(LIMIT, "files with the values, without which nothing would be looked at", || {
+            let found = scan(&self.delivered.path().join("app"), &[&self.values.kv, &self.values.local]);
+            found.is_ok_and(|found| !found.is_empty())
+        })?;
+        for outcome in [
+            "bursar_agent_file_hooks_total{outcome=\"failed\"}",
+            "bursar_agent_files_total{outcome=\"failed\"}",
+        ] {
+            wait_until(LIMIT, outcome, || {
+                let metrics = self.agent.http("/metrics").map(|answer| answer.body).unwrap_or_default();
+                String::from_utf8_lossy(&metrics).contains(outcome)
+            })?;
+        }
+        Ok(())
     }
 
     /// AWS denies what the broker's user may not do.
@@ -423,6 +448,28 @@ fn dumps_are_allowed() -> Result<()> {
     Ok(())
 }
 
+/// A directory in memory, with a template that fails on a value.
+fn delivered() -> Result<TempDir> {
+    let memory = tempfile::Builder::new().prefix("bursar-files-").tempdir_in("/dev/shm");
+    let memory = memory.context("`/dev/shm` has to be a tmpfs that the tests may write")?;
+    fs::write(memory.path().join("broken.j2"), "{{ LEVEL }}\n{{ KEY }} {{ (KEY ~ LOCAL) | int }}\n")?;
+    fs::write(memory.path().join("good.j2"), "{{ KEY | tojson }} {{ URL | shell }} {{ AWS | base64 }}\n")?;
+    Ok(memory)
+}
+
+/// Sets of files of every form, with a hook that prints what it finds and fails.
+fn sets(memory: &TempDir) -> String {
+    let place = memory.path().display();
+    format!(
+        "[files.app]\ndirectory = '{place}/app'\nenvironment = 'app'\n\
+         [files.app.output.'app.env']\nformat = 'env'\n[files.app.output.'app.json']\nformat = 'json'\n\
+         [files.app.output.'app.conf']\ntemplate = '{place}/good.j2'\n\
+         [files.app.hook]\ncommand = ['/bin/sh', '-c', 'cat {place}/app/* | tee /dev/stderr; exit 1']\n\
+         [files.broken]\ndirectory = '{place}/broken'\nenvironment = 'app'\n\
+         [files.broken.output.'x']\ntemplate = '{place}/broken.j2'\n"
+    )
+}
+
 fn sleeper(place: &Path) -> Result<Child> {
     let mut command = Command::new("tail");
     command.args(["-f", "/dev/null"]).current_dir(place).stdin(Stdio::null());
@@ -464,6 +511,14 @@ const REGISTRATIONS: &str = r#"
 principal = "spiffe://example.org/workload/app"
 node = "web-1"
 selectors = ["unix:uid:UID"]
+[[registration]]
+principal = "spiffe://example.org/workload/app"
+node = "web-1"
+selectors = ["files:set:app"]
+[[registration]]
+principal = "spiffe://example.org/workload/app"
+node = "web-1"
+selectors = ["files:set:broken"]
 "#;
 
 const ENVIRONMENTS: &str = r#"

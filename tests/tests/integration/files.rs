@@ -147,6 +147,28 @@ fn a_disk_is_refused_and_a_full_memory_keeps_what_was_there() -> Result<()> {
 }
 
 #[test]
+fn an_evicted_node_is_left_without_files_and_a_new_agent_takes_up_what_the_last_one_left() -> Result<()> {
+    let (site, password) = (Site::start()?, Canary::alphanumeric("password"));
+    site.put("local/shop/db", "password", &password)?;
+    let mut agent = site.agent(&format!("{OUTPUTS}[cache]\nfresh_for = '1s'\n"))?;
+    site.until("app.env", |text| text.contains(password.value()))?;
+
+    // Killed and started again, it finds the files as they have to be, and leaves them.
+    let version = fs::read_link(site.path("..data"))?;
+    let record = agent.directory().join("data/files/web");
+    wait_until(LIMIT, "the record of the set", || record.exists())?;
+    agent.kill_and_restart()?;
+    wait_until(LIMIT, "the files to be looked at", || {
+        let metrics = agent.http("/metrics").map(|answer| answer.body).unwrap_or_default();
+        counted(&String::from_utf8_lossy(&metrics), "bursar_agent_files_total{outcome=\"unchanged\"}") > 0
+    })?;
+    ensure!(fs::read_link(site.path("..data"))? == version, "they were written again");
+
+    site.administrator.done(&["node", "evict", "web-1", "--reason", "test", "--yes"])?;
+    wait_until(LIMIT, "the files to be gone", || fs::symlink_metadata(site.path("app.env")).is_err())
+}
+
+#[test]
 fn a_template_with_a_fault_is_told_by_line_and_column_and_holds_up_no_other_set() -> Result<()> {
     let (site, password) = (Site::start()?, Canary::alphanumeric("canary"));
     site.put("local/shop/db", "password", &password)?;

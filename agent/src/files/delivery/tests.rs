@@ -1,12 +1,15 @@
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bursar_core::tasks::Tasks;
 use bursar_proto::Reason;
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
+use super::course::{PACE, TICK};
 use super::*;
 use crate::attest::Attestor;
 use crate::config::{Content, Format, Output};
@@ -36,17 +39,7 @@ impl Site {
 
     /// Starts to deliver, as an agent does that starts.
     fn run(&mut self) {
-        let content = Content::Listing { format: Format::Env, variables: None };
-        let set = FileSet {
-            name: "web".to_owned(),
-            directory: self.folder.path().join("set"),
-            on_disk: true,
-            environment: "shop".to_owned(),
-            owner: None,
-            group: None,
-            hook: None,
-            outputs: vec![Output { path: "app.env".to_owned(), mode: 0o400, content }],
-        };
+        let set = self.set();
         let place = self.board.place();
         let (bell, _) = hook::of(&set, &self.rig.metrics, &place);
         let delivery = Delivery {
@@ -71,8 +64,22 @@ impl Site {
         }
     }
 
+    fn set(&self) -> FileSet {
+        let content = Content::Listing { format: Format::Env, variables: None };
+        FileSet {
+            name: "web".to_owned(),
+            directory: self.folder.path().join("set"),
+            on_disk: true,
+            environment: "shop".to_owned(),
+            owner: None,
+            group: None,
+            hook: None,
+            outputs: vec![Output { path: "app.env".to_owned(), mode: 0o400, content }],
+        }
+    }
+
     fn record(&self) -> Record {
-        Record::of("web", self.folder.path())
+        Record::of(&self.set(), self.folder.path())
     }
 
     fn path(&self) -> PathBuf {
@@ -184,6 +191,15 @@ async fn what_is_refused_now_does_not_stay_although_its_lease_runs() {
 }
 
 #[tokio::test]
+async fn what_is_refused_to_the_node_is_refused_to_its_sets() {
+    let site = Site::start().await;
+    site.until(Some("secret-value")).await;
+    site.rig.broker.script.state().refusal = Some(Reason::CertificateInvalid);
+    site.rig.cache.missed_events();
+    site.until(None).await;
+}
+
+#[tokio::test]
 async fn files_stay_while_the_broker_is_away_until_their_leases_end() {
     let mut site = Site::start().await;
     site.until(Some("secret-value")).await;
@@ -195,6 +211,35 @@ async fn files_stay_while_the_broker_is_away_until_their_leases_end() {
     assert_eq!(site.password().as_deref(), Some("secret-value"));
     site.rig.clock.advance(Duration::from_secs(101));
     site.until(None).await;
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_is_not_asked_at_each_answer_of_the_broker_to_others() {
+    let site = Site::start().await;
+    site.until(Some("secret-value")).await;
+    site.rig.broker.script.state().refusal = Some(Reason::BackendUnavailable);
+    site.rig.cache.changed("kv/app");
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(2) {
+        site.rig.upstream.note(None);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let asked = site.resolved();
+    assert!((2..=6).contains(&asked), "asked {asked} times");
+    assert_eq!(site.password().as_deref(), Some("secret-value"));
+}
+
+#[tokio::test]
+async fn a_broker_that_is_back_is_asked_at_once() {
+    let mut site = Site::start().await;
+    site.until(Some("secret-value")).await;
+    site.rig.broker.kill();
+    site.put("rotated");
+    site.rig.cache.changed("kv/app");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    site.rig.broker.resume().await;
+    site.rig.upstream.note(None);
+    site.until(Some("rotated")).await;
 }
 
 #[tokio::test]
@@ -227,9 +272,30 @@ async fn what_nobody_answers_for_does_not_outlast_a_start() {
 }
 
 #[tokio::test]
+async fn a_set_that_is_configured_no_more_is_removed_at_the_start() {
+    let mut site = Site::start().await;
+    site.until(Some("secret-value")).await;
+    eventually("the record", || site.record().read().is_some()).await;
+    site.stop();
+    let around = crate::files::Surroundings {
+        attestor: Arc::new(Attestor::new().expect("attestor")),
+        answers: Arc::clone(&site.rig.answers),
+        cache: Arc::clone(&site.rig.cache),
+        upstream: Arc::clone(&site.rig.upstream),
+        clock: Arc::clone(&site.rig.clock) as _,
+        metrics: site.rig.metrics.clone(),
+    };
+    let deliveries = crate::files::Deliveries::prepare(&[], site.folder.path(), &around).expect("prepared");
+    site.running = Some(Tasks::new().finish(deliveries.run()));
+    site.until(None).await;
+    eventually("the record to be gone", || site.record().read().is_none()).await;
+}
+
+#[tokio::test]
 async fn a_set_that_cannot_be_made_keeps_the_files_that_it_had() {
     let mut site = Site::start().await;
     site.until(Some("secret-value")).await;
+    eventually("the record", || site.record().read().is_some()).await;
     // A folder in the way of the name, where only a link can be.
     site.stop();
     let before = fs::read_link(site.folder.path().join("set/..data")).expect("a link");

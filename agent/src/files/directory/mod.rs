@@ -18,7 +18,6 @@ mod walk;
 mod write;
 
 use std::fmt;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use bursar_core::Clock;
@@ -61,6 +60,11 @@ impl Directory {
         })
     }
 
+    /// A directory from before, in which nothing is to be written any more.
+    pub(super) fn left_behind(path: &Path) -> Self {
+        Self { path: path.to_owned(), on_disk: false, owner: Ownership::own() }
+    }
+
     /// Puts the files of `rendered` there, and nothing else; does nothing where they are there already.
     ///
     /// # Errors
@@ -71,7 +75,7 @@ impl Directory {
         clock: &dyn Clock,
     ) -> Result<(Delivered, Expected), DirectoryError> {
         let expected = Expected::of(rendered);
-        let directory = self.open()?;
+        let directory = walk::open(&self.path, self.on_disk, self.owner)?;
         if compare::differs(&directory, &expected, self.owner).is_none() {
             return Ok((Delivered::AsTheyWere, expected));
         }
@@ -85,7 +89,9 @@ impl Directory {
     /// # Errors
     /// [`DirectoryError`], when the directory itself will not do.
     pub(super) fn drift(&self, expected: &Expected) -> Result<Option<String>, DirectoryError> {
-        Ok(compare::differs(&self.open()?, expected, self.owner))
+        let directory = walk::find(&self.path)?;
+        let drift = |directory| compare::differs(&directory, expected, self.owner);
+        Ok(directory.map_or_else(|| Some(DATA.to_owned()), drift))
     }
 
     /// Removes all files of the set. Answers whether there were any.
@@ -93,11 +99,10 @@ impl Directory {
     /// # Errors
     /// [`DirectoryError`]; some of them may be gone.
     pub(super) fn clear(&self) -> Result<bool, DirectoryError> {
-        self.told(write::clear(&self.open()?))
-    }
-
-    fn open(&self) -> Result<OwnedFd, DirectoryError> {
-        walk::open(&self.path, self.on_disk, self.owner)
+        match walk::find(&self.path)? {
+            Some(directory) => self.told(write::clear(&directory)),
+            None => Ok(false),
+        }
     }
 
     fn told<T>(&self, outcome: Result<T, Step>) -> Result<T, DirectoryError> {

@@ -15,6 +15,11 @@ pub(in crate::files) struct Ownership {
 }
 
 impl Ownership {
+    /// The agent's own user and group.
+    pub(in crate::files) fn own() -> Self {
+        Self { user: geteuid(), group: getegid() }
+    }
+
     /// The accounts of the machine that the configuration names. Without an owner the agent's own user and group; without a
     /// group the owner's.
     pub(in crate::files) fn find(
@@ -25,7 +30,7 @@ impl Ownership {
         let group = match (group, &user) {
             (Some(group), _) => number_of(group, GROUPS)?,
             (None, Some(user)) => user.group.ok_or(NoAccount::NoGroup { user: user.number })?,
-            (None, None) => getegid().as_raw(),
+            (None, None) => return Ok(Self::own()),
         };
         let user = user.map_or_else(geteuid, |user| Uid::from_raw(user.number));
         Ok(Self { user, group: Gid::from_raw(group) })

@@ -130,6 +130,8 @@ fn what_somebody_did_to_a_file_is_seen_and_undone() {
 #[test]
 fn nothing_is_left_of_a_set_that_is_cleared_and_other_files_stay() {
     let site = Site::new();
+    assert!(!site.directory.clear().expect("nothing to do"));
+    assert!(!site.folder.path().join("sets").exists(), "a directory was made to remove nothing from it");
     site.deliver(&[("a", "1"), ("b/c", "1")]).expect("delivered");
     fs::write(site.path("of-somebody-else"), "").expect("written");
     assert!(site.directory.clear().expect("cleared"));

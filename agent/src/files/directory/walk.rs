@@ -8,29 +8,49 @@ use rustix::io::Errno;
 
 use super::{DirectoryError, Ownership};
 
-/// Opens the directory at `path`, and makes what is not there yet.
+/// Opens the directory at `path`, and makes what is not there yet. It has to be in memory, unless it may be on a disk.
 pub(super) fn open(path: &Path, on_disk: bool, owner: Ownership) -> Result<OwnedFd, DirectoryError> {
+    let make = |parent: &OwnedFd, name: &Path, here: &Path, last: bool| {
+        make(parent, name, here, last.then_some(owner)).map(Some)
+    };
+    let directory = walk(path, make)?.ok_or_else(|| failed(path, Errno::NOENT))?;
+    let kind = rustix::fs::fstatfs(&directory).map_err(|error| failed(path, error))?.f_type;
+    // Their width differs from machine to machine.
+    if !on_disk && !IN_MEMORY.iter().any(|memory| i128::from(kind) == i128::from(*memory)) {
+        return Err(DirectoryError::OnDisk { path: path.to_owned() });
+    }
+    Ok(directory)
+}
+
+/// Opens the directory at `path`, wherever it lies. Nothing, where there is none.
+pub(super) fn find(path: &Path) -> Result<Option<OwnedFd>, DirectoryError> {
+    walk(path, |_, _, _, _| Ok(None))
+}
+
+/// Goes to `path`. What is not there is what `missing` makes of it, for the last step or one before.
+fn walk(
+    path: &Path,
+    missing: impl Fn(&OwnedFd, &Path, &Path, bool) -> Result<Option<OwnedFd>, DirectoryError>,
+) -> Result<Option<OwnedFd>, DirectoryError> {
     let mut here = PathBuf::from("/");
     let mut directory = step(CWD, Path::new("/"), &here)?;
     let mut parts = path.components().skip(1).peekable();
     while let Some(part) = parts.next() {
         let Component::Normal(name) = part else { continue };
         here.push(name);
-        let last = parts.peek().is_none();
-        directory = match rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => make(&directory, Path::new(name), &here, last.then_some(owner))?,
-            _ => step(&directory, Path::new(name), &here)?,
+        let (name, last) = (Path::new(name), parts.peek().is_none());
+        let next = match rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => missing(&directory, name, &here, last)?,
+            _ => Some(step(&directory, name, &here)?),
         };
+        let Some(next) = next else { return Ok(None) };
+        directory = next;
         trust(&rustix::fs::fstat(&directory).map_err(|error| failed(&here, error))?, &here, last)?;
-    }
-    let kind = rustix::fs::fstatfs(&directory).map_err(|error| failed(&here, error))?.f_type;
-    // Their width differs from machine to machine.
-    if !on_disk && !IN_MEMORY.iter().any(|memory| i128::from(kind) == i128::from(*memory)) {
-        return Err(DirectoryError::OnDisk { path: here });
     }
     // For reading, which the steps were not opened for: they may be passable only.
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::openat(&directory, ".", flags, Mode::empty()).map_err(|error| failed(&here, error))
+    let opened = rustix::fs::openat(&directory, ".", flags, Mode::empty());
+    opened.map(Some).map_err(|error| failed(&here, error))
 }
 
 fn step(from: impl AsFd, name: &Path, here: &Path) -> Result<OwnedFd, DirectoryError> {
