@@ -28,7 +28,7 @@ fn a_program_is_restarted_with_what_is_new_and_ends_when_it_is_told_to() -> Resu
 fn files_are_replaced_before_the_signal_and_what_is_new_is_masked() -> Result<()> {
     let site = Site::start()?;
     let script = "trap 'cat \"$KEY_FILE\" >> log; cat \"$KEY_FILE\"; echo' USR1; trap 'exit 9' TERM
-        cat \"$KEY_FILE\" >> log; while :; do sleep 1000 & wait; done";
+        cat \"$KEY_FILE\" >> log; while :; do sleep 1 & wait; done";
     let options = ["--on-change", "signal", "--signal", "USR1", "--as", "files", "--mask"];
     let mut running = start(&site, &options, script)?;
     log_has(&site, site.key.value())?;
@@ -137,7 +137,7 @@ fn a_change_reaches_a_program_through_the_agent_of_its_node_and_a_revocation_is_
 
 /// A program that does this, and ends with 9 when it is asked to.
 fn writes(what: &str) -> String {
-    format!("trap 'exit 9' TERM; {what} >> log; while :; do sleep 1000 & wait; done")
+    format!("trap 'exit 9' TERM; {what} >> log; while :; do sleep 1 & wait; done")
 }
 
 fn start(site: &Site, options: &[&str], script: &str) -> Result<Process> {

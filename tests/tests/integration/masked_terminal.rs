@@ -38,7 +38,7 @@ fn keys_signals_and_sizes_reach_the_program_and_the_terminal_is_given_back() -> 
     let site = Site::start()?;
     let script =
         "read -r line; echo \"got <$line>\"; trap 'stty size' WINCH; trap 'echo interrupted; exit 7' INT
-        echo ready; while :; do sleep 1000 & wait; done";
+        echo ready; while :; do sleep 1 & wait; done";
     let mut screen = Screen::start(&site.command(&["sh", "-c", script])?)?;
     wait_until(LIMIT, "the terminal to be raw", || screen.is_raw().unwrap_or_default())?;
     screen.press("typed\r")?;
@@ -71,7 +71,7 @@ fn what_does_not_go_to_the_terminal_goes_where_it_went() -> Result<()> {
 fn without_output_on_the_terminal_keys_still_end_the_program() -> Result<()> {
     let site = Site::start()?;
     let script =
-        "trap 'echo interrupted; exit 7' INT; echo ready > /dev/tty; while :; do sleep 1000 & wait; done";
+        "trap 'echo interrupted; exit 7' INT; echo ready > /dev/tty; while :; do sleep 1 & wait; done";
     let run = site.command(&["sh", "-c", script])?;
     let mut screen = Screen::start(&through(&["sh", "-c", "exec \"$@\" > out 2>&1", "sh"], &run)?)?;
     screen.wait_for("ready")?;

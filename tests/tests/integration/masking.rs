@@ -95,7 +95,8 @@ fn what_is_left_running_does_not_keep_the_command() -> Result<()> {
 #[test]
 fn signals_reach_the_program() -> Result<()> {
     let site = Site::start()?;
-    let script = "trap 'echo usr1' USR1; trap 'echo term; exit 9' TERM; echo ready; while :; do sleep 1000 & wait; done";
+    let script =
+        "trap 'echo usr1' USR1; trap 'echo term; exit 9' TERM; echo ready; while :; do sleep 1 & wait; done";
     let command = site.command(&["sh", "-c", script])?;
     let mut process = Process::start("signals", command, &site.cli.path(""))?;
     process.wait_for_line(LIMIT, "ready")?;
