@@ -124,10 +124,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result
 fn until_stopping(tasks: &Tasks, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
     let stop = tasks.clone();
     tasks.run(name, async move {
-        tokio::select! {
-            () = work => {}
-            _ = stop.stopping() => {}
-        }
+        stop.until_stopping(work).await;
     });
 }
 

@@ -50,15 +50,8 @@ impl Default for Findings {
 impl Health {
     /// Looks every second and tells `reporter`, until the process stops.
     pub async fn watch(&self, reporter: HealthReporter, tasks: &Tasks) {
-        let mut tick = tokio::time::interval(INTERVAL);
-        loop {
-            tokio::select! {
-                _ = tick.tick() => {}
-                _ = tasks.stopping() => {
-                    self.findings.send_replace(Findings { not_ready: Some("stopping"), fault: None });
-                    return reporter.set_service_status("", ServingStatus::NotServing).await;
-                }
-            }
+        let mut ticks = tasks.ticks(INTERVAL);
+        while ticks.next().await {
             let found = self.look();
             let ready = found.not_ready.is_none();
             self.metrics.ready.set(i64::from(ready));
@@ -73,6 +66,8 @@ impl Health {
                 tracing::info!(ready, why = found.not_ready, fault = found.fault, "readiness changed");
             }
         }
+        self.findings.send_replace(Findings { not_ready: Some("stopping"), fault: None });
+        reporter.set_service_status("", ServingStatus::NotServing).await;
     }
 
     /// Looks once.

@@ -124,21 +124,13 @@ impl Journal {
 
     /// Ships what waits, every few seconds or when a batch is full, until the process stops, and then what is left.
     pub async fn ship(&self, upstream: &Upstream, metrics: &Metrics, tasks: &Tasks) {
-        loop {
-            let stopping = tokio::select! {
-                () = tokio::time::sleep(INTERVAL) => false,
-                () = self.full_batch.notified() => false,
-                _ = tasks.stopping() => true,
-            };
-            if stopping {
-                return self.flush(upstream, metrics, Retry::INTERACTIVE).await;
-            }
+        // Time is up, or a batch is full: either way there is something to ship.
+        while tasks.until_stopping(tokio::time::timeout(INTERVAL, self.full_batch.notified())).await.is_some()
+        {
             metrics.journal_lines.set(i64::try_from(self.len()).unwrap_or(i64::MAX));
-            tokio::select! {
-                () = self.flush(upstream, metrics, Retry::BACKGROUND) => {}
-                _ = tasks.stopping() => {}
-            }
+            tasks.until_stopping(self.flush(upstream, metrics, Retry::BACKGROUND)).await;
         }
+        self.flush(upstream, metrics, Retry::INTERACTIVE).await;
     }
 
     /// Ships batch by batch until nothing waits or the broker cannot take more.

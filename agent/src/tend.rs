@@ -41,11 +41,7 @@ impl Tender {
     /// Until the process stops; then wipes the cache.
     pub async fn tend(&self, tasks: &Tasks) {
         // Apart from each other: what is over is wiped in time, however long the broker takes to answer.
-        tokio::select! {
-            () = self.keep_swept() => {}
-            () = self.keep_renewed() => {}
-            _ = tasks.stopping() => {}
-        }
+        tasks.until_stopping(async { tokio::join!(self.keep_swept(), self.keep_renewed()) }).await;
         self.cache.clear();
     }
 

@@ -31,10 +31,7 @@ impl Acceptor {
         let (ready, connections) = mpsc::channel(BACKLOG);
         let tasks = self.tasks.clone();
         tasks.clone().run("accept", async move {
-            tokio::select! {
-                () = self.accept_all(ready) => {}
-                _ = tasks.stopping() => {}
-            }
+            tasks.until_stopping(self.accept_all(ready)).await;
         });
         connections
     }

@@ -9,7 +9,7 @@
 
 mod history;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -42,8 +42,8 @@ pub(super) struct Watchers {
 #[derive(Debug, Default)]
 struct State {
     listeners: HashMap<SpiffeId, Listener>,
-    /// Who left, in that order; some have come back.
-    left: VecDeque<(Instant, SpiffeId)>,
+    /// Those who are away, in the order in which they left.
+    away: BTreeSet<(Instant, SpiffeId)>,
     backends: BTreeMap<BackendName, HashMap<SecretPath, Watched>>,
     holdings: usize,
 }
@@ -100,15 +100,20 @@ impl Watchers {
     pub(super) fn open(self: &Arc<Self>, listener: SpiffeId, after: Option<u64>) -> Opened {
         let mut state = self.state();
         state.let_go();
-        // Whoever was not noted while it was away was not looked for.
-        let known = state.listeners.contains_key(&listener);
-        let streams = match state.listeners.get(&listener) {
+        let before = state.listeners.get(&listener).copied();
+        let streams = match before {
             Some(Listener::Here(streams)) => streams + 1,
-            Some(Listener::Away(_)) | None => 1,
+            Some(Listener::Away(since)) => {
+                state.away.remove(&(since, listener.clone()));
+                1
+            }
+            None => 1,
         };
         state.listeners.insert(listener.clone(), Listener::Here(streams));
         self.shown(&state);
-        let Heeded { missed, position, events } = self.history.heed(after.filter(|_| known));
+        // Whoever was not noted while it was away was not looked for.
+        let after = after.filter(|_| before.is_some());
+        let Heeded { missed, position, events } = self.history.heed(after);
         drop(state);
         let resumes = missed.is_some();
         let watch =
@@ -260,7 +265,7 @@ impl Watchers {
         };
         state.listeners.insert(listener.clone(), left);
         if let Listener::Away(since) = left {
-            state.left.push_back((since, listener.clone()));
+            state.away.insert((since, listener.clone()));
         }
         state.let_go();
         self.shown(&state);
@@ -280,14 +285,12 @@ impl State {
     /// Forgets the listeners that have been away for too long, and the longest away where they are too many. What they
     /// held is taken out as it is come by.
     fn let_go(&mut self) {
-        while let Some((since, listener)) = self.left.front() {
-            if since.elapsed() < AWAY && self.left.len() <= MOST_AWAY {
+        while let Some((since, listener)) = self.away.first() {
+            if since.elapsed() < AWAY && self.away.len() <= MOST_AWAY {
                 return;
             }
-            if self.listeners.get(listener) == Some(&Listener::Away(*since)) {
-                self.listeners.remove(listener);
-            }
-            self.left.pop_front();
+            self.listeners.remove(listener);
+            self.away.pop_first();
         }
     }
 }

@@ -87,7 +87,13 @@ pub(crate) struct Arguments {
     )]
     signal: Signal,
     /// The program and arguments that are run, without a shell
-    #[arg(long, value_parser = change::parse_hook, value_name = "COMMAND", requires = "on_change")]
+    #[arg(
+        long,
+        value_parser = change::parse_hook,
+        value_name = "COMMAND",
+        requires = "on_change",
+        required_if_eq("on_change", "hook")
+    )]
     hook: Option<Hook>,
     /// How long the program may take to end before it is killed
     #[arg(
@@ -125,7 +131,8 @@ impl Arguments {
     /// Becomes the program, or stands before it until it ends.
     ///
     /// # Errors
-    /// [`Error::Unresolved`], [`Error::Deliver`], [`Error::Clash`], [`Error::Mask`], [`Error::Execute`], [`Error::Run`].
+    /// [`Error::Unresolved`], [`Error::Deliver`], [`Error::Clash`], [`Error::Mask`], [`Error::Execute`], [`Error::Run`],
+    /// [`Error::Usage`].
     pub(super) fn carry_out(self, session: &Session) -> Result<ExitCode, Error> {
         let Some((program, arguments)) = self.command.split_first() else {
             return Err(Error::Usage("no program is given".to_owned()));
@@ -149,6 +156,7 @@ impl Arguments {
         }
         let attendance = Attendance { arguments: &self, session, program: named, outputs, passed };
         if self.on_change.is_some() {
+            self.has_its_hook(&resolved)?;
             let follower =
                 runtime.block_on(async { client.follow(&self.env, self.options(), &resolved.leases) });
             return runtime.block_on(attendance.follow(follower, resolved, delivered));
@@ -174,6 +182,17 @@ impl Arguments {
             }
             other => Error::Call(other),
         })
+    }
+
+    /// Whoever wants a hook and names none hears so at once, and not at the first change.
+    fn has_its_hook(&self, resolved: &ResolvedEnvironment) -> Result<(), Error> {
+        match change::hooked(resolved) {
+            Some(name) if self.hook.is_none() => Err(Error::Usage(format!(
+                "`{name}` of environment `{}` has `on_change = \"hook\"`, and no hook is given; name one by --hook",
+                self.env
+            ))),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// What the program sees of this process's own variables.

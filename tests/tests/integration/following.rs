@@ -74,6 +74,12 @@ fn what_its_environment_says_of_a_change_goes_before_the_option() -> Result<()> 
     let site = Site::start()?;
     site.cli.write("quiet.toml", QUIET)?;
     site.cli.done(&["env", "apply", "quiet.toml"])?;
+    let hookless = site.cli.run(&["run", "--env", "quiet", "--on-change", "restart", "--", "true"])?;
+    ensure!(
+        hookless.code == Some(2) && hookless.stderr.contains("name one by --hook"),
+        "{}",
+        hookless.stderr
+    );
     let mut command = site.cli.command()?;
     command.args(["run", "--env", "quiet", "--on-change", "restart", "--hook", "sh hook", "--", "sh", "-c"]);
     command.arg(writes("echo started"));

@@ -194,6 +194,16 @@ async fn no_more_than_so_many_are_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_that_comes_and_goes_takes_no_place_of_another() {
+    let watchers = watchers();
+    let position = watchers.open(id("node/quiet"), None).position;
+    for _ in 0..MOST_AWAY * 2 {
+        drop(watchers.open(id("node/restless"), None));
+    }
+    assert!(watchers.open(id("node/quiet"), Some(position)).resumes);
+}
+
+#[tokio::test(start_paused = true)]
 async fn there_is_room_for_so_many_and_no_more() {
     let watchers = watchers();
     let _watch = open(&watchers, id("node/one"));

@@ -57,6 +57,13 @@ impl Change {
     }
 }
 
+/// An entry that wants the hook to be run when it changes.
+pub(super) fn hooked(resolved: &ResolvedEnvironment) -> Option<&str> {
+    let entries = entries(resolved).into_iter();
+    let mut hooked = entries.filter(|entry| action(entry.contract) == Some(Action::Hook));
+    hooked.next().map(|entry| entry.name)
+}
+
 struct Entry<'resolved> {
     is_file: bool,
     name: &'resolved str,
