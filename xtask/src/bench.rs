@@ -24,7 +24,8 @@ pub(crate) struct Options {
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let bao = Venv::prepare(workspace)?.program("bao")?;
     eprintln!("xtask: building what is measured");
-    let packages = ["--package=bursar-broker", "--package=bursar", "--package=bursar-bench"];
+    let packages =
+        ["bursar-broker", "bursar-agent", "bursar", "bursar-bench"].map(|name| format!("--package={name}"));
     command::run(workspace.cargo().args(["build", "--release", "--bins"]).args(packages))?;
     let programs = workspace.target.join("release");
 
@@ -45,7 +46,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     if counting && Command::new("valgrind").arg("--version").output().is_err() {
         apt::install("valgrind", "valgrind")?;
     }
-    let postgres = match groups.iter().any(|group| group == BACKENDS) {
+    let postgres = match groups.iter().any(|group| [BACKENDS, AGENT].contains(&group.as_str())) {
         true => Some(postgres::binaries()?),
         false => None,
     };
@@ -54,14 +55,16 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     bench.arg("measure").args(options.smoke.then_some("--smoke")).args(groups);
     bench.env("TMPDIR", directory.path()).env("BURSAR_TEST_BAO", bao).env("BURSAR_BENCH_RESULTS", &results);
     bench.env("BURSAR_BENCH_BROKER", programs.join("bursar-broker"));
+    bench.env("BURSAR_BENCH_AGENT", programs.join("bursar-agent"));
     bench.env("BURSAR_BENCH_CLI", programs.join("bursar"));
     command::run(&mut bench)?;
     eprintln!("xtask: the figures are in `{}`", results.display());
     Ok(())
 }
 
-const GROUPS: [&str; 6] = [COUNT, "identity", "read", "ledger", BACKENDS, "run"];
+const GROUPS: [&str; 7] = [COUNT, "identity", "read", "ledger", BACKENDS, AGENT, "run"];
 /// The group that valgrind counts for.
 const COUNT: &str = "count";
-/// The group that needs a PostgreSQL.
+/// The groups that need a PostgreSQL.
 const BACKENDS: &str = "backends";
+const AGENT: &str = "agent";

@@ -47,7 +47,7 @@ fn run(task: &Task) -> Result<()> {
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Task {
-    /// Measure Bursar beside a bare echo and OpenBao; takes two minutes once built
+    /// Measure Bursar beside a bare echo and OpenBao; takes some minutes once built
     Bench(bench::Options),
     /// Show the main job on this machine, with nothing but what is built here; takes under a minute once built
     Demo,

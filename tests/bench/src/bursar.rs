@@ -13,8 +13,8 @@ use bursar_proto::v1::local_store_put_request::Data;
 use bursar_proto::v1::policies_apply_response::Result as Applied;
 use bursar_proto::v1::secrets_client::SecretsClient;
 use bursar_proto::v1::{
-    EnvironmentsApplyRequest, LocalStorePutRequest, PoliciesApplyRequest, PolicyFile, SecretFields,
-    SecretsReadRequest,
+    EnvironmentsApplyRequest, LocalStorePutRequest, NodesCreateJoinTokenRequest, PoliciesApplyRequest,
+    PolicyFile, SecretFields, SecretsReadRequest,
 };
 use bursar_sdk::{Address, Client, Identity, Tls};
 use bursar_tests::{ClientAuthority, Process, Signal, free_port, http};
@@ -35,6 +35,9 @@ pub(crate) struct Programs {
     /// `bursar-broker`
     #[arg(long, env = "BURSAR_BENCH_BROKER", value_name = "FILE")]
     broker: PathBuf,
+    /// `bursar-agent`
+    #[arg(long, env = "BURSAR_BENCH_AGENT", value_name = "FILE")]
+    pub(crate) agent: PathBuf,
     /// `bursar`
     #[arg(long, env = "BURSAR_BENCH_CLI", value_name = "FILE")]
     pub(crate) cli: PathBuf,
@@ -141,14 +144,7 @@ impl Bursar {
         apply(&client, &[("bench.cedar", POLICIES)]).await?;
         for number in 0..secrets {
             let fields = FIELDS.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
-            let fields = SecretFields { fields: BTreeMap::from(fields) };
-            let request = LocalStorePutRequest {
-                reference: reference(number),
-                data: Some(Data::Fields(fields)),
-                expected_version: None,
-                expires_at: None,
-            };
-            client.local_store().put(request).await?;
+            client.local_store().put(put(reference(number), BTreeMap::from(fields))).await?;
         }
         let request = EnvironmentsApplyRequest {
             document: ENVIRONMENT.to_owned(),
@@ -164,6 +160,36 @@ impl Bursar {
     /// The broker refuses.
     pub(crate) async fn admit_workloads(&self) -> Result<()> {
         apply(&self.connect().await?, &[("bench.cedar", POLICIES), ("workloads.cedar", WORKLOADS)]).await
+    }
+
+    /// Lets the node of this name in, and lets it speak for the workload of this name where `registrations` (TOML)
+    /// say so. Answers the token by which it joins.
+    ///
+    /// # Errors
+    /// The broker refuses.
+    pub(crate) async fn admit_node(&self, node: &str, registrations: &str) -> Result<Secret> {
+        let client = self.connect().await?;
+        let files = [
+            ("bench.cedar", POLICIES),
+            ("workloads.cedar", WORKLOADS),
+            ("resolve.cedar", RESOLVE),
+            ("watch.cedar", WATCH),
+            ("registrations.toml", registrations),
+        ];
+        apply(&client, &files).await?;
+        let request = NodesCreateJoinTokenRequest { node: node.to_owned(), ..Default::default() };
+        let mut answer = client.nodes().create_join_token(request).await?.into_inner();
+        Ok(Secret::new(std::mem::take(&mut answer.token)))
+    }
+
+    /// Puts another value into the secrets that the environment names.
+    ///
+    /// # Errors
+    /// The broker refuses.
+    pub(crate) async fn rewrite(&self, client: &Client, value: &str) -> Result<()> {
+        let fields = BTreeMap::from([("password".to_owned(), value.as_bytes().to_vec())]);
+        client.local_store().put(put(reference(0), fields)).await?;
+        Ok(())
     }
 
     /// Lets the administrator read what the backend of this name makes.
@@ -254,6 +280,11 @@ fn serve_until_ready(serve: Command, directory: &Path, http: SocketAddr) -> Resu
     Ok(process)
 }
 
+fn put(reference: String, fields: BTreeMap<String, Vec<u8>>) -> LocalStorePutRequest {
+    let data = Some(Data::Fields(SecretFields { fields }));
+    LocalStorePutRequest { reference, data, expected_version: None, expires_at: None }
+}
+
 async fn apply(client: &Client, files: &[(&str, &str)]) -> Result<()> {
     let file =
         |(name, text): &(&str, &str)| PolicyFile { name: (*name).to_owned(), text: (*text).to_owned() };
@@ -276,8 +307,13 @@ pub(crate) struct Reader {
 impl Reader {
     /// Begins at a place of its own among `secrets` secrets, so that not all readers ask for the same one.
     pub(crate) fn new(client: &Client, instance: usize, secrets: usize) -> Self {
-        let next = instance * STRIDE % secrets;
-        Self { client: client.secrets(), instance: format!("bench-{instance}"), next, secrets }
+        Self { instance: format!("bench-{instance}"), ..Self::sharing(client, instance, secrets) }
+    }
+
+    /// As one of several that share their leases.
+    pub(crate) fn sharing(client: &Client, number: usize, secrets: usize) -> Self {
+        let next = number * STRIDE % secrets;
+        Self { client: client.secrets(), instance: String::new(), next, secrets }
     }
 }
 
@@ -298,7 +334,7 @@ impl Caller for Reader {
     }
 }
 
-fn reference(number: usize) -> String {
+pub(crate) fn reference(number: usize) -> String {
     format!("{FOLDER}/{number:04}")
 }
 
@@ -333,6 +369,13 @@ const WORKLOADS: &str = r#"permit (
   principal,
   action in Bursar::Action::"use",
   resource in Bursar::Backend::"local"
+);
+"#;
+
+const RESOLVE: &str = r#"permit (
+  principal == Bursar::Principal::"spiffe://bench.test/workload/bench",
+  action == Bursar::Action::"resolve",
+  resource == Bursar::Environment::"bench"
 );
 "#;
 

@@ -1,5 +1,5 @@
-//! The ceiling: `Secrets.Read` answered by a constant, on the same tonic and rustls as the broker, in a process of its
-//! own. What the broker costs beyond this is its own work: identity, policy, lease, ledger.
+//! The ceiling: `Secrets.Read` answered by a constant, on the same tonic and rustls as the broker, or over the same kind
+//! of socket as the agent, in a process of its own. What the broker costs beyond this is its own work: identity, policy, lease, ledger.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -17,6 +17,8 @@ use bursar_sdk::{Address, Client, Tls};
 use bursar_tests::Process;
 use prost_types::{Duration as WireDuration, Timestamp};
 use tempfile::TempDir;
+use tokio::net::UnixListener;
+use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
@@ -27,25 +29,32 @@ pub(crate) struct Echo {
     process: Process,
     _directory: TempDir,
     address: Address,
-    ca_pem: Vec<u8>,
+    /// Over TCP.
+    tls: Option<Tls>,
 }
 
 impl Echo {
-    /// Starts this program once more, as the server.
+    /// Starts this program once more, as the server, over TCP and TLS.
     ///
     /// # Errors
     /// It does not come up; with what it said.
     pub(crate) fn start() -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("echo-").tempdir()?;
         let authority = directory.path().join("ca.pem");
-        let mut command = Command::new(std::env::current_exe()?);
-        command.env_clear().arg("echo").arg(&authority);
-        let mut process = Process::start("echo", command, directory.path())?;
-        let line = process.wait_for_line(READY, LISTENING)?;
-        let (_, address) = line.rsplit_once(' ').context("the echo does not say where it listens")?;
-        let address = format!("https://{address}").parse()?;
-        let ca_pem = fs::read(&authority)?;
-        Ok(Self { process, _directory: directory, address, ca_pem })
+        let (process, place) = launch("echo", &authority, directory.path())?;
+        let tls = Tls { ca_pem: fs::read(&authority)?, identity: None, server_name: None };
+        let address = format!("https://{place}").parse()?;
+        Ok(Self { process, _directory: directory, address, tls: Some(tls) })
+    }
+
+    /// The same, at a Unix socket, as agents are.
+    ///
+    /// # Errors
+    /// As [`Echo::start`].
+    pub(crate) fn start_local() -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("echo-").tempdir()?;
+        let (process, place) = launch("local-echo", &directory.path().join("s"), directory.path())?;
+        Ok(Self { process, _directory: directory, address: Address::unix(place), tls: None })
     }
 
     /// Its process.
@@ -58,9 +67,18 @@ impl Echo {
     /// # Errors
     /// The echo cannot be reached.
     pub(crate) async fn connect(&self) -> Result<Client> {
-        let tls = Tls { ca_pem: self.ca_pem.clone(), identity: None, server_name: None };
-        Ok(Client::connect(&self.address, Some(&tls)).await?)
+        Ok(Client::connect(&self.address, self.tls.as_ref()).await?)
     }
+}
+
+/// Starts this program once more. Answers where it listens.
+fn launch(verb: &str, file: &Path, directory: &Path) -> Result<(Process, String)> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.env_clear().arg(verb).arg(file);
+    let mut process = Process::start("echo", command, directory)?;
+    let line = process.wait_for_line(READY, LISTENING)?;
+    let (_, place) = line.rsplit_once(' ').context("the echo does not say where it listens")?;
+    Ok((process, place.to_owned()))
 }
 
 /// Serves until the process is ended. The certificate for clients to trust is at `authority` before the address is said.
@@ -77,6 +95,21 @@ pub(crate) async fn serve(authority: &Path) -> Result<()> {
     let incoming = TcpIncoming::bind(any_port)?.with_nodelay(Some(true));
     println!("{LISTENING} {}", incoming.local_addr()?);
     let mut server = Server::builder().tls_config(ServerTlsConfig::new().identity(identity))?;
+    Ok(server.add_service(SecretsServer::new(Constant)).serve_with_incoming(incoming).await?)
+}
+
+/// The same at a Unix socket, in the clear.
+///
+/// # Errors
+/// It cannot listen.
+#[expect(
+    clippy::print_stdout,
+    reason = "that it listens is the one thing that whoever started this has to know"
+)]
+pub(crate) async fn serve_local(socket: &Path) -> Result<()> {
+    let incoming = UnixListenerStream::new(UnixListener::bind(socket)?);
+    println!("{LISTENING} {}", socket.display());
+    let mut server = Server::builder();
     Ok(server.add_service(SecretsServer::new(Constant)).serve_with_incoming(incoming).await?)
 }
 

@@ -55,6 +55,10 @@ pub(crate) struct Plan {
     pub(crate) strangers: usize,
     /// How often the cache is asked.
     pub(crate) fetches: usize,
+    /// How many secrets an agent holds.
+    pub(crate) cached: usize,
+    /// How many listen for changes, and how often what they hold changes.
+    pub(crate) changes: (usize, usize),
     /// How many leases OpenBao gets at most to hold, and how long it may take to make them.
     pub(crate) peer_held: (usize, Duration),
 }
@@ -77,6 +81,8 @@ impl Plan {
         agents: 10_000,
         strangers: 1_000_000,
         fetches: 1_000_000,
+        cached: 10_000,
+        changes: (1_000, 30),
         peer_held: (100_000, Duration::from_secs(60)),
     };
     /// To see that it runs.
@@ -96,6 +102,8 @@ impl Plan {
         agents: 100,
         strangers: 3_000,
         fetches: 10_000,
+        cached: 200,
+        changes: (20, 2),
         peer_held: (500, Duration::from_secs(5)),
     };
 }

@@ -15,6 +15,7 @@ use tokio::runtime::Runtime;
 use crate::bursar::Programs;
 use crate::load::Plan;
 
+mod agent;
 mod backends;
 mod bursar;
 mod count;
@@ -25,6 +26,7 @@ mod identity;
 mod ledger;
 mod load;
 mod memory;
+mod node;
 mod openbao;
 mod read;
 mod report;
@@ -48,6 +50,7 @@ fn carry_out(command: Command) -> Result<()> {
     match command {
         Command::Measure(options) => measure(&runtime, &options),
         Command::Echo { authority } => runtime.block_on(echo::serve(&authority)),
+        Command::LocalEcho { socket } => runtime.block_on(echo::serve_local(&socket)),
     }
 }
 
@@ -56,6 +59,7 @@ fn measure(runtime: &Runtime, options: &Options) -> Result<()> {
     let mut figures = Vec::new();
     for group in asked(&options.groups) {
         let measured = match group {
+            Group::Agent => agent::measure(runtime, &options.programs, &plan),
             Group::Backends => backends::measure(runtime, &options.programs, &plan),
             Group::Count => count::measure(runtime, &options.programs),
             Group::Identity => identity::measure(runtime, &options.programs, &plan),
@@ -95,6 +99,11 @@ enum Command {
         /// Where to write the certificate that clients are to trust, in PEM
         authority: PathBuf,
     },
+    /// The same at a Unix socket
+    LocalEcho {
+        /// Where to listen
+        socket: PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -114,6 +123,7 @@ struct Options {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Group {
+    Agent,
     Backends,
     Count,
     Identity,
@@ -125,6 +135,7 @@ enum Group {
 impl Group {
     fn name(self) -> &'static str {
         match self {
+            Self::Agent => agent::GROUP,
             Self::Backends => backends::GROUP,
             Self::Count => count::GROUP,
             Self::Identity => identity::GROUP,

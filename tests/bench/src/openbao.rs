@@ -16,10 +16,12 @@ use crate::report::{Figure, shown};
 use connection::Connection;
 
 pub(crate) use database::Database;
+pub(crate) use proxy::{Kept, Proxy, Supervisor};
 pub(crate) use tokens::Tokens;
 
 mod connection;
 mod database;
+mod proxy;
 mod tokens;
 
 /// How OpenBao is run.

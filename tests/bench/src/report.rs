@@ -36,9 +36,15 @@ impl Figure {
         Self { bare: Some(bare), ..self }
     }
 
+    /// The same where what does nothing is what to compare with.
+    pub(crate) fn against_bare(self, bare: f64) -> Self {
+        let ratio = (bare > 0.0).then(|| rounded(self.value / bare));
+        Self { peer: Some("bare"), peer_value: Some(rounded(bare)), ratio, ..self.beside_bare(bare) }
+    }
+
     pub(crate) fn beside_openbao(self, value: f64) -> Self {
         let ratio = (value > 0.0).then(|| rounded(self.value / value));
-        Self { peer: Some("openbao"), peer_value: Some(rounded(value)), ratio, ..self }
+        Self { peer: Some(OPENBAO), peer_value: Some(rounded(value)), ratio, ..self }
     }
 
     /// What OpenBao takes for something smaller, which `note` names: there is no ratio.
@@ -67,14 +73,14 @@ pub(crate) fn print(figures: &[Figure]) {
 }
 
 fn table(figures: &[Figure]) -> String {
-    let mut table = row(["", "", "bare", "OpenBao", "Bursar", "/OpenBao"].map(str::to_owned));
+    let mut table = row(["", "", "bare", "OpenBao", "Bursar", "ratio"].map(str::to_owned));
     for figure in figures {
         let known = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), shown);
         table.push_str(&row([
             figure.name.clone(),
             figure.unit.to_owned(),
             known(figure.bare),
-            known(figure.peer_value),
+            known(figure.peer_value.filter(|_| figure.peer == Some(OPENBAO))),
             shown(figure.value),
             known(figure.ratio),
         ]));
@@ -107,10 +113,12 @@ fn rounded(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
 
+const OPENBAO: &str = "openbao";
 const LEGEND: &str = "
-8x32: 8 connections of 32 streams (OpenBao: 32 connections); 8x1: 8 connections of one
+8x32: 8 connections of 32 streams (OpenBao: 32 connections); 8x1: 8 connections of one; 32x1: 32 of one
 cpu_us: processor time of the server, a request; p50_ms, p99_ms: latency
-bare: a gRPC echo that does nothing (read), the program by itself (run), a broker without leases (ledger)
+bare: a gRPC echo that does nothing (read, agent), the program by itself (run), a broker without leases (ledger)
+ratio: to OpenBao; to bare where that is what a figure is compared with
 ";
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 
-use crate::bursar::{Bursar, ENVIRONMENT_NAME, Programs};
+use crate::bursar::{Bursar, ENVIRONMENT_NAME, PATH, Programs};
 use crate::load::{Plan, median};
 use crate::report::Figure;
 
@@ -24,20 +24,28 @@ pub(crate) fn measure(runtime: &Runtime, programs: &Programs, plan: &Plan) -> Re
     run.envs(files.map(|(name, file)| (name, bursar.bootstrap(file))));
     run.args(["run", "--env", ENVIRONMENT_NAME, "--", PROGRAM]);
 
-    // The first start of each is the one that reads it from disk. In turn, so that both meet the same machine.
-    for command in [&mut plain, &mut run] {
-        milliseconds(command)?;
-    }
-    let (mut plains, mut runs) = (Vec::new(), Vec::new());
-    for _ in 0..plan.starts {
-        plains.push(milliseconds(&mut plain)?);
-        runs.push(milliseconds(&mut run)?);
-    }
-    let (plain, run) = (median(plains), median(runs));
+    let (plain, run) = compared(&mut plain, &mut run, plan.starts)?;
     Ok(vec![
         Figure::new(GROUP, format!("{GROUP}.total_ms"), "ms", run).beside_bare(plain),
         Figure::new(GROUP, format!("{GROUP}.overhead_ms"), "ms", run - plain),
     ])
+}
+
+/// How many milliseconds two programs take, started in turn so that both meet the same machine: the medians.
+///
+/// # Errors
+/// One fails; with what it said.
+pub(crate) fn compared(plain: &mut Command, other: &mut Command, starts: usize) -> Result<(f64, f64)> {
+    // The first start of each is the one that reads it from disk.
+    for command in [&mut *plain, &mut *other] {
+        milliseconds(command)?;
+    }
+    let (mut plains, mut others) = (Vec::new(), Vec::new());
+    for _ in 0..starts {
+        plains.push(milliseconds(plain)?);
+        others.push(milliseconds(other)?);
+    }
+    Ok((median(plains), median(others)))
 }
 
 /// From the start of a program to its end.
@@ -59,5 +67,5 @@ fn milliseconds(command: &mut Command) -> Result<f64> {
 pub(crate) const GROUP: &str = "run";
 /// As many as the environment names.
 const SECRETS: usize = 2;
-const PROGRAM: &str = "true";
-const PATH: &str = "/usr/bin:/bin";
+/// Does nothing.
+pub(crate) const PROGRAM: &str = "true";

@@ -1,24 +1,34 @@
-//! One HTTP/1.1 connection by TLS, kept from request to request.
+//! One HTTP/1.1 connection, by TLS or over a Unix socket, kept from request to request.
 //!
 //! Hand-made to stay cheap: client and server share the processors, so what a full client spends on headers it
 //! does not need would be taken from the server and show as the server's slowness.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, version};
 
 /// An open connection.
-pub(super) struct Connection {
-    stream: TlsStream<TcpStream>,
-    address: SocketAddr,
+pub(super) struct Connection<S = TlsStream<TcpStream>> {
+    stream: S,
+    /// What is called the host.
+    host: String,
     answer: Vec<u8>,
+}
+
+impl Connection<UnixStream> {
+    /// Connects to the server at `socket`.
+    pub(super) async fn at(socket: &Path) -> Result<Self> {
+        let stream = UnixStream::connect(socket).await?;
+        Ok(Self { stream, host: "localhost".to_owned(), answer: Vec::new() })
+    }
 }
 
 impl Connection {
@@ -33,16 +43,18 @@ impl Connection {
         stream.set_nodelay(true)?;
         let name = ServerName::from(address.ip());
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
-        Ok(Self { stream, address, answer: Vec::new() })
+        Ok(Self { stream, host: address.to_string(), answer: Vec::new() })
     }
+}
 
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Sends `GET path`, reads the whole answer and returns its status.
     ///
     /// # Errors
     /// The connection ends, or the answer is not HTTP/1.1 with a length and at most 64 KiB.
     pub(super) async fn get(&mut self, path: &str, (name, value): (&str, &str)) -> Result<u16> {
-        let address = self.address;
-        self.exchange(&format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{name}: {value}\r\n\r\n")).await
+        let host = &self.host;
+        self.exchange(&format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n{name}: {value}\r\n\r\n")).await
     }
 
     /// The same with `POST path` and a body.
@@ -50,9 +62,9 @@ impl Connection {
     /// # Errors
     /// As [`Connection::get`].
     pub(super) async fn post(&mut self, path: &str, (name, value): (&str, &str), body: &str) -> Result<u16> {
-        let (address, length) = (self.address, body.len());
+        let (host, length) = (&self.host, body.len());
         self.exchange(&format!(
-            "POST {path} HTTP/1.1\r\nHost: {address}\r\n{name}: {value}\r\nContent-Length: {length}\r\n\r\n{body}"
+            "POST {path} HTTP/1.1\r\nHost: {host}\r\n{name}: {value}\r\nContent-Length: {length}\r\n\r\n{body}"
         ))
         .await
     }
@@ -69,7 +81,7 @@ impl Connection {
         self.answer.clear();
         loop {
             let read = self.stream.read_buf(&mut self.answer).await?;
-            ensure!(read > 0, "{} closed the connection", self.address);
+            ensure!(read > 0, "{} closed the connection", self.host);
             ensure!(self.answer.len() <= LARGEST, "the answer is longer than {LARGEST} bytes");
             if let Some(Head { status, length }) = Head::parse(&self.answer)?
                 && self.answer.len() >= length
