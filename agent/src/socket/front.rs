@@ -26,8 +26,8 @@ use crate::attest::{Bearer, Workload};
 use crate::telemetry::Metrics;
 use crate::upstream::Upstream;
 
-/// The service on the socket.
-#[derive(Debug, Clone)]
+/// Answers what is called on the socket.
+#[derive(Debug)]
 pub struct Front {
     pub answers: Arc<Answers>,
     pub upstream: Arc<Upstream>,
@@ -37,7 +37,11 @@ pub struct Front {
     pub metrics: Metrics,
 }
 
-impl Service<Request<Body>> for Front {
+/// The service on the socket.
+#[derive(Debug, Clone)]
+pub(super) struct Served(pub(super) Arc<Front>);
+
+impl Service<Request<Body>> for Served {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
@@ -47,13 +51,13 @@ impl Service<Request<Body>> for Front {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let front = self.clone();
+        let front = Arc::clone(&self.0);
         Box::pin(async move { Ok(front.receive(request).await) })
     }
 }
 
 impl Front {
-    async fn receive(self, mut request: Request<Body>) -> Response<Body> {
+    async fn receive(&self, mut request: Request<Body>) -> Response<Body> {
         let Some(route) = routes::find(request.uri().path()) else {
             return Status::unimplemented("there is no such method").into_http();
         };
@@ -74,26 +78,38 @@ impl Front {
         }
     }
 
+    /// All but reads lie apart, so that a read, of which there are many, does not carry the room that the others need.
     #[tracing::instrument(level = "debug", skip_all, fields(method = route.path, request_id = ?call.request_id()))]
-    async fn dispatch(self, route: Route, call: Call, request: Request<Body>) -> Response<Body> {
+    async fn dispatch(&self, route: Route, call: Call, request: Request<Body>) -> Response<Body> {
         self.metrics.call(route.path, route.to.as_str());
-        let answers = self.answers;
+        let answers = Arc::clone(&self.answers);
         match route.to {
             To::Read => unary(request, |message| async move { answers.read(&call, message).await }).await,
             To::BatchRead => {
-                unary(request, |message| async move { answers.batch_read(&call, message).await }).await
+                let answer = |message| async move { answers.batch_read(&call, message).await };
+                Box::pin(unary(request, answer)).await
             }
             To::Resolve => {
-                unary(request, |message| async move { answers.resolve(&call, message).await }).await
+                let answer = |message| async move { answers.resolve(&call, message).await };
+                Box::pin(unary(request, answer)).await
             }
-            To::Renew => unary(request, |message| async move { answers.renew(&call, message).await }).await,
-            To::Revoke => unary(request, |message| async move { answers.revoke(&call, message).await }).await,
-            To::Watch => stream(request, |SecretsWatchRequest { after: _ }| answers.watch(&call)).await,
-            To::Broker => match forward(&self.upstream, &call, self.deadline, request).await {
+            To::Renew => {
+                let answer = |message| async move { answers.renew(&call, message).await };
+                Box::pin(unary(request, answer)).await
+            }
+            To::Revoke => {
+                let answer = |message| async move { answers.revoke(&call, message).await };
+                Box::pin(unary(request, answer)).await
+            }
+            To::Watch => {
+                let answer = |SecretsWatchRequest { after: _ }| answers.watch(&call);
+                Box::pin(stream(request, answer)).await
+            }
+            To::Broker => match Box::pin(forward(&self.upstream, &call, self.deadline, request)).await {
                 Ok(response) => response,
                 Err(status) => status.into_http(),
             },
-            To::Health => match self.health.oneshot(request).await {
+            To::Health => match self.health.clone().oneshot(request).await {
                 Ok(response) => response,
                 Err(never) => match never {},
             },

@@ -31,6 +31,7 @@ use crate::config::Limits;
 use crate::telemetry::Metrics;
 use admission::Admission;
 use connection::Acceptor;
+use front::Served;
 
 /// Serves callers on `listener` until the process stops, and ends once they are done.
 pub async fn serve(
@@ -49,7 +50,7 @@ pub async fn serve(
         .http2_max_header_list_size(MAX_HEADERS)
         .http2_keepalive_interval(Some(PING_INTERVAL))
         .http2_keepalive_timeout(Some(PING_LIMIT))
-        .serve_with_incoming_shutdown(front, connections, async move {
+        .serve_with_incoming_shutdown(Served(Arc::new(front)), connections, async move {
             tasks.stopping().await;
         })
         .await
