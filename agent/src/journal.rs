@@ -142,7 +142,7 @@ impl Journal {
     }
 
     /// Ships batch by batch until nothing waits or the broker cannot take more.
-    async fn flush(&self, upstream: &Upstream, metrics: &Metrics, retry: Retry) {
+    pub(crate) async fn flush(&self, upstream: &Upstream, metrics: &Metrics, retry: Retry) {
         loop {
             let taken = Taken::from(self);
             if taken.lines.is_empty() {

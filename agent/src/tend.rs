@@ -92,7 +92,9 @@ impl Tender {
                 }
             }
         };
-        stream::iter(self.cache.due()).for_each_concurrent(AT_A_TIME, renew).await;
+        // One finds out whether the broker is back.
+        let at_a_time = if self.upstream.is_away() { 1 } else { AT_A_TIME };
+        stream::iter(self.cache.due()).for_each_concurrent(at_a_time, renew).await;
         let (unknown, epoch) = self.cache.unknown(CHECKS_PER_ROUND);
         let check = |holding: Arc<Holding>| {
             let reached = &reached;
@@ -102,7 +104,7 @@ impl Tender {
                 }
             }
         };
-        stream::iter(unknown).for_each_concurrent(AT_A_TIME, check).await;
+        stream::iter(unknown).for_each_concurrent(at_a_time, check).await;
         reached.into_inner()
     }
 

@@ -227,9 +227,13 @@ impl Holding {
         due
     }
 
-    /// The broker could not be asked for a renewal: it is due again as soon as it can.
+    /// The broker could not be asked for a renewal: it is due again soon, and not together with all others that were put
+    /// off, so that a broker that comes back is not asked for all of them at once.
     pub fn put_off(&self) {
-        self.state().renew_at = Some(Instant::now() + SHORTEST_WAIT);
+        let mut state = self.state();
+        let left = state.until.steady.saturating_duration_since(Instant::now());
+        let within = (left / 4).min(LONGEST_SPREAD).mul_f64(fastrand::f64());
+        state.renew_at = Some(Instant::now() + SHORTEST_WAIT + within);
     }
 
     /// A renewal failed. It is tried again later where that may help; the lease runs on to the end it had.
@@ -255,3 +259,5 @@ fn renewal(lease: &v1::Lease, end: Instant) -> Option<Instant> {
 const READERS: usize = 8;
 /// However short the lease.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+/// Of renewals that an outage put off. Half as long as an agent may take to come back.
+const LONGEST_SPREAD: Duration = Duration::from_secs(30);
