@@ -38,7 +38,7 @@ impl Tender {
         Self { cache, upstream, metrics }
     }
 
-    /// Until the process stops; then wipes the cache.
+    /// Until the process stops.
     pub async fn tend(&self, tasks: &Tasks) {
         // Apart from each other: what is over is wiped in time, however long the broker takes to answer.
         tokio::select! {
@@ -46,7 +46,6 @@ impl Tender {
             () = self.keep_renewed() => {}
             _ = tasks.stopping() => {}
         }
-        self.cache.clear();
     }
 
     async fn keep_swept(&self) {

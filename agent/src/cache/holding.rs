@@ -69,6 +69,11 @@ impl Granted {
         Self { lease, until: asked }
     }
 
+    /// A lease that was read before, and is in force until `until` at the latest.
+    pub(super) fn until_then(lease: v1::Lease, until: Moment) -> Self {
+        Self { lease, until }
+    }
+
     pub(super) fn id(&self) -> &str {
         &self.lease.id
     }
@@ -206,6 +211,16 @@ impl Holding {
     pub(super) fn readers(&self) -> Vec<Identity> {
         let state = self.state();
         state.readers.iter().filter(|reader| reader.is_alive()).map(|reader| reader.identity()).collect()
+    }
+
+    /// The processes that got the value and still run.
+    pub(super) fn living(&self) -> Vec<Arc<Workload>> {
+        self.state().readers.iter().filter(|reader| reader.is_alive()).cloned().collect()
+    }
+
+    /// The instance that the lease stands under.
+    pub(super) fn instance(&self) -> &str {
+        &self.instance
     }
 
     /// On whose behalf the lease can be renewed: a process that got the value and still runs, and its context.

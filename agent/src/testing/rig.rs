@@ -36,6 +36,14 @@ pub(crate) struct Rig {
 
 impl Rig {
     /// Everything is fresh for 30 s, and served through an outage.
+    pub(crate) const LIMITS: CacheLimits = CacheLimits {
+        bytes: 4 * 1024 * 1024,
+        entries: 100,
+        fresh_for: Duration::from_secs(30),
+        on_outage: OnOutage::Serve,
+    };
+
+    /// Everything is fresh for 30 s, and served through an outage.
     pub(crate) async fn new() -> Self {
         Self::with(OnOutage::Serve, 1024).await
     }
@@ -46,8 +54,7 @@ impl Rig {
         broker.script.state().clock = Arc::clone(&clock) as _;
         let mut registry = Registry::default();
         let (tasks, metrics) = (Tasks::new(), Metrics::register(&mut registry));
-        let limits =
-            CacheLimits { bytes: 1024 * 1024, entries: 100, fresh_for: Duration::from_secs(30), on_outage };
+        let limits = CacheLimits { on_outage, ..Self::LIMITS };
         let cache = Arc::new(Cache::new(limits, Arc::clone(&clock) as _));
         cache.listening(true);
         let journal = Arc::new(Journal::with_capacity(Arc::clone(&clock) as _, journal_lines));

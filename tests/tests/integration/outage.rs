@@ -7,7 +7,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use bursar_tests::{Cli, Signal, wait_stopped, wait_until};
+use bursar_tests::{Cli, Signal, scan, wait_stopped, wait_until};
 
 use site::{LIMIT, PATIENCE, Site, all_served, canary};
 
@@ -174,6 +174,73 @@ fn a_broker_with_older_data_is_found_out_and_what_it_does_not_know_is_let_go() -
     })
 }
 
+#[test]
+fn an_agent_that_is_killed_in_an_outage_goes_on_with_what_it_had() -> Result<()> {
+    let mut site = Site::start("[state]\n[cache]\nfresh_for = '1s'\n")?;
+    let (value, late) = (canary(), canary());
+    site.put("local/long", &value)?;
+    site.put("local/late", &late)?;
+    let reader = site.reader()?;
+    let first = reader.value("local/long#p", LONG)?;
+    let kept = |site: &Site, answers: u64| {
+        wait_until(LIMIT, "the state to be written", || site.counted("bursar_agent_state_answers") == answers)
+    };
+    kept(&site, 1)?;
+    // One that starts again beside a broker asks first, and finds what it has.
+    site.agent.kill_and_restart()?;
+    ensure!(site.reader()?.value("local/long#p", LONG)? == first, "another lease after a restart");
+    site.until_heard()?;
+    ensure!(
+        site.counted("bursar_agent_state_resumed_total{outcome=\"resumed\"}") == 1,
+        "nothing was resumed"
+    );
+    let (_, revoked) = site.reader()?.value("local/late#p", LONG)?;
+    kept(&site, 2)?;
+    site.administrator.done(&["lease", "revoke", &revoked, "--reason", "test"])?;
+    kept(&site, 1)?;
+
+    site.broker.process().kill()?;
+    let reader = site.reader()?;
+    let writes = "bursar_agent_state_writes_total{outcome=\"written\"}";
+    // The journal is kept too, as it was a few seconds ago. The second time is after all of the first reads.
+    for reads in [READS, 1] {
+        for _ in 0..reads {
+            ensure!(reader.value("local/long#p", LONG)? == first, "the outage is not bridged");
+        }
+        let before = site.counted(writes);
+        wait_until(LIMIT, "the journal to be kept", || site.counted(writes) > before)?;
+    }
+    let from_memory = site.from_memory();
+    site.agent.kill_and_restart()?;
+    let reader = site.reader()?;
+    for _ in 0..READS {
+        ensure!(reader.value("local/long#p", LONG)? == first, "another answer after the restart");
+    }
+    let gone = reader.read("local/late#p", LONG);
+    ensure!(gone.is_err(), "what was revoked came back");
+    ensure!(from_memory >= READS, "only {from_memory} reads came from memory");
+
+    // Killed in the middle of writing, on an older file, and once more in order.
+    let file = site.agent.directory().join("data/state/state");
+    let older = fs::read(&file)?;
+    fs::write(site.agent.directory().join("data/state/state.new"), &older[..older.len() / 2])?;
+    site.agent.process().stop()?;
+    site.agent.kill_and_restart()?;
+    ensure!(
+        site.reader()?.value("local/long#p", LONG)? == first,
+        "an agent that ended in order left nothing"
+    );
+    let found = scan(site.agent.directory(), &[&value, &late])?;
+    ensure!(found.is_empty(), "secrets leaked: {found:?}");
+
+    site.broker.start_again()?;
+    site.until_heard()?;
+    wait_until(LIMIT, "the journal to be shipped", || {
+        site.accounted().is_ok_and(|accounted| accounted >= 2 * READS)
+    })
+}
+
+const READS: u64 = 20;
 const LOADS: usize = 4;
 const LONG: Duration = Duration::from_secs(900);
 const SHORT: Duration = Duration::from_secs(8);
