@@ -23,6 +23,7 @@ use crate::journal::Journal;
 use crate::listen::Listener;
 use crate::node::{CertifyError, Keeper};
 use crate::socket::{self, Front, SocketError};
+use crate::state::{self, State, StateError};
 use crate::telemetry::Metrics;
 use crate::tend::Tender;
 use crate::upstream::Upstream;
@@ -42,6 +43,21 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result
     let journal = Arc::new(Journal::new(Arc::clone(&clock)));
     let witness = Arc::new(Witness::resume(&config.data_dir, Arc::clone(&upstream), metrics.clone())?);
     let keeper = keeper(&config, &clock, &upstream, &metrics)?;
+    let kept = config.state.map(|settings| {
+        let around = state::Surroundings {
+            cache: Arc::clone(&cache),
+            journal: Arc::clone(&journal),
+            attestor: Arc::clone(&attestor),
+            credential: keeper.current.subscribe(),
+            clock: Arc::clone(&clock),
+            metrics: metrics.clone(),
+        };
+        State::open(settings, around).map(Arc::new)
+    });
+    let kept = kept.transpose()?;
+    if let Some(state) = &kept {
+        state.resume();
+    }
     let answers = Arc::new(Answers::new(
         Arc::clone(&cache),
         Arc::clone(&journal),
@@ -91,12 +107,15 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result
         metrics: metrics.clone(),
         signed: Arc::clone(&signed),
     };
-    let tender = Tender::new(cache, Arc::clone(&upstream), metrics.clone());
+    let tender = Tender::new(Arc::clone(&cache), Arc::clone(&upstream), metrics.clone());
 
     until_stopping(tasks, "certificate", async move { keeper.keep().await });
     until_stopping(tasks, "events", async move { listening.listen().await });
     until_stopping(tasks, "files", deliveries.run());
     until_stopping(tasks, "witness", async move { witness.watch(&signed).await });
+    if let Some(state) = kept.clone() {
+        until_stopping(tasks, "state", async move { state.keep().await });
+    }
     let stop = tasks.clone();
     tasks.run("leases", async move { tender.tend(&stop).await });
     let (stop, shipped) = (tasks.clone(), metrics.clone());
@@ -117,6 +136,11 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result
     if !tasks.drain(GRACE).await {
         tracing::warn!("some work did not end in time and is left behind");
     }
+    // After the last read and the last attempt at shipping the journal.
+    if let Some(state) = kept {
+        state.write();
+    }
+    cache.clear();
     Ok(stop)
 }
 
@@ -199,6 +223,8 @@ pub enum StartError {
     Attest(#[from] AttestError),
     #[error("what the node has seen of the audit log cannot be taken up")]
     Witness(#[from] WitnessError),
+    #[error("what is to be kept through a restart cannot be")]
+    State(#[from] StateError),
     #[error("files cannot be delivered as they are configured")]
     Files(#[from] FilesError),
     #[error("the socket cannot be served")]

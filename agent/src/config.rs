@@ -11,9 +11,11 @@ use crate::telemetry::LogFormat;
 
 mod files;
 mod hook;
+mod state;
 
 pub use files::{Account, Content, FileSet, Format, Output};
 pub use hook::{Hook, HookAction};
+pub use state::StateSettings;
 
 /// Everything that a file can say.
 #[derive(Debug)]
@@ -38,6 +40,8 @@ pub struct Config {
     /// Where health and metrics are served, without TLS; nowhere when not given.
     pub http: Option<SocketAddr>,
     pub cache: CacheLimits,
+    /// What is kept through a restart; nothing when not given.
+    pub state: Option<StateSettings>,
     pub limits: Limits,
     /// What is delivered as files.
     pub files: Vec<FileSet>,
@@ -138,6 +142,7 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
     let socket_mode = root.parsed("socket_mode", mode).unwrap_or(0o666);
     let http = root.section("http", |http| http.parsed("listen", address));
     let cache = root.section("cache", cache);
+    let state = state::state(root, data_dir.as_deref(), &cache);
     let limits = root.section("limits", limits);
     let files = files::file_sets(root);
     let log = root.section("log", |log| Log {
@@ -155,6 +160,7 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
         join,
         http,
         cache,
+        state,
         limits,
         files,
         log,

@@ -7,8 +7,9 @@
 //!
 //! The journal is in memory. If the agent is killed, what it served since the last batch, a few seconds' worth while
 //! the broker answers, is lost to the ledger; the leases under which it was served are there all the same. A file would
-//! have to be synced before every read from the cache to be worth more. A batch whose answer was lost is shipped again,
-//! so the ledger may count a read twice and never counts one too few.
+//! have to be synced before every read from the cache to be worth more. Where the agent keeps a [state](crate::state),
+//! what waits is part of it, so that a restart in an outage loses no more than those seconds. A batch whose answer was
+//! lost is shipped again, so the ledger may count a read twice and never counts one too few.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +18,7 @@ use std::time::Duration;
 use bursar_core::Clock;
 use bursar_core::retry::Retry;
 use bursar_core::tasks::Tasks;
-use bursar_proto::convert::timestamp_to_wire;
+use bursar_proto::convert::{timestamp_from_wire, timestamp_to_wire};
 use bursar_proto::limits;
 use bursar_proto::v1::audit_client::AuditClient;
 use bursar_proto::v1::{AuditJournalRequest, LocalRead, WorkloadContext};
@@ -33,6 +34,8 @@ use crate::upstream::{Failure, Upstream};
 #[derive(Debug)]
 pub struct Journal {
     lines: Mutex<HashMap<Line, Count>>,
+    /// What is on its way, for whoever looks at what the broker does not have.
+    shipping: Mutex<HashMap<Line, Count>>,
     capacity: usize,
     /// A batch is waiting.
     full_batch: Notify,
@@ -47,13 +50,20 @@ struct Line {
     identity: Identity,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Count {
     /// Without the handle on the process, of which there are only so many.
     reader: Arc<WorkloadContext>,
     reads: u64,
     first: Timestamp,
     last: Timestamp,
+}
+
+/// A line that the broker does not have.
+#[derive(Debug, Clone)]
+pub struct Waiting {
+    pub read: LocalRead,
+    pub identity: Identity,
 }
 
 /// There is no room to write a read down, so it must not be served.
@@ -67,7 +77,8 @@ impl Journal {
     }
 
     pub(crate) fn with_capacity(clock: Arc<dyn Clock>, capacity: usize) -> Self {
-        Self { lines: Mutex::default(), capacity, full_batch: Notify::new(), clock }
+        let (lines, shipping) = (Mutex::default(), Mutex::default());
+        Self { lines, shipping, capacity, full_batch: Notify::new(), clock }
     }
 
     /// Writes down that `reader` is about to get what stands on these leases: all of them or none.
@@ -122,6 +133,28 @@ impl Journal {
         self.lines().is_empty()
     }
 
+    /// What the broker does not have, as far as is known: each line for the broker, and who read.
+    pub fn waiting(&self) -> Vec<Waiting> {
+        let waiting =
+            |(line, count): (&Line, &Count)| Waiting { read: count.of(line), identity: line.identity };
+        let mut all: Vec<_> = self.lines().iter().map(waiting).collect();
+        all.extend(self.shipping().iter().map(waiting));
+        all
+    }
+
+    /// Takes up what waited in an agent before this one. What there is no room for is left.
+    pub fn take_up(&self, waiting: Vec<Waiting>) {
+        let mut lines = self.lines();
+        for Waiting { read, identity } in waiting {
+            let Some(reader) = read.workload.filter(|_| lines.len() < self.capacity) else { continue };
+            let time = |wire| timestamp_from_wire("at", wire).unwrap_or_else(|_| self.clock.now());
+            let (first, last) = (time(read.first_at), time(read.last_at));
+            let line = Line { lease_id: read.lease_id, instance: reader.instance.clone(), identity };
+            let count = Count { reader: Arc::new(reader), reads: read.count, first, last };
+            count.add_to(&mut lines, line);
+        }
+    }
+
     /// Ships what waits, every few seconds or when a batch is full, until the process stops, and then what is left.
     pub async fn ship(&self, upstream: &Upstream, metrics: &Metrics, tasks: &Tasks) {
         // Time is up, or a batch is full: either way there is something to ship.
@@ -134,7 +167,7 @@ impl Journal {
     }
 
     /// Ships batch by batch until nothing waits or the broker cannot take more.
-    async fn flush(&self, upstream: &Upstream, metrics: &Metrics, retry: Retry) {
+    pub(crate) async fn flush(&self, upstream: &Upstream, metrics: &Metrics, retry: Retry) {
         loop {
             let taken = Taken::from(self);
             if taken.lines.is_empty() {
@@ -188,6 +221,33 @@ impl Journal {
     fn lines(&self) -> MutexGuard<'_, HashMap<Line, Count>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn shipping(&self) -> MutexGuard<'_, HashMap<Line, Count>> {
+        self.shipping.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Count {
+    fn of(&self, line: &Line) -> LocalRead {
+        LocalRead {
+            lease_id: line.lease_id.clone(),
+            workload: Some(WorkloadContext::clone(&self.reader)),
+            count: self.reads,
+            first_at: Some(timestamp_to_wire(self.first)),
+            last_at: Some(timestamp_to_wire(self.last)),
+        }
+    }
+
+    /// Puts it with what was counted since.
+    fn add_to(self, lines: &mut HashMap<Line, Self>, line: Line) {
+        match lines.get_mut(&line) {
+            Some(later) => {
+                later.reads = later.reads.saturating_add(self.reads);
+                later.first = later.first.min(self.first);
+            }
+            None => drop(lines.insert(line, self)),
+        }
+    }
 }
 
 /// Whether the broker would refuse any journal of this node, so that taking lines apart does not help.
@@ -214,20 +274,14 @@ impl<'journal> Taken<'journal> {
     fn from(journal: &'journal Journal) -> Self {
         let mut waiting = journal.lines();
         let batch: Vec<Line> = waiting.keys().take(limits::BATCH).cloned().collect();
-        let lines = batch.into_iter().filter_map(|line| waiting.remove_entry(&line)).collect();
+        let lines: Vec<_> = batch.into_iter().filter_map(|line| waiting.remove_entry(&line)).collect();
+        journal.shipping().extend(lines.iter().cloned());
         drop(waiting);
         Self { journal, lines }
     }
 
     fn requests(&self) -> Vec<LocalRead> {
-        let read = |(line, count): &(Line, Count)| LocalRead {
-            lease_id: line.lease_id.clone(),
-            workload: Some(WorkloadContext::clone(&count.reader)),
-            count: count.reads,
-            first_at: Some(timestamp_to_wire(count.first)),
-            last_at: Some(timestamp_to_wire(count.last)),
-        };
-        self.lines.iter().map(read).collect()
+        self.lines.iter().map(|(line, count)| count.of(line)).collect()
     }
 
     fn split(mut self) -> Vec<Self> {
@@ -236,21 +290,19 @@ impl<'journal> Taken<'journal> {
     }
 
     fn done(mut self, metrics: &Metrics, outcome: &'static str) {
+        let mut shipping = self.journal.shipping();
+        self.lines.iter().for_each(|(line, _)| drop(shipping.remove(line)));
+        drop(shipping);
         metrics.journaled(outcome, self.lines.drain(..).map(|(_, count)| count.reads).sum());
     }
 }
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        let mut waiting = self.journal.lines();
+        let (mut waiting, mut shipping) = (self.journal.lines(), self.journal.shipping());
         for (line, count) in self.lines.drain(..) {
-            match waiting.get_mut(&line) {
-                Some(later) => {
-                    later.reads = later.reads.saturating_add(count.reads);
-                    later.first = later.first.min(count.first);
-                }
-                None => drop(waiting.insert(line, count)),
-            }
+            drop(shipping.remove(&line));
+            count.add_to(&mut waiting, line);
         }
     }
 }

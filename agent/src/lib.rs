@@ -4,8 +4,8 @@
 //! From the outside in: [`socket`] takes connections, [`attest`] says who is there, [`answer`] decides where an answer
 //! comes from, [`cache`] keeps secrets under their leases, [`upstream`] reaches the broker. Beside them run [`node`], which
 //! keeps the machine's own certificate; [`listen`], which hears of revocations; [`tend`], which renews; [`journal`], which
-//! accounts for what the cache served; [`files`], which puts environments where programs read them; and [`witness`], which checks that the audit log is only ever added to. [`agent`]
-//! puts them together.
+//! accounts for what the cache served; [`files`], which puts environments where programs read them; [`state`], which keeps what an outage is bridged with
+//! through a restart; and [`witness`], which checks that the audit log is only ever added to. [`agent`] puts them together.
 
 pub mod agent;
 pub mod answer;
@@ -21,6 +21,7 @@ pub mod listen;
 pub mod node;
 pub mod socket;
 pub mod source;
+pub mod state;
 pub mod telemetry;
 pub mod tend;
 #[cfg(test)]

@@ -72,6 +72,12 @@ pub struct Metrics {
     checkpoints: Family<OutcomeLabel, Counter>,
     files: Family<OutcomeLabel, Counter>,
     hooks: Family<OutcomeLabel, Counter>,
+    state_writes: Family<OutcomeLabel, Counter>,
+    state_resumed: Family<OutcomeLabel, Counter>,
+    /// Answers in the state that was written last.
+    pub state_answers: Gauge,
+    /// How long its file is, in bytes.
+    pub state_bytes: Gauge,
     /// Open connections of local callers.
     pub open_connections: Gauge,
     /// Values in the cache.
@@ -118,6 +124,10 @@ impl Metrics {
         registry.register(LISTENING, "Whether the events of the broker arrive", all.listening);
         registry.register(FILES, "Deliveries of sets of files by outcome", all.files);
         registry.register(HOOKS, "Runs of hooks of sets of files by outcome", all.hooks);
+        registry.register(STATE_WRITES, "Writings of the state by outcome", all.state_writes);
+        registry.register(STATE_RESUMED, "States found at a start by what became of them", all.state_resumed);
+        registry.register(STATE_ANSWERS, "Answers in the state that was written last", all.state_answers);
+        registry.register(STATE_BYTES, "Bytes of the state that was written last", all.state_bytes);
         registry.register(
             FILE_SETS_FAILING,
             "Sets of files that are missing or out of date, or whose hook fails",
@@ -179,6 +189,16 @@ impl Metrics {
         self.hooks.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
+    /// The state: `written`, `failed`.
+    pub fn state_written(&self, outcome: &'static str) {
+        self.state_writes.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// The state that a start found: `resumed`, `discarded`.
+    pub fn state_resumed(&self, outcome: &'static str) {
+        self.state_resumed.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
     /// A checkpoint: `consistent`, `unproven`, `unknown`.
     pub fn checkpoint(&self, outcome: &'static str) {
         self.checkpoints.get_or_create(&OutcomeLabel { outcome }).inc();
@@ -215,6 +235,10 @@ const CHECKPOINTS: &str = "bursar_agent_checkpoints";
 const FILES: &str = "bursar_agent_files";
 const HOOKS: &str = "bursar_agent_file_hooks";
 const FILE_SETS_FAILING: &str = "bursar_agent_file_sets_failing";
+const STATE_WRITES: &str = "bursar_agent_state_writes";
+const STATE_RESUMED: &str = "bursar_agent_state_resumed";
+const STATE_ANSWERS: &str = "bursar_agent_state_answers";
+const STATE_BYTES: &str = "bursar_agent_state_bytes";
 const OPEN_CONNECTIONS: &str = "bursar_agent_open_connections";
 const CACHE_ENTRIES: &str = "bursar_agent_cache_entries";
 const CACHE_BYTES: &str = "bursar_agent_cache_bytes";

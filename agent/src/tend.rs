@@ -38,11 +38,10 @@ impl Tender {
         Self { cache, upstream, metrics }
     }
 
-    /// Until the process stops; then wipes the cache.
+    /// Until the process stops.
     pub async fn tend(&self, tasks: &Tasks) {
         // Apart from each other: what is over is wiped in time, however long the broker takes to answer.
         tasks.until_stopping(async { tokio::join!(self.keep_swept(), self.keep_renewed()) }).await;
-        self.cache.clear();
     }
 
     async fn keep_swept(&self) {
@@ -88,7 +87,9 @@ impl Tender {
                 }
             }
         };
-        stream::iter(self.cache.due()).for_each_concurrent(AT_A_TIME, renew).await;
+        // One finds out whether the broker is back.
+        let at_a_time = if self.upstream.is_away() { 1 } else { AT_A_TIME };
+        stream::iter(self.cache.due()).for_each_concurrent(at_a_time, renew).await;
         let (unknown, epoch) = self.cache.unknown(CHECKS_PER_ROUND);
         let check = |holding: Arc<Holding>| {
             let reached = &reached;
@@ -98,7 +99,7 @@ impl Tender {
                 }
             }
         };
-        stream::iter(unknown).for_each_concurrent(AT_A_TIME, check).await;
+        stream::iter(unknown).for_each_concurrent(at_a_time, check).await;
         reached.into_inner()
     }
 

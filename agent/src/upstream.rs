@@ -5,7 +5,9 @@
 //!
 //! What comes back is told apart once, here: an answer of the broker, a refusal included, must be obeyed; only where
 //! there was none may the cache speak for it. An answer that says that a store or the ledger is down is an answer: the
-//! broker knows what its configuration allows in that case.
+//! broker knows what its configuration allows in that case. [`presence`] keeps what the calls show of the broker.
+
+mod presence;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -18,15 +20,20 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tonic::transport::Channel;
 use tonic::{Code, Response, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
 use crate::telemetry::Metrics;
+use presence::Presence;
 
 /// The channel of the moment.
 #[derive(Debug)]
 pub struct Upstream {
     channel: watch::Sender<Option<Channel>>,
-    answered: watch::Sender<Option<Instant>>,
+    /// Counts answers.
+    answered: watch::Sender<u64>,
+    presence: Presence,
     refused: Notify,
     deadline: Duration,
     metrics: Metrics,
@@ -48,7 +55,8 @@ impl Upstream {
     pub fn new(deadline: Duration, metrics: Metrics) -> Self {
         Self {
             channel: watch::Sender::new(None),
-            answered: watch::Sender::new(None),
+            answered: watch::Sender::new(0),
+            presence: Presence::default(),
             refused: Notify::new(),
             deadline,
             metrics,
@@ -72,7 +80,17 @@ impl Upstream {
 
     /// How long ago the broker answered last.
     pub fn last_answer(&self) -> Option<Duration> {
-        self.answered.borrow().map(|at| at.elapsed())
+        self.presence.last_answer()
+    }
+
+    /// Whether the last call did not reach the broker.
+    pub fn is_away(&self) -> bool {
+        self.presence.is_away()
+    }
+
+    /// While the broker is away: whether it is time for a call that shows whether it is back. Says so once for each.
+    pub fn take_trial(&self) -> bool {
+        self.presence.take_trial()
     }
 
     /// Waits for the next answer of the broker.
@@ -99,12 +117,48 @@ impl Upstream {
         let Some(channel) = self.channel() else {
             return Err(Failure::Unreachable(Status::unavailable(NO_CERTIFICATE)));
         };
-        let answer = match tokio::time::timeout(self.deadline, call(channel)).await {
-            Ok(answer) => answer.map(Response::into_inner).map_err(Failure::of),
-            Err(_) => Err(Failure::Unreachable(Status::unavailable(NO_ANSWER))),
+        let answer = tokio::select! {
+            answer = call(channel.clone()) => answer.map(Response::into_inner).map_err(Failure::of),
+            () = self.is_gone(channel) => Err(Failure::away()),
+            () = tokio::time::sleep(self.deadline) => return Err(self.late()),
         };
         self.note(answer.as_ref().err());
         answer
+    }
+
+    /// A call was not answered in time, by a broker that may be there all the same.
+    pub fn late(&self) -> Failure {
+        self.metrics.broker_call("unreachable");
+        Failure::Unreachable(Status::unavailable(NO_ANSWER))
+    }
+
+    /// Returns once it shows that a call that waits from now on has nobody at its other end.
+    async fn is_gone(&self, channel: Channel) {
+        loop {
+            let began = Instant::now();
+            tokio::time::sleep(SLOW).await;
+            let _turn = self.presence.turn().await;
+            let shown = self.presence.shown_since(began);
+            let is_there = match shown {
+                Some(shown) => shown,
+                None => self.is_there(channel.clone()).await,
+            };
+            if !is_there {
+                return;
+            }
+        }
+    }
+
+    /// Asks the broker whether it is there. Any answer says so.
+    async fn is_there(&self, channel: Channel) -> bool {
+        let mut health = HealthClient::new(channel);
+        let check = health.check(HealthCheckRequest::default());
+        let failure = match tokio::time::timeout(THERE, check).await {
+            Ok(answer) => answer.map_err(Failure::of).err(),
+            Err(_) => Some(Failure::away()),
+        };
+        self.note(failure.as_ref());
+        !matches!(failure, Some(Failure::Unreachable(_)))
     }
 
     /// Takes down what came of a call.
@@ -115,8 +169,11 @@ impl Upstream {
             Some(Failure::Unreachable(_)) => "unreachable",
         };
         self.metrics.broker_call(outcome);
-        if outcome != "unreachable" {
-            self.answered.send_replace(Some(Instant::now()));
+        if outcome == "unreachable" {
+            self.presence.missed();
+        } else {
+            self.presence.answered();
+            self.answered.send_modify(|count| *count = count.wrapping_add(1));
         }
         if failure.is_some_and(Failure::is_of_certificate) {
             self.refused.notify_one();
@@ -125,6 +182,11 @@ impl Upstream {
 }
 
 impl Failure {
+    /// What the calls before this one came to.
+    pub fn away() -> Self {
+        Self::Unreachable(Status::unavailable(BROKER_AWAY))
+    }
+
     /// Tells an answer from the lack of one. An error that arose on this side has a cause; one that was sent has none.
     pub fn of(status: Status) -> Self {
         let local = std::error::Error::source(&status).is_some();
@@ -203,6 +265,10 @@ pub(crate) fn retry_after(status: &Status) -> Option<Duration> {
     status.get_details_retry_info()?.retry_delay
 }
 
+/// Whoever waits for longer asks whether anybody is there.
+const SLOW: Duration = Duration::from_secs(2);
+/// For a broker to say that it is.
+const THERE: Duration = Duration::from_secs(2);
 const NO_CERTIFICATE: &str =
     "this node has not joined its broker yet, or its certificate has ended; the agent's log says why";
 const NO_ANSWER: &str = "the broker did not answer in time";

@@ -14,6 +14,7 @@ mod tests;
 mod watch;
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -98,10 +99,21 @@ impl Answers {
             .filter(|(_, found)| !matches!(found, Found::Fresh(_)))
             .map(|(wanted, _)| wanted.clone())
             .collect();
+        let is_spared = self.upstream.is_away() && found.iter().all(|found| found.entry().is_some());
         let asked = if missing.is_empty() {
             Ok(Arrival { outcome: Vec::new(), led: true })
+        } else if is_spared {
+            // Nobody waits for a broker that is away while there is something to serve; one call shows whether it is back.
+            if self.upstream.take_trial() {
+                let (key, start) = self.flight(call, missing, ask);
+                self.flights.begin(key, start);
+            }
+            Err(Failure::away())
         } else {
-            self.ask(call, missing, ask).await
+            let (key, start) = self.flight(call, missing, ask);
+            let arrival = self.flights.join(key, start).await;
+            let arrival = arrival.ok_or_else(|| Failure::Answered(unanswered()));
+            arrival.and_then(|Arrival { outcome, led }| outcome.map(|outcome| Arrival { outcome, led }))
         };
         if asked.as_ref().is_err_and(Failure::is_final) {
             let refused = wanted.iter().zip(&found).filter(|(_, found)| !matches!(found, Found::Fresh(_)));
@@ -143,13 +155,13 @@ impl Answers {
         Ok(answers)
     }
 
-    /// Asks the broker, together with whoever asks the same at this moment.
-    async fn ask<Q, A, F>(
+    /// One call to the broker for whoever asks the same at this moment: what it is known by, and its beginning.
+    fn flight<Q, A, F>(
         &self,
         call: &Call,
         missing: Vec<Wanted<Q>>,
         ask: A,
-    ) -> Result<Arrival<Vec<Arc<Entry>>>, Failure>
+    ) -> (Key, impl FnOnce() -> Flight + use<Q, A, F>)
     where
         Q: Send + 'static,
         A: FnOnce(Arc<Upstream>, Arc<Question>, Call, Vec<Q>) -> F + Send + 'static,
@@ -159,22 +171,25 @@ impl Answers {
         let apart = new_lease.then(|| self.anew.fetch_add(1, Ordering::Relaxed));
         let key = Key::of_call(missing.iter().map(|wanted| (wanted.key, wanted.max_age)), apart);
         let (cache, upstream, call) = (Arc::clone(&self.cache), Arc::clone(&self.upstream), call.clone());
-        let start = || async move {
-            let question = Arc::new(cache.question(&call.caller));
-            let (places, questions): (Vec<_>, Vec<_>) =
-                missing.into_iter().map(|wanted| ((wanted.key, wanted.ttl), wanted.question)).unzip();
-            let answers = ask(upstream, Arc::clone(&question), call.clone(), questions).await?;
-            if answers.len() != places.len() {
-                return Err(Failure::Answered(unanswered()));
-            }
-            let store = |((key, ttl), answered)| cache.store(&question, &call.caller, key, answered, ttl);
-            Ok(places.into_iter().zip(answers).map(store).collect())
+        let start = || -> Flight {
+            Box::pin(async move {
+                let question = Arc::new(cache.question(&call.caller));
+                let (places, questions): (Vec<_>, Vec<_>) =
+                    missing.into_iter().map(|wanted| ((wanted.key, wanted.ttl), wanted.question)).unzip();
+                let answers = ask(upstream, Arc::clone(&question), call.clone(), questions).await?;
+                if answers.len() != places.len() {
+                    return Err(Failure::Answered(unanswered()));
+                }
+                let store = |((key, ttl), answered)| cache.store(&question, &call.caller, key, answered, ttl);
+                Ok(places.into_iter().zip(answers).map(store).collect())
+            })
         };
-        let arrival = self.flights.join(key, start).await;
-        let Arrival { outcome, led } = arrival.ok_or_else(|| Failure::Answered(unanswered()))?;
-        outcome.map(|outcome| Arrival { outcome, led })
+        (key, start)
     }
 }
+
+/// A call to the broker.
+type Flight = Pin<Box<dyn Future<Output = Result<Vec<Arc<Entry>>, Failure>> + Send>>;
 
 /// One answer of the broker: what it discloses, and under which leases.
 type Answered = (Payload, Vec<Lease>);

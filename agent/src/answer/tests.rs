@@ -1,3 +1,5 @@
+mod outage;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -100,6 +100,25 @@ impl Attestor {
         Ok(Workload::new(context, Life::Process(alive)))
     }
 
+    /// Attests the process again that was `instance` when it was attested before. Blocks.
+    ///
+    /// # Errors
+    /// [`AttestError`]; it has ended, or it cannot be seen any more.
+    pub fn attest_again(&self, pid: u32, instance: &str) -> Result<Workload, AttestError> {
+        let process = Process::open(&self.proc, pid)?;
+        if process.instance(&self.boot) != instance {
+            return Err(AttestError::Gone { pid });
+        }
+        let owner = process.owner()?;
+        let workload = self.attest(Peer { pid, uid: owner.uid, gid: owner.gid })?;
+        if workload.instance() == instance { Ok(workload) } else { Err(AttestError::Gone { pid }) }
+    }
+
+    /// The beginning of the kernel's boot id.
+    pub fn boot(&self) -> &str {
+        &self.boot
+    }
+
     /// The set of files `name`, which the administrator of this machine configured. The name has no character that a
     /// selector may not have.
     pub fn delivery(&self, name: &str) -> Workload {
@@ -237,6 +256,11 @@ impl Workload {
         self.identity
     }
 
+    /// The process, where it is one and was known by what was attested alone: a token is in no place but memory.
+    pub fn pid(&self) -> Option<u32> {
+        Some(self.context.pid).filter(|pid| *pid > 0 && self.bearer.is_none())
+    }
+
     /// Whether the very process that was attested still runs. A set of files does as long as the agent.
     pub fn is_alive(&self) -> bool {
         match &*self.life {
@@ -247,6 +271,11 @@ impl Workload {
 }
 
 impl Identity {
+    /// As it was kept.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     /// The digest.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0

@@ -138,6 +138,11 @@ impl Entry {
         })
     }
 
+    /// Whether it is an environment.
+    pub(super) fn is_environment(&self) -> bool {
+        matches!(self.payload.0, Kind::Environment { .. })
+    }
+
     /// The leases that it stands on.
     pub fn holdings(&self) -> &[Arc<Holding>] {
         &self.holdings

@@ -45,6 +45,14 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         Some(Arrival { outcome, led })
     }
 
+    /// Makes the call of `key`, if it is not under way, and waits for nothing.
+    pub fn begin<F>(&self, key: Key, start: impl FnOnce() -> F)
+    where
+        F: Future<Output = T> + Send + 'static,
+    {
+        drop(self.board(key, start));
+    }
+
     fn board<F>(&self, key: Key, start: impl FnOnce() -> F) -> (Landed<T>, bool)
     where
         F: Future<Output = T> + Send + 'static,

@@ -69,6 +69,11 @@ impl Granted {
         Self { lease, until: asked }
     }
 
+    /// A lease that was read before, and is in force until `until` at the latest.
+    pub(super) fn until_then(lease: v1::Lease, until: Moment) -> Self {
+        Self { lease, until }
+    }
+
     pub(super) fn id(&self) -> &str {
         &self.lease.id
     }
@@ -208,6 +213,16 @@ impl Holding {
         state.readers.iter().filter(|reader| reader.is_alive()).map(|reader| reader.identity()).collect()
     }
 
+    /// The processes that got the value and still run.
+    pub(super) fn living(&self) -> Vec<Arc<Workload>> {
+        self.state().readers.iter().filter(|reader| reader.is_alive()).cloned().collect()
+    }
+
+    /// The instance that the lease stands under.
+    pub(super) fn instance(&self) -> &str {
+        &self.instance
+    }
+
     /// On whose behalf the lease can be renewed: a process that got the value and still runs, and its context.
     pub fn reader(&self) -> Option<(Arc<Workload>, WorkloadContext)> {
         let mut state = self.state();
@@ -227,9 +242,13 @@ impl Holding {
         due
     }
 
-    /// The broker could not be asked for a renewal: it is due again as soon as it can.
+    /// The broker could not be asked for a renewal: it is due again soon, and not together with all others that were put
+    /// off, so that a broker that comes back is not asked for all of them at once.
     pub fn put_off(&self) {
-        self.state().renew_at = Some(Instant::now() + SHORTEST_WAIT);
+        let mut state = self.state();
+        let left = state.until.steady.saturating_duration_since(Instant::now());
+        let within = (left / 4).min(LONGEST_SPREAD).mul_f64(fastrand::f64());
+        state.renew_at = Some(Instant::now() + SHORTEST_WAIT + within);
     }
 
     /// A renewal failed. It is tried again later where that may help; the lease runs on to the end it had.
@@ -255,3 +274,5 @@ fn renewal(lease: &v1::Lease, end: Instant) -> Option<Instant> {
 const READERS: usize = 8;
 /// However short the lease.
 const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+/// Of renewals that an outage put off. Half as long as an agent may take to come back.
+const LONGEST_SPREAD: Duration = Duration::from_secs(30);

@@ -35,6 +35,11 @@ impl Instances {
         }
     }
 
+    /// Every name that is lent, to whom and until when.
+    pub(super) fn all(&self) -> Vec<(Identity, String, Moment)> {
+        self.0.iter().map(|(identity, lent)| (identity, lent.instance, lent.until)).collect()
+    }
+
     /// A lease stands under `instance` until `until`.
     pub(super) fn keep(&self, identity: Identity, instance: String, until: Moment) {
         let later = |known: &Lent| known.instance == instance && !known.until.is_before(&until);

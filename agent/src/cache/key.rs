@@ -28,6 +28,16 @@ impl Key {
         Fields::of("resolve", identity).text(name).duration(*ttl).text(reason).text(instance).finish()
     }
 
+    /// As it was kept.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The digest.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// For a call to the broker on behalf of several: those that would make the very same call share it, except where
     /// `apart` tells it from every other.
     pub fn of_call(parts: impl IntoIterator<Item = (Self, Option<Duration>)>, apart: Option<u64>) -> Self {

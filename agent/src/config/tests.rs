@@ -29,7 +29,20 @@ fn the_least_file_gets_defaults_and_no_http_port() {
     let text = "broker = 'https://b'\nca_file = 'ca'\nnode = 'n'\ndata_dir = 'd'\n";
     let config = Config::parse(text).expect("good");
     assert_eq!((config.socket.to_str(), config.socket_mode), (Some("/run/bursar/agent.sock"), 0o666));
-    assert!(config.http.is_none() && config.join.is_none());
+    assert!(config.http.is_none() && config.join.is_none() && config.state.is_none());
+}
+
+#[test]
+fn what_is_kept_is_beside_the_data_and_as_much_as_is_in_memory() {
+    let least = "broker = 'https://b'\nca_file = 'ca'\nnode = 'n'\ndata_dir = '/d'\n";
+    let state = Config::parse(&format!("{least}[state]\n")).expect("good").state.expect("state");
+    assert_eq!((state.directory.to_str(), state.bytes), (Some("/d/state"), 32 * 1024 * 1024));
+    assert!(state.key.is_none());
+    let forbidden = "[state]\n[cache]\non_outage = 'fail'\n";
+    assert_eq!(
+        faults(&format!("{least}{forbidden}")),
+        ["state: is for bridging outages, which `cache.on_outage = \"fail\"` forbids; leave one of them out"]
+    );
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub(super) async fn forward(
     let answer = async { channel.ready().await?.call(request).await };
     let answer = match tokio::time::timeout(deadline, answer).await {
         Ok(answer) => answer.map_err(|error| Failure::of(Status::from_error(error.into()))),
-        Err(_) => Err(Failure::Unreachable(Status::unavailable("the broker did not answer in time"))),
+        Err(_) => return Err(upstream.late().into_status()),
     };
     upstream.note(answer.as_ref().err());
     answer.map_err(Failure::into_status)

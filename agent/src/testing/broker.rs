@@ -150,6 +150,20 @@ impl FakeBroker {
         }
     }
 
+    /// Keeps it from doing anything until the answer is dropped: connections are neither closed nor answered.
+    pub(crate) async fn freeze(&self) -> std::sync::mpsc::Sender<()> {
+        let (thaw, frozen) = std::sync::mpsc::channel();
+        let (begun, stopped) = tokio::sync::oneshot::channel();
+        let runtime = self.runtime.as_ref().expect("running");
+        // Its one thread.
+        drop(runtime.spawn(async move {
+            begun.send(()).expect("waiting");
+            frozen.recv().expect_err("nothing is sent");
+        }));
+        stopped.await.expect("frozen");
+        thaw
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("https://localhost:{}", self.address.port())
     }

@@ -7,6 +7,8 @@ use bursar_core::clock::TestClock;
 use bursar_core::tasks::Tasks;
 use bursar_proto::v1::SecretsReadRequest;
 use http::HeaderMap;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
 use tonic::Status;
 
 use super::{FakeBroker, Harness};
@@ -29,9 +31,18 @@ pub(crate) struct Rig {
     pub(crate) tender: Tender,
     pub(crate) tasks: Tasks,
     pub(crate) metrics: Metrics,
+    registry: Registry,
 }
 
 impl Rig {
+    /// Everything is fresh for 30 s, and served through an outage.
+    pub(crate) const LIMITS: CacheLimits = CacheLimits {
+        bytes: 4 * 1024 * 1024,
+        entries: 100,
+        fresh_for: Duration::from_secs(30),
+        on_outage: OnOutage::Serve,
+    };
+
     /// Everything is fresh for 30 s, and served through an outage.
     pub(crate) async fn new() -> Self {
         Self::with(OnOutage::Serve, 1024).await
@@ -41,9 +52,9 @@ impl Rig {
         let broker = FakeBroker::start().await;
         let clock = Arc::new(TestClock::new());
         broker.script.state().clock = Arc::clone(&clock) as _;
-        let (tasks, metrics) = (Tasks::new(), Metrics::default());
-        let limits =
-            CacheLimits { bytes: 1024 * 1024, entries: 100, fresh_for: Duration::from_secs(30), on_outage };
+        let mut registry = Registry::default();
+        let (tasks, metrics) = (Tasks::new(), Metrics::register(&mut registry));
+        let limits = CacheLimits { on_outage, ..Self::LIMITS };
         let cache = Arc::new(Cache::new(limits, Arc::clone(&clock) as _));
         cache.listening(true);
         let journal = Arc::new(Journal::with_capacity(Arc::clone(&clock) as _, journal_lines));
@@ -63,7 +74,25 @@ impl Rig {
             tasks.clone(),
         );
         let tender = Tender::new(Arc::clone(&cache), Arc::clone(&upstream), metrics.clone());
-        Self { broker, clock, cache, journal, upstream, answers: Arc::new(answers), tender, tasks, metrics }
+        let answers = Arc::new(answers);
+        Self { broker, clock, cache, journal, upstream, answers, tender, tasks, metrics, registry }
+    }
+
+    /// Lets time pass by both clocks. Tokio's is paused only for the moment: what goes over real sockets does not wait for
+    /// paused time.
+    pub(crate) async fn pass(&self, time: Duration) {
+        self.clock.advance(time);
+        tokio::time::pause();
+        tokio::time::advance(time).await;
+        tokio::time::resume();
+    }
+
+    /// What a counter stands at.
+    pub(crate) fn counted(&self, name: &str) -> u64 {
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("encoded");
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|value| value.trim().parse().ok()).unwrap_or_default()
     }
 
     pub(crate) fn call(caller: &Arc<Workload>) -> Call {

@@ -171,7 +171,8 @@ impl Site {
         admin.done(&["env", "apply", "environments.toml"])?;
         let join = admin.done(&["node", "token", "web-1"])?;
         let delivered = delivered()?;
-        let agent = Agent::start_with(&broker, "web-1", join.trim(), &sets(&delivered))?;
+        let agent =
+            Agent::start_with(&broker, "web-1", join.trim(), &format!("[state]\n{}", sets(&delivered)))?;
         let workload = Cli::through(&agent.socket())?;
         let (gcp_key, gcp_token) = (GoogleDoor::key_line()?, door.token());
         let values = Values { local, replaced, kv, odd, aws, aws_key: key.secret, gcp, gcp_key, gcp_token };
@@ -269,7 +270,8 @@ impl Site {
     }
 
     /// Files have the values by design, in memory; that is why their directory is not searched with the others. What the
-    /// agent says of them, of a template that fails on a value and of a hook that prints one, is.
+    /// agent says of them, of a template that fails on a value and of a hook that prints one, is. What it keeps of them
+    /// through a restart, sealed, is too.
     fn deliver(&self) -> Result<()> {
         wait_until(LIMIT, "files with the values, without which nothing would be looked at", || {
             let found = scan(&self.delivered.path().join("app"), &[&self.values.kv, &self.values.local]);
@@ -278,6 +280,7 @@ impl Site {
         for outcome in [
             "bursar_agent_file_hooks_total{outcome=\"failed\"}",
             "bursar_agent_files_total{outcome=\"failed\"}",
+            "bursar_agent_state_writes_total{outcome=\"written\"}",
         ] {
             wait_until(LIMIT, outcome, || {
                 let metrics = self.agent.http("/metrics").map(|answer| answer.body).unwrap_or_default();

@@ -56,6 +56,8 @@ const OPENERS: &[&str] = &[
     "agent/src/files/render/template.rs",
     "agent/src/node/credential.rs",
     "agent/src/node/keep.rs",
+    "agent/src/state/key.rs",
+    "agent/src/state/seal.rs",
     "broker/backends/aws/src/access.rs",
     "broker/backends/aws/src/value.rs",
     "broker/backends/aws/src/wrapping.rs",

@@ -36,6 +36,7 @@ mod masked_terminal;
 mod masking;
 mod node_rules;
 mod ordinary_user;
+mod outage;
 mod people;
 mod pod_tokens;
 mod policy_table;
