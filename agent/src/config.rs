@@ -9,9 +9,11 @@ use bursar_sdk::Address;
 
 use crate::telemetry::LogFormat;
 
+mod aws;
 mod files;
 mod hook;
 
+pub use aws::{Aws, Callers, Mount};
 pub use files::{Account, Content, FileSet, Format, Output};
 pub use hook::{Hook, HookAction};
 
@@ -39,6 +41,8 @@ pub struct Config {
     pub http: Option<SocketAddr>,
     pub cache: CacheLimits,
     pub limits: Limits,
+    /// The port for programs made for AWS; none when not given.
+    pub aws: Option<Aws>,
     /// What is delivered as files.
     pub files: Vec<FileSet>,
     pub log: Log,
@@ -139,6 +143,7 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
     let http = root.section("http", |http| http.parsed("listen", address));
     let cache = root.section("cache", cache);
     let limits = root.section("limits", limits);
+    let aws = root.section_if_given("aws", aws::aws).flatten();
     let files = files::file_sets(root);
     let log = root.section("log", |log| Log {
         format: log.parsed("format", str::parse).unwrap_or(LogFormat::Json),
@@ -156,6 +161,7 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
         http,
         cache,
         limits,
+        aws,
         files,
         log,
     })

@@ -72,6 +72,7 @@ pub struct Metrics {
     checkpoints: Family<OutcomeLabel, Counter>,
     files: Family<OutcomeLabel, Counter>,
     hooks: Family<OutcomeLabel, Counter>,
+    aws_requests: Family<OperationLabels, Counter>,
     /// Open connections of local callers.
     pub open_connections: Gauge,
     /// Values in the cache.
@@ -118,6 +119,11 @@ impl Metrics {
         registry.register(LISTENING, "Whether the events of the broker arrive", all.listening);
         registry.register(FILES, "Deliveries of sets of files by outcome", all.files);
         registry.register(HOOKS, "Runs of hooks of sets of files by outcome", all.hooks);
+        registry.register(
+            AWS_REQUESTS,
+            "Requests of programs made for AWS by operation and outcome",
+            all.aws_requests,
+        );
         registry.register(
             FILE_SETS_FAILING,
             "Sets of files that are missing or out of date, or whose hook fails",
@@ -179,6 +185,11 @@ impl Metrics {
         self.hooks.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
+    /// A request on the port for programs made for AWS: `answered`, `refused`, `failed`.
+    pub fn aws_request(&self, operation: &'static str, outcome: &'static str) {
+        self.aws_requests.get_or_create(&OperationLabels { operation, outcome }).inc();
+    }
+
     /// A checkpoint: `consistent`, `unproven`, `unknown`.
     pub fn checkpoint(&self, outcome: &'static str) {
         self.checkpoints.get_or_create(&OutcomeLabel { outcome }).inc();
@@ -193,6 +204,12 @@ struct CallLabels {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OperationLabels {
+    operation: &'static str,
     outcome: &'static str,
 }
 
@@ -214,6 +231,7 @@ const JOURNAL: &str = "bursar_agent_journal_reads";
 const CHECKPOINTS: &str = "bursar_agent_checkpoints";
 const FILES: &str = "bursar_agent_files";
 const HOOKS: &str = "bursar_agent_file_hooks";
+const AWS_REQUESTS: &str = "bursar_agent_aws_requests";
 const FILE_SETS_FAILING: &str = "bursar_agent_file_sets_failing";
 const OPEN_CONNECTIONS: &str = "bursar_agent_open_connections";
 const CACHE_ENTRIES: &str = "bursar_agent_cache_entries";
