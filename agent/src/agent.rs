@@ -12,8 +12,10 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Notify, watch};
 
+use crate::admission::Admission;
 use crate::answer::Answers;
 use crate::attest::{AttestError, Attestor};
+use crate::aws::{self, Port, PortError};
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::files::{Deliveries, FilesError, Surroundings};
@@ -85,6 +87,13 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result
         findings: watch::Sender::new(Findings::default()),
     };
     let (listener, bound) = socket::bind(&config.socket, config.socket_mode).await?;
+    let admission = Admission::new(config.limits.connections, config.limits.connections_per_user);
+    if let Some(aws) = &config.aws {
+        let port = Port::bind(aws.listen).await?;
+        let (answers, attestor) = (Arc::clone(&answers), Arc::clone(&attestor));
+        let front = aws::Front::new(aws, answers, attestor, metrics.clone());
+        tasks.run("aws", port.serve(front, Arc::clone(&admission), tasks.clone()));
+    }
     if let Some(address) = config.http {
         let shown = Shown { registry, findings: health.findings.subscribe() };
         serve_http(address, shown, tasks).await?;
@@ -124,7 +133,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result
     tasks.run("health", async move { health.watch(reporter, &stop).await });
     let (stop, limits) = (tasks.clone(), config.limits);
     tasks.run("socket", async move {
-        if let Err(error) = socket::serve(listener, attestor, front, limits, metrics, stop).await {
+        if let Err(error) = socket::serve(listener, attestor, front, admission, limits, metrics, stop).await {
             tracing::error!(error = &error as &dyn std::error::Error, "the socket is no longer served");
         }
         drop(bound);
@@ -227,6 +236,8 @@ pub enum StartError {
     State(#[from] StateError),
     #[error("files cannot be delivered as they are configured")]
     Files(#[from] FilesError),
+    #[error("the port for programs made for AWS cannot be served")]
+    Aws(#[from] PortError),
     #[error("the socket cannot be served")]
     Socket(#[from] SocketError),
     #[error("cannot listen on `{address}` for HTTP; another process may")]

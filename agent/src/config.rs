@@ -9,10 +9,12 @@ use bursar_sdk::Address;
 
 use crate::telemetry::LogFormat;
 
+mod aws;
 mod files;
 mod hook;
 mod state;
 
+pub use aws::{Aws, Callers, Mount};
 pub use files::{Account, Content, FileSet, Format, Output};
 pub use hook::{Hook, HookAction};
 pub use state::StateSettings;
@@ -43,6 +45,8 @@ pub struct Config {
     /// What is kept through a restart; nothing when not given.
     pub state: Option<StateSettings>,
     pub limits: Limits,
+    /// The port for programs made for AWS; none when not given.
+    pub aws: Option<Aws>,
     /// What is delivered as files.
     pub files: Vec<FileSet>,
     pub log: Log,
@@ -144,6 +148,7 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
     let cache = root.section("cache", cache);
     let state = state::state(root, data_dir.as_deref(), &cache);
     let limits = root.section("limits", limits);
+    let aws = root.section_if_given("aws", aws::aws).flatten();
     let files = files::file_sets(root);
     let log = root.section("log", |log| Log {
         format: log.parsed("format", str::parse).unwrap_or(LogFormat::Json),
@@ -162,6 +167,7 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
         cache,
         state,
         limits,
+        aws,
         files,
         log,
     })

@@ -78,6 +78,7 @@ pub struct Metrics {
     pub state_answers: Gauge,
     /// How long its file is, in bytes.
     pub state_bytes: Gauge,
+    aws_requests: Family<OperationLabels, Counter>,
     /// Open connections of local callers.
     pub open_connections: Gauge,
     /// Values in the cache.
@@ -128,6 +129,11 @@ impl Metrics {
         registry.register(STATE_RESUMED, "States found at a start by what became of them", all.state_resumed);
         registry.register(STATE_ANSWERS, "Answers in the state that was written last", all.state_answers);
         registry.register(STATE_BYTES, "Bytes of the state that was written last", all.state_bytes);
+        registry.register(
+            AWS_REQUESTS,
+            "Requests of programs made for AWS by operation and outcome",
+            all.aws_requests,
+        );
         registry.register(
             FILE_SETS_FAILING,
             "Sets of files that are missing or out of date, or whose hook fails",
@@ -199,6 +205,11 @@ impl Metrics {
         self.state_resumed.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
+    /// A request on the port for programs made for AWS: `answered`, `refused`, `failed`.
+    pub fn aws_request(&self, operation: &'static str, outcome: &'static str) {
+        self.aws_requests.get_or_create(&OperationLabels { operation, outcome }).inc();
+    }
+
     /// A checkpoint: `consistent`, `unproven`, `unknown`.
     pub fn checkpoint(&self, outcome: &'static str) {
         self.checkpoints.get_or_create(&OutcomeLabel { outcome }).inc();
@@ -213,6 +224,12 @@ struct CallLabels {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OperationLabels {
+    operation: &'static str,
     outcome: &'static str,
 }
 
@@ -234,6 +251,7 @@ const JOURNAL: &str = "bursar_agent_journal_reads";
 const CHECKPOINTS: &str = "bursar_agent_checkpoints";
 const FILES: &str = "bursar_agent_files";
 const HOOKS: &str = "bursar_agent_file_hooks";
+const AWS_REQUESTS: &str = "bursar_agent_aws_requests";
 const FILE_SETS_FAILING: &str = "bursar_agent_file_sets_failing";
 const STATE_WRITES: &str = "bursar_agent_state_writes";
 const STATE_RESUMED: &str = "bursar_agent_state_resumed";

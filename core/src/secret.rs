@@ -203,9 +203,10 @@ pub enum SelectError {
 
 /// Writes the object by hand into a buffer of the final size: a JSON library would grow one and leave copies.
 fn json_object(fields: &BTreeMap<FieldName, Arc<Secret>>) -> Result<Secret, SelectError> {
-    // A byte takes at most six characters (`\u001f`); each entry adds quotes, colon and comma.
-    let bound =
-        fields.iter().map(|(name, value)| 6 * (name.as_str().len() + value.len()) + 6).sum::<usize>() + 2;
+    // Each entry adds quotes, colon and comma.
+    let entry =
+        |(name, value): (&FieldName, &Arc<Secret>)| json::QUOTED * (name.as_str().len() + value.len()) + 6;
+    let bound = fields.iter().map(entry).sum::<usize>() + 2;
     let mut out = Zeroizing::new(Vec::with_capacity(bound));
     out.push(b'{');
     for (index, (name, value)) in fields.iter().enumerate() {

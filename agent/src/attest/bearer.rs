@@ -37,9 +37,16 @@ impl Bearer {
 
     fn read(header: &HeaderValue) -> Result<Self, NoBearer> {
         let (scheme, token) = header.as_bytes().split_at_checked(SCHEME.len()).ok_or(NoBearer)?;
-        let is_token = (1..=limits::BEARER_TOKEN).contains(&token.len())
-            && token.iter().all(u8::is_ascii_graphic)
-            && scheme.eq_ignore_ascii_case(SCHEME);
+        if scheme.eq_ignore_ascii_case(SCHEME) { Self::of(token) } else { Err(NoBearer) }
+    }
+
+    /// The token itself, without a scheme.
+    ///
+    /// # Errors
+    /// [`NoBearer`].
+    pub fn of(token: &[u8]) -> Result<Self, NoBearer> {
+        let is_token =
+            (1..=limits::BEARER_TOKEN).contains(&token.len()) && token.iter().all(u8::is_ascii_graphic);
         let digest = Sha256::digest(token).into();
         is_token.then(|| Self { token: Secret::new(token.to_vec()), digest }).ok_or(NoBearer)
     }

@@ -16,12 +16,15 @@
 //!
 //! Only reads of `/proc` and of the executable happen here, and they may block: call it from a blocking thread.
 //!
+//! Of a connection over TCP the kernel says the user and the socket's number; see [`holder`] for the process.
+//!
 //! A set of files that the agent delivers by itself is no process: what is attested of it is the name that the agent's own
 //! configuration gives it, and nothing that a process could pass for.
 
 mod bearer;
 mod cgroup;
 mod exe;
+mod holder;
 mod process;
 mod selector;
 #[cfg(test)]
@@ -37,9 +40,10 @@ use sha2::{Digest, Sha256};
 use tonic::metadata::MetadataMap;
 
 pub use bearer::{Bearer, NoBearer};
+pub use holder::Held;
 
 use exe::Hashes;
-use process::{Alive, Process};
+use process::{Alive, Owner, Process};
 use selector::Selectors;
 
 /// Attests local callers.
@@ -78,13 +82,56 @@ impl Attestor {
         if (owner.uid, owner.gid) != (peer.uid, peer.gid) {
             return Err(AttestError::Changed { pid: peer.pid });
         }
+        self.describe(&process, alive, owner)
+    }
+
+    /// Attests the process that holds a socket, or the oldest of several that are the same workload. Blocks, and takes a
+    /// look at every process of its user.
+    ///
+    /// # Errors
+    /// [`AttestError`]; the caller must be refused then.
+    pub fn attest_holder(&self, held: Held) -> Result<Workload, AttestError> {
+        let mut oldest: Option<Workload> = None;
+        for process in holder::all(&self.proc, held)? {
+            match (self.look_at_holder(&process, held), &oldest) {
+                (Ok(None) | Err(AttestError::Gone { pid: _ }), _) => {}
+                (Ok(Some(workload)), None) => oldest = Some(workload),
+                (Ok(Some(workload)), Some(oldest)) if workload.identity() == oldest.identity() => {}
+                (Ok(Some(_)), Some(_)) => return Err(AttestError::Shared),
+                (Err(error), _) => return Err(error),
+            }
+        }
+        oldest.ok_or(AttestError::Unheld)
+    }
+
+    /// It held the socket before and does so after, and [`Attestor::describe`] says that it is one process that did both.
+    fn look_at_holder(&self, process: &Process, held: Held) -> Result<Option<Workload>, AttestError> {
+        let alive = Alive::watch(process.pid())?;
+        let owner = process.owner()?;
+        if owner.uid != held.uid {
+            return Err(AttestError::Changed { pid: process.pid() });
+        }
+        let workload = self.describe(process, alive, owner)?;
+        Ok(process.holds(held.inode)?.then_some(workload))
+    }
+
+    /// Whoever runs as the user with this number, where that is all that is known.
+    pub fn user(&self, uid: u32) -> Workload {
         let mut selectors = Selectors::default();
-        selectors.add("unix:uid", peer.uid);
-        selectors.add("unix:gid", peer.gid);
+        selectors.add("unix:uid", uid);
+        let instance = format!("user:{uid}@{}", self.boot);
+        Workload::new(WorkloadContext { selectors: selectors.into_sorted(), instance, pid: 0 }, Life::Agent)
+    }
+
+    /// Reads the facts, and says last that they are of one process.
+    fn describe(&self, process: &Process, alive: Alive, owner: Owner) -> Result<Workload, AttestError> {
+        let mut selectors = Selectors::default();
+        selectors.add("unix:uid", owner.uid);
+        selectors.add("unix:gid", owner.gid);
         for found in cgroup::selectors(&process.cgroups()?) {
             selectors.add(found.kind, found.value);
         }
-        let exe = exe::look(&process, &self.hashes);
+        let exe = exe::look(process, &self.hashes);
         selectors.add_bytes("unix:exe", exe.path.as_deref());
         selectors.add_bytes("unix:exe-sha256", exe.sha256.as_deref());
         // Last: a user may be in more groups than there is room for.
@@ -95,7 +142,7 @@ impl Attestor {
         let context = WorkloadContext {
             selectors: selectors.into_sorted(),
             instance: process.instance(&self.boot),
-            pid: peer.pid,
+            pid: process.pid(),
         };
         Ok(Workload::new(context, Life::Process(alive)))
     }
@@ -150,7 +197,7 @@ impl Peer {
     }
 }
 
-/// An attested process, and the token that speaks for it where it presented one; or a set of files.
+/// An attested process or user, and the token that speaks for it where it presented one; or a set of files.
 #[derive(Debug)]
 pub struct Workload {
     context: Arc<WorkloadContext>,
@@ -246,7 +293,8 @@ impl Workload {
         }
     }
 
-    /// Which process it is, on this machine and over all boots: `PID:START@BOOT`. Of a set of files, `files:NAME@BOOT`.
+    /// Which process it is, on this machine and over all boots: `PID:START@BOOT`. Of a user, `user:UID@BOOT`; of a set of
+    /// files, `files:NAME@BOOT`.
     pub fn instance(&self) -> &str {
         &self.context.instance
     }
@@ -261,7 +309,7 @@ impl Workload {
         Some(self.context.pid).filter(|pid| *pid > 0 && self.bearer.is_none())
     }
 
-    /// Whether the very process that was attested still runs. A set of files does as long as the agent.
+    /// Whether the very process that was attested still runs. A user or a set of files is there as long as the agent.
     pub fn is_alive(&self) -> bool {
         match &*self.life {
             Life::Process(alive) => alive.check(),
@@ -307,6 +355,10 @@ pub enum AttestError {
     },
     #[error("`{file}` of process {pid} does not look as the kernel writes it")]
     Malformed { pid: u32, file: &'static str },
+    #[error("several programs hold the connection, so none of them can be told to be the caller")]
+    Shared,
+    #[error("no process that the agent can see holds the connection")]
+    Unheld,
     #[error("`/proc` cannot be read")]
     Proc(#[source] io::Error),
 }

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -38,6 +38,15 @@ impl Process {
         let mut process = Self { pid, folder, started: 0 };
         process.started = process.start_time()?;
         Ok(process)
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Orders processes by when they started.
+    pub(super) fn age(&self) -> (u64, u32) {
+        (self.started, self.pid)
     }
 
     /// That it is still the process that was opened.
@@ -73,6 +82,25 @@ impl Process {
     /// What is known of the file that it executes, for which it need not be readable.
     pub(super) fn exe_stat(&self) -> Result<Stat, Errno> {
         rustix::fs::statat(&self.folder, "exe", AtFlags::empty())
+    }
+
+    /// Whether one of its open files is the socket with this number.
+    pub(super) fn holds(&self, inode: u32) -> Result<bool, AttestError> {
+        let fault = |error: Errno| fault(self.pid, "fd", error.into());
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let folder = rustix::fs::openat(&self.folder, "fd", flags, Mode::empty()).map_err(fault)?;
+        let wanted = format!("socket:[{inode}]").into_bytes();
+        let mut link = Vec::with_capacity(64);
+        for entry in Dir::read_from(&folder).map_err(fault)? {
+            match rustix::fs::readlinkat(&folder, entry.map_err(fault)?.file_name(), link) {
+                Ok(target) if target.as_bytes() == wanted => return Ok(true),
+                Ok(target) => link = target.into_bytes(),
+                // `.` and `..` are no links, and a file may be closed meanwhile.
+                Err(Errno::INVAL | Errno::NOENT) => link = Vec::with_capacity(64),
+                Err(error) => return Err(fault(error)),
+            }
+        }
+        Ok(false)
     }
 
     fn start_time(&self) -> Result<u64, AttestError> {

@@ -12,7 +12,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::mpsc;
 use tonic::transport::server::Connected;
 
-use super::admission::{Admission, Place};
+use crate::admission::{Admission, Place};
 use crate::attest::{AttestError, Attestor, Peer, Workload};
 use crate::telemetry::Metrics;
 

@@ -5,7 +5,6 @@
 //! does not begin to speak HTTP/2 soon loses its place, one that stops answering pings loses it too, and messages,
 //! headers and calls under way are bounded.
 
-mod admission;
 mod bind;
 mod connection;
 mod forward;
@@ -26,10 +25,10 @@ use tonic::transport::Server;
 pub use bind::{Bound, SocketError, bind};
 pub use front::Front;
 
+use crate::admission::Admission;
 use crate::attest::Attestor;
 use crate::config::Limits;
 use crate::telemetry::Metrics;
-use admission::Admission;
 use connection::Acceptor;
 use front::Served;
 
@@ -38,11 +37,11 @@ pub async fn serve(
     listener: UnixListener,
     attestor: Arc<Attestor>,
     front: Front,
+    admission: Arc<Admission>,
     limits: Limits,
     metrics: Metrics,
     tasks: Tasks,
 ) -> Result<(), tonic::transport::Error> {
-    let admission = Admission::new(limits.connections, limits.connections_per_user);
     let acceptor = Acceptor { listener, attestor, admission, metrics, tasks: tasks.clone() };
     let connections = ReceiverStream::new(acceptor.accept());
     Server::builder()

@@ -52,7 +52,9 @@ impl Served {
         };
         limit(&mut limits);
         let attestor = Arc::new(Attestor::new().expect("attestor"));
-        let served = serve(listener, attestor, front, limits, rig.metrics.clone(), rig.tasks.clone());
+        let admission = Admission::new(limits.connections, limits.connections_per_user);
+        let (metrics, tasks) = (rig.metrics.clone(), rig.tasks.clone());
+        let served = serve(listener, attestor, front, admission, limits, metrics, tasks);
         rig.tasks.run("socket", async move { served.await.expect("served") });
         Self { rig, folder, _bound: bound }
     }

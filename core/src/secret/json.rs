@@ -39,6 +39,15 @@ pub fn object(text: &[u8]) -> Option<SecretData> {
     fields(&serde_json::from_slice(text).ok()?)
 }
 
+/// Writes a text in its quotes. It takes at most [`QUOTED`] bytes for each of the text's and two more: give `out` that
+/// room, or its growing leaves a copy behind.
+pub fn write_text(out: &mut Zeroizing<Vec<u8>>, text: &str) {
+    super::json_string(out, text);
+}
+
+/// What a byte takes at most in a string: `\u001f`.
+pub const QUOTED: usize = 6;
+
 fn lines(list: &RawValue) -> Option<Secret> {
     let items: Vec<&RawValue> = serde_json::from_str(list.get()).ok()?;
     // The quotes of each item leave room for its line end, so this never grows.

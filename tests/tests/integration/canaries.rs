@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -13,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use bursar_tests::{
     Agent, Broker, Canary, Cli, Drongo, EVERYTHING, Finding, GoogleDoor, Moto, OddStore, OpenBao, PROJECT,
-    Postgres, Process, Said, Signal, scan, scan_bytes, wait_until,
+    Postgres, Process, Said, Signal, free_port, http, scan, scan_bytes, wait_until,
 };
 use rustix::process::{Resource, Rlimit, setrlimit};
 use serde_json::json;
@@ -119,6 +120,8 @@ struct Site {
     moto: Moto,
     drongo: Drongo,
     door: GoogleDoor,
+    /// Where the agent speaks to programs made for AWS.
+    port: SocketAddr,
     /// Where the agent puts files, in memory.
     delivered: TempDir,
     _postgres: Postgres,
@@ -170,9 +173,10 @@ impl Site {
         admin.write("environments.toml", ENVIRONMENTS)?;
         admin.done(&["env", "apply", "environments.toml"])?;
         let join = admin.done(&["node", "token", "web-1"])?;
-        let delivered = delivered()?;
-        let agent =
-            Agent::start_with(&broker, "web-1", join.trim(), &format!("[state]\n{}", sets(&delivered)))?;
+        let (delivered, port) = (delivered()?, free_port()?);
+        let more =
+            format!("[state]\n{}[aws]\nlisten = '{port}'\nmount = 'local'\n{AWS_NAMES}", sets(&delivered));
+        let agent = Agent::start_with(&broker, "web-1", join.trim(), &more)?;
         let workload = Cli::through(&agent.socket())?;
         let (gcp_key, gcp_token) = (GoogleDoor::key_line()?, door.token());
         let values = Values { local, replaced, kv, odd, aws, aws_key: key.secret, gcp, gcp_key, gcp_token };
@@ -187,6 +191,7 @@ impl Site {
             moto,
             drongo,
             door,
+            port,
             delivered,
             _postgres: postgres,
             values,
@@ -234,6 +239,7 @@ impl Site {
             let said = self.admin.run(&command)?;
             self.told(said, None)?;
         }
+        self.speak_to_aws_clients()?;
         self.deliver()?;
         let leases = self.admin.json(&["lease", "list"])?;
         for lease in leases.as_array().into_iter().flatten().filter_map(|lease| lease.get("id")?.as_str()) {
@@ -267,6 +273,44 @@ impl Site {
         let said = self.admin.run(&["get", "vault/secret/api#key", "--max-age", "0s"])?;
         self.told(said, Some(1))?;
         self.bao.unseal()
+    }
+
+    /// In the way of AWS's agent and in that of an SDK, and what is refused there.
+    fn speak_to_aws_clients(&self) -> Result<()> {
+        let peer = [("X-Aws-Parameters-Secrets-Token", "peer")];
+        let get = |query: &str, headers: &[(&str, &str)]| {
+            http::request(self.port, "GET", &format!("/secretsmanager/get?{query}"), headers, &[])
+        };
+        let post = |target: &str, body: &str| {
+            let target = format!("secretsmanager.{target}");
+            let headers = [("Content-Type", "application/x-amz-json-1.1"), ("X-Amz-Target", target.as_str())];
+            http::request(self.port, "POST", "/", &headers, body.as_bytes())
+        };
+        let answered = [
+            (get("secretId=local", &peer)?, &self.values.local),
+            (get("secretId=local&refreshNow=true", &peer)?, &self.values.local),
+            (get("secretId=kv", &peer)?, &self.values.kv),
+            (post("GetSecretValue", r#"{"SecretId":"aws"}"#)?, &self.values.aws),
+            (post("BatchGetSecretValue", r#"{"SecretIdList":["aws","absent","odd"]}"#)?, &self.values.aws),
+        ];
+        for (reply, value) in answered {
+            let found = scan_bytes("an answer", &reply.body, &[value])?;
+            ensure!(reply.status == 200 && !found.is_empty(), "{}: another value was read", reply.status);
+        }
+        ensure!(get("secretId=a", &peer)?.status == 200, "a secret with fields was not read");
+        let refused = [
+            get("secretId=a", &[("X-Vault-Token", self.values.odd.value())])?,
+            get("secretId=absent", &peer)?,
+            get("secretId=odd", &peer)?,
+            get("secretId=a&versionId=9", &peer)?,
+            post("DescribeSecret", r#"{"SecretId":"odd"}"#)?,
+            post("GetSecretValue", &format!("{{\"SecretId\":\"{}", self.values.kv.value()))?,
+        ];
+        for reply in refused {
+            ensure!(reply.status >= 400, "it was answered with {}", reply.status);
+            self.said.borrow_mut().push_str(&String::from_utf8_lossy(&reply.body));
+        }
+        Ok(())
     }
 
     /// Files have the values by design, in memory; that is why their directory is not searched with the others. What the
@@ -504,6 +548,8 @@ permit (principal == Bursar::Principal::"spiffe://example.org/workload/app",
 @id("watch")
 permit (principal, action == Bursar::Action::"watch", resource);
 "#;
+
+const AWS_NAMES: &str = "[aws.secrets]\nlocal = 'local/a#p'\nkv = 'vault/secret/api#key'\naws = 'aws/app#p'\nodd = 'odd/kv/fails#p'\n";
 
 /// Of an IAM user who may read nothing.
 const NO_SECRETS: &str =

@@ -5,6 +5,7 @@ mod approvals;
 mod audit_log;
 mod aws;
 mod aws_login;
+mod aws_port;
 mod azure;
 mod azure_login;
 mod backup;

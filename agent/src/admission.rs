@@ -1,4 +1,5 @@
-//! Places for connections, in all and for each user, so that no user can take those of the others.
+//! Places for connections, in all and for each user, so that no user can take those of the others. The socket and the
+//! port for users of AWS share them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Counts connections.
 #[derive(Debug)]
-pub(super) struct Admission {
+pub struct Admission {
     limit: usize,
     limit_per_user: usize,
     taken: Mutex<Taken>,
@@ -29,12 +30,13 @@ struct User {
 }
 
 impl Admission {
-    pub(super) fn new(limit: usize, limit_per_user: usize) -> Arc<Self> {
+    /// With so many places.
+    pub fn new(limit: usize, limit_per_user: usize) -> Arc<Self> {
         Arc::new(Self { limit, limit_per_user, taken: Mutex::default() })
     }
 
     /// A place for a connection of `uid`, if there is one.
-    pub(super) fn admit(self: &Arc<Self>, uid: u32) -> Option<Place> {
+    pub(crate) fn admit(self: &Arc<Self>, uid: u32) -> Option<Place> {
         let mut taken = self.taken();
         if taken.total >= self.limit {
             return None;
@@ -57,7 +59,7 @@ impl Admission {
 
 /// A connection's place. It is given back when this is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     admission: Arc<Admission>,
     uid: u32,
     attesting: Arc<Semaphore>,
@@ -65,7 +67,7 @@ pub(super) struct Place {
 
 impl Place {
     /// Waits for this user's turn at being attested.
-    pub(super) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+    pub(crate) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.attesting).acquire_owned().await.ok()
     }
 }
