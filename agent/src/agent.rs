@@ -15,7 +15,8 @@ use tokio::sync::{Mutex, Notify, watch};
 use crate::answer::Answers;
 use crate::attest::{AttestError, Attestor};
 use crate::cache::Cache;
-use crate::config::Config;
+use crate::config::{Config, Csi, Limits};
+use crate::csi::{self, Provider};
 use crate::files::{Deliveries, FilesError, Surroundings};
 use crate::health::{Findings, Health};
 use crate::http::{self, Shown};
@@ -85,6 +86,10 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result
         findings: watch::Sender::new(Findings::default()),
     };
     let (listener, bound) = socket::bind(&config.socket, config.socket_mode).await?;
+    if let Some(csi) = &config.csi {
+        let provider = Provider::new(csi, Arc::clone(&answers), Arc::clone(&attestor), metrics.clone());
+        serve_csi(csi, provider, config.limits, tasks).await?;
+    }
     if let Some(address) = config.http {
         let shown = Shown { registry, findings: health.findings.subscribe() };
         serve_http(address, shown, tasks).await?;
@@ -197,6 +202,22 @@ async fn serve_http(address: std::net::SocketAddr, shown: Shown, tasks: &Tasks) 
     Ok(())
 }
 
+/// For root and the agent's own user: nobody else can open the socket either.
+async fn serve_csi(csi: &Csi, provider: Provider, limits: Limits, tasks: &Tasks) -> Result<(), StartError> {
+    let (listener, bound) = socket::bind(&csi.socket, 0o600).await?;
+    let stop = tasks.clone();
+    tasks.run("csi", async move {
+        if let Err(error) = csi::serve(listener, provider, limits, stop).await {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the driver's socket is no longer served"
+            );
+        }
+        drop(bound);
+    });
+    Ok(())
+}
+
 /// Why the agent did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -227,7 +248,7 @@ pub enum StartError {
     State(#[from] StateError),
     #[error("files cannot be delivered as they are configured")]
     Files(#[from] FilesError),
-    #[error("the socket cannot be served")]
+    #[error("a socket cannot be served")]
     Socket(#[from] SocketError),
     #[error("cannot listen on `{address}` for HTTP; another process may")]
     Http {

@@ -4,14 +4,16 @@
 //! From the outside in: [`socket`] takes connections, [`attest`] says who is there, [`answer`] decides where an answer
 //! comes from, [`cache`] keeps secrets under their leases, [`upstream`] reaches the broker. Beside them run [`node`], which
 //! keeps the machine's own certificate; [`listen`], which hears of revocations; [`tend`], which renews; [`journal`], which
-//! accounts for what the cache served; [`files`], which puts environments where programs read them; [`state`], which keeps what an outage is bridged with
-//! through a restart; and [`witness`], which checks that the audit log is only ever added to. [`agent`] puts them together.
+//! accounts for what the cache served; [`files`], which puts environments where programs read them; [`csi`], which answers
+//! for volumes of pods; [`state`], which keeps what an outage is bridged with through a restart; and [`witness`], which checks
+//! that the audit log is only ever added to. [`agent`] puts them together.
 
 pub mod agent;
 pub mod answer;
 pub mod attest;
 pub mod cache;
 pub mod config;
+pub mod csi;
 pub mod files;
 pub mod hardening;
 pub mod health;

@@ -78,6 +78,7 @@ pub struct Metrics {
     pub state_answers: Gauge,
     /// How long its file is, in bytes.
     pub state_bytes: Gauge,
+    mounts: Family<OutcomeLabel, Counter>,
     /// Open connections of local callers.
     pub open_connections: Gauge,
     /// Values in the cache.
@@ -128,6 +129,7 @@ impl Metrics {
         registry.register(STATE_RESUMED, "States found at a start by what became of them", all.state_resumed);
         registry.register(STATE_ANSWERS, "Answers in the state that was written last", all.state_answers);
         registry.register(STATE_BYTES, "Bytes of the state that was written last", all.state_bytes);
+        registry.register(MOUNTS, "Questions of the driver of CSI volumes by outcome", all.mounts);
         registry.register(
             FILE_SETS_FAILING,
             "Sets of files that are missing or out of date, or whose hook fails",
@@ -154,7 +156,7 @@ impl Metrics {
         self.broker_calls.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
-    /// A connection: `served`, `full`, `unattested`, `silent`.
+    /// A connection: `served`, `full`, `unattested`, `not_allowed`, `silent`.
     pub fn connection(&self, outcome: &'static str) {
         self.connections.get_or_create(&OutcomeLabel { outcome }).inc();
     }
@@ -199,6 +201,11 @@ impl Metrics {
         self.state_resumed.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
+    /// A volume: `mounted`, `last_good`, `refused`, `failed`.
+    pub fn mount(&self, outcome: &'static str) {
+        self.mounts.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
     /// A checkpoint: `consistent`, `unproven`, `unknown`.
     pub fn checkpoint(&self, outcome: &'static str) {
         self.checkpoints.get_or_create(&OutcomeLabel { outcome }).inc();
@@ -234,6 +241,7 @@ const JOURNAL: &str = "bursar_agent_journal_reads";
 const CHECKPOINTS: &str = "bursar_agent_checkpoints";
 const FILES: &str = "bursar_agent_files";
 const HOOKS: &str = "bursar_agent_file_hooks";
+const MOUNTS: &str = "bursar_agent_csi_mounts";
 const FILE_SETS_FAILING: &str = "bursar_agent_file_sets_failing";
 const STATE_WRITES: &str = "bursar_agent_state_writes";
 const STATE_RESUMED: &str = "bursar_agent_state_resumed";

@@ -57,7 +57,7 @@ impl Admission {
 
 /// A connection's place. It is given back when this is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(crate) struct Place {
     admission: Arc<Admission>,
     uid: u32,
     attesting: Arc<Semaphore>,
