@@ -17,7 +17,8 @@ use crate::answer::Answers;
 use crate::attest::{AttestError, Attestor};
 use crate::aws::{self, Port, PortError};
 use crate::cache::Cache;
-use crate::config::Config;
+use crate::config::{Config, Csi, Limits};
+use crate::csi::{self, Provider};
 use crate::files::{Deliveries, FilesError, Surroundings};
 use crate::health::{Findings, Health};
 use crate::http::{self, Shown};
@@ -93,6 +94,10 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result
         let (answers, attestor) = (Arc::clone(&answers), Arc::clone(&attestor));
         let front = aws::Front::new(aws, answers, attestor, metrics.clone());
         tasks.run("aws", port.serve(front, Arc::clone(&admission), tasks.clone()));
+    }
+    if let Some(csi) = &config.csi {
+        let provider = Provider::new(csi, Arc::clone(&answers), Arc::clone(&attestor), metrics.clone());
+        serve_csi(csi, provider, config.limits, tasks).await?;
     }
     if let Some(address) = config.http {
         let shown = Shown { registry, findings: health.findings.subscribe() };
@@ -206,6 +211,22 @@ async fn serve_http(address: std::net::SocketAddr, shown: Shown, tasks: &Tasks) 
     Ok(())
 }
 
+/// For root and the agent's own user: nobody else can open the socket either.
+async fn serve_csi(csi: &Csi, provider: Provider, limits: Limits, tasks: &Tasks) -> Result<(), StartError> {
+    let (listener, bound) = socket::bind(&csi.socket, 0o600).await?;
+    let stop = tasks.clone();
+    tasks.run("csi", async move {
+        if let Err(error) = csi::serve(listener, provider, limits, stop).await {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "the driver's socket is no longer served"
+            );
+        }
+        drop(bound);
+    });
+    Ok(())
+}
+
 /// Why the agent did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -238,7 +259,7 @@ pub enum StartError {
     Files(#[from] FilesError),
     #[error("the port for programs made for AWS cannot be served")]
     Aws(#[from] PortError),
-    #[error("the socket cannot be served")]
+    #[error("a socket cannot be served")]
     Socket(#[from] SocketError),
     #[error("cannot listen on `{address}` for HTTP; another process may")]
     Http {

@@ -10,12 +10,15 @@ use bursar_sdk::Address;
 use crate::telemetry::LogFormat;
 
 mod aws;
+mod csi;
 mod files;
 mod hook;
 mod state;
 
 pub use aws::{Aws, Callers, Mount};
+pub use csi::Csi;
 pub use files::{Account, Content, FileSet, Format, Output};
+pub(crate) use files::{format_named, mode, relative};
 pub use hook::{Hook, HookAction};
 pub use state::StateSettings;
 
@@ -49,6 +52,8 @@ pub struct Config {
     pub aws: Option<Aws>,
     /// What is delivered as files.
     pub files: Vec<FileSet>,
+    /// Where the driver of CSI volumes asks, if anywhere.
+    pub csi: Option<Csi>,
     pub log: Log,
 }
 
@@ -143,13 +148,14 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
     let data_dir = root.path("data_dir");
     let data_dir = root.required("data_dir", data_dir);
     let socket = root.path("socket").unwrap_or_else(|| PathBuf::from("/run/bursar/agent.sock"));
-    let socket_mode = root.parsed("socket_mode", mode).unwrap_or(0o666);
+    let socket_mode = root.parsed("socket_mode", socket_mode).unwrap_or(0o666);
     let http = root.section("http", |http| http.parsed("listen", address));
     let cache = root.section("cache", cache);
     let state = state::state(root, data_dir.as_deref(), &cache);
     let limits = root.section("limits", limits);
     let aws = root.section_if_given("aws", aws::aws).flatten();
     let files = files::file_sets(root);
+    let csi = root.section_if_given("csi", csi::csi).flatten();
     let log = root.section("log", |log| Log {
         format: log.parsed("format", str::parse).unwrap_or(LogFormat::Json),
         filter: log.text("filter").unwrap_or_else(|| "info".to_owned()),
@@ -169,6 +175,7 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
         limits,
         aws,
         files,
+        csi,
         log,
     })
 }
@@ -244,7 +251,7 @@ fn node_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-fn mode(text: &str) -> Result<u32, String> {
+fn socket_mode(text: &str) -> Result<u32, String> {
     let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777 && mode & 0o600 == 0o600);
     mode.ok_or_else(|| format!("`{}` is no mode; write one like \"0666\" or \"0660\"", text.escape_default()))
 }

@@ -4,8 +4,8 @@
 //! From the outside in: [`socket`] takes connections, [`attest`] says who is there, [`answer`] decides where an answer
 //! comes from, [`cache`] keeps secrets under their leases, [`upstream`] reaches the broker. Beside them run [`node`], which
 //! keeps the machine's own certificate; [`listen`], which hears of revocations; [`tend`], which renews; [`journal`], which
-//! accounts for what the cache served; [`files`], which puts environments where programs read them; [`aws`], which speaks to
-//! programs made for AWS; [`state`], which keeps what an outage is bridged with through a restart; and [`witness`], which
+//! accounts for what the cache served; [`files`], which puts environments where programs read them; [`csi`], which answers
+//! for volumes of pods; [`aws`], which speaks to programs made for AWS; [`state`], which keeps what an outage is bridged with through a restart; and [`witness`], which
 //! checks that the audit log is only ever added to. [`agent`] puts them together.
 
 pub mod admission;
@@ -15,6 +15,7 @@ pub mod attest;
 pub mod aws;
 pub mod cache;
 pub mod config;
+pub mod csi;
 pub mod files;
 pub mod hardening;
 pub mod health;

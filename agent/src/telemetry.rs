@@ -79,6 +79,7 @@ pub struct Metrics {
     /// How long its file is, in bytes.
     pub state_bytes: Gauge,
     aws_requests: Family<OperationLabels, Counter>,
+    mounts: Family<OutcomeLabel, Counter>,
     /// Open connections of local callers.
     pub open_connections: Gauge,
     /// Values in the cache.
@@ -129,6 +130,7 @@ impl Metrics {
         registry.register(STATE_RESUMED, "States found at a start by what became of them", all.state_resumed);
         registry.register(STATE_ANSWERS, "Answers in the state that was written last", all.state_answers);
         registry.register(STATE_BYTES, "Bytes of the state that was written last", all.state_bytes);
+        registry.register(MOUNTS, "Questions of the driver of CSI volumes by outcome", all.mounts);
         registry.register(
             AWS_REQUESTS,
             "Requests of programs made for AWS by operation and outcome",
@@ -160,7 +162,7 @@ impl Metrics {
         self.broker_calls.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
-    /// A connection: `served`, `full`, `unattested`, `silent`.
+    /// A connection: `served`, `full`, `unattested`, `not_allowed`, `silent`.
     pub fn connection(&self, outcome: &'static str) {
         self.connections.get_or_create(&OutcomeLabel { outcome }).inc();
     }
@@ -210,6 +212,11 @@ impl Metrics {
         self.aws_requests.get_or_create(&OperationLabels { operation, outcome }).inc();
     }
 
+    /// A volume: `mounted`, `last_good`, `refused`, `failed`.
+    pub fn mount(&self, outcome: &'static str) {
+        self.mounts.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
     /// A checkpoint: `consistent`, `unproven`, `unknown`.
     pub fn checkpoint(&self, outcome: &'static str) {
         self.checkpoints.get_or_create(&OutcomeLabel { outcome }).inc();
@@ -252,6 +259,7 @@ const CHECKPOINTS: &str = "bursar_agent_checkpoints";
 const FILES: &str = "bursar_agent_files";
 const HOOKS: &str = "bursar_agent_file_hooks";
 const AWS_REQUESTS: &str = "bursar_agent_aws_requests";
+const MOUNTS: &str = "bursar_agent_csi_mounts";
 const FILE_SETS_FAILING: &str = "bursar_agent_file_sets_failing";
 const STATE_WRITES: &str = "bursar_agent_state_writes";
 const STATE_RESUMED: &str = "bursar_agent_state_resumed";

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use crate::csi::{File, MountRequest};
 use crate::v1::local_store_put_request::Data;
 use crate::v1::nodes_join_request::Credential;
 use crate::v1::{
@@ -108,6 +109,28 @@ impl fmt::Debug for Credential {
                 f.debug_tuple("ClientCertificate").field(certificate).finish()
             }
         }
+    }
+}
+
+impl fmt::Debug for MountRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MountRequest")
+            .field("attributes", &Redacted::of(self.attributes.as_bytes()))
+            .field("secrets", &Redacted::of(self.secrets.as_bytes()))
+            .field("target_path", &self.target_path)
+            .field("permission", &self.permission)
+            .field("current_object_version", &self.current_object_version)
+            .finish()
+    }
+}
+
+impl fmt::Debug for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("File")
+            .field("path", &self.path)
+            .field("mode", &format_args!("{:#o}", self.mode))
+            .field("contents", &Redacted::of(&self.contents))
+            .finish()
     }
 }
 

@@ -10,6 +10,7 @@
 
 use zeroize::Zeroize;
 
+use crate::csi::{File, MountRequest};
 use crate::v1::local_store_put_request::Data;
 use crate::v1::nodes_join_request::Credential;
 use crate::v1::{
@@ -37,6 +38,7 @@ wipe_on_drop! {
     ResolvedVariable => value,
     ResolvedFile => contents,
     NodesCreateJoinTokenResponse => token,
+    File => contents,
 }
 
 impl Zeroize for SecretFields {
@@ -46,6 +48,19 @@ impl Zeroize for SecretFields {
 }
 
 impl Drop for SecretFields {
+    fn drop(&mut self) {
+        self.zeroize();
+    }
+}
+
+impl Zeroize for MountRequest {
+    fn zeroize(&mut self) {
+        self.attributes.zeroize();
+        self.secrets.zeroize();
+    }
+}
+
+impl Drop for MountRequest {
     fn drop(&mut self) {
         self.zeroize();
     }

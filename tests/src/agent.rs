@@ -64,12 +64,13 @@ impl Agent {
         Self::launch_in(directory, broker, &join, "", user)
     }
 
-    /// Starts an agent that is let in as the lines `join` of its configuration say, and waits for nothing.
+    /// Starts an agent that is let in as the lines `join` of its configuration say, with the lines `more` at its end, and
+    /// waits for nothing.
     ///
     /// # Errors
     /// It was not built, or cannot be started.
-    pub fn launch_by(broker: &Broker, join: &str) -> Result<Self> {
-        Self::launch_in(directory()?, broker, join, "", None)
+    pub fn launch_by(broker: &Broker, join: &str, more: &str) -> Result<Self> {
+        Self::launch_in(directory()?, broker, join, more, None)
     }
 
     fn launch_in(

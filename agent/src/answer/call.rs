@@ -1,6 +1,7 @@
 //! One call of a local caller.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bursar_proto::v1::WorkloadContext;
 use bursar_proto::{REQUEST_ID_METADATA_KEY, Reason};
@@ -18,6 +19,7 @@ pub struct Call {
     request_id: MetadataValue<Ascii>,
     /// The W3C trace that it belongs to.
     trace: Option<MetadataValue<Ascii>>,
+    pub(super) good_for: Option<Duration>,
 }
 
 impl Call {
@@ -28,7 +30,14 @@ impl Call {
             text(REQUEST_ID_METADATA_KEY).filter(|id| is_request_id(id)).and_then(|id| id.parse().ok());
         let made = || MetadataValue::from(fastrand::u64(..));
         let trace = text(TRACE).filter(|trace| trace.len() <= MAX_TRACE).and_then(|trace| trace.parse().ok());
-        Self { caller, request_id: given.unwrap_or_else(made), trace }
+        Self { caller, request_id: given.unwrap_or_else(made), trace, good_for: None }
+    }
+
+    /// The same, of one who has what it asks for already and asks whether that changed. What the cache has is good for so
+    /// long, unless word of a change came; and a broker that does not answer soon is not waited for where the cache has
+    /// something that lasts.
+    pub fn again(self, good_for: Duration) -> Self {
+        Self { good_for: Some(good_for), ..self }
     }
 
     /// The id under which the call is logged and recorded.

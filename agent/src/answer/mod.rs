@@ -83,9 +83,10 @@ impl Answers {
         A: FnOnce(Arc<Upstream>, Arc<Question>, Call, Vec<Q>) -> F + Send + 'static,
         F: Future<Output = Result<Vec<Answered>, Failure>> + Send,
     {
-        let find = |wanted: &Wanted<Q>| match wanted.new_lease {
-            true => Found::Nothing,
-            false => self.cache.find(&wanted.key, wanted.max_age),
+        let find = |wanted: &Wanted<Q>| match (wanted.new_lease, call.good_for) {
+            (true, _) => Found::Nothing,
+            (false, None) => self.cache.find(&wanted.key, wanted.max_age),
+            (false, Some(good_for)) => self.cache.find_again(&wanted.key, wanted.max_age, good_for),
         };
         let mut found: Vec<_> = wanted.iter().map(find).collect();
         let lines = found.iter().map(|found| found.entry().map_or(0, |entry| entry.holdings().len())).sum();
@@ -100,6 +101,7 @@ impl Answers {
             .map(|(wanted, _)| wanted.clone())
             .collect();
         let is_spared = self.upstream.is_away() && found.iter().all(|found| found.entry().is_some());
+        let is_patient = call.good_for.is_none() || found.iter().any(|found| found.entry().is_none());
         let asked = if missing.is_empty() {
             Ok(Arrival { outcome: Vec::new(), led: true })
         } else if is_spared {
@@ -111,8 +113,14 @@ impl Answers {
             Err(Failure::away())
         } else {
             let (key, start) = self.flight(call, missing, ask);
-            let arrival = self.flights.join(key, start).await;
-            let arrival = arrival.ok_or_else(|| Failure::Answered(unanswered()));
+            let arrival = self.flights.join(key, start);
+            let arrival = if is_patient {
+                arrival.await.ok_or_else(|| Failure::Answered(unanswered()))
+            } else {
+                // The call goes on, and what comes of it is there for the next.
+                let arrival = tokio::time::timeout(PATIENCE, arrival).await;
+                arrival.ok().flatten().ok_or_else(Failure::away)
+            };
             arrival.and_then(|Arrival { outcome, led }| outcome.map(|outcome| Arrival { outcome, led }))
         };
         if asked.as_ref().is_err_and(Failure::is_final) {
@@ -190,6 +198,9 @@ impl Answers {
 
 /// A call to the broker.
 type Flight = Pin<Box<dyn Future<Output = Result<Vec<Arc<Entry>>, Failure>> + Send>>;
+
+/// For an answer of the broker, where there is another.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// One answer of the broker: what it discloses, and under which leases.
 type Answered = (Payload, Vec<Lease>);

@@ -37,18 +37,22 @@ impl Bearer {
 
     fn read(header: &HeaderValue) -> Result<Self, NoBearer> {
         let (scheme, token) = header.as_bytes().split_at_checked(SCHEME.len()).ok_or(NoBearer)?;
-        if scheme.eq_ignore_ascii_case(SCHEME) { Self::of(token) } else { Err(NoBearer) }
+        if !scheme.eq_ignore_ascii_case(SCHEME) {
+            return Err(NoBearer);
+        }
+        Self::of(Secret::new(token.to_vec()))
     }
 
-    /// The token itself, without a scheme.
+    /// A token that came in some other way than in a header.
     ///
     /// # Errors
     /// [`NoBearer`].
-    pub fn of(token: &[u8]) -> Result<Self, NoBearer> {
+    pub fn of(token: Secret) -> Result<Self, NoBearer> {
+        let bytes = token.expose();
         let is_token =
-            (1..=limits::BEARER_TOKEN).contains(&token.len()) && token.iter().all(u8::is_ascii_graphic);
-        let digest = Sha256::digest(token).into();
-        is_token.then(|| Self { token: Secret::new(token.to_vec()), digest }).ok_or(NoBearer)
+            (1..=limits::BEARER_TOKEN).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic);
+        let digest = Sha256::digest(bytes).into();
+        is_token.then_some(Self { token, digest }).ok_or(NoBearer)
     }
 
     /// SHA-256 of the token.

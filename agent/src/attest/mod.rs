@@ -19,7 +19,8 @@
 //! Of a connection over TCP the kernel says the user and the socket's number; see [`holder`] for the process.
 //!
 //! A set of files that the agent delivers by itself is no process: what is attested of it is the name that the agent's own
-//! configuration gives it, and nothing that a process could pass for.
+//! configuration gives it, and nothing that a process could pass for. Neither is a pod for which the driver of a volume
+//! asks: a token speaks for it, and what is noted beside that is whom the driver named.
 
 mod bearer;
 mod cgroup;
@@ -171,7 +172,20 @@ impl Attestor {
     pub fn delivery(&self, name: &str) -> Workload {
         let mut selectors = Selectors::default();
         selectors.add("files:set", name);
-        let instance = format!("files:{name}@{}", self.boot);
+        self.lasting(selectors, &format!("files:{name}"))
+    }
+
+    /// The pod for which the driver of a volume asks, as the driver names it. A token has to speak for it; see
+    /// [`Workload::bearing`]. The uid has no character that a selector may not have.
+    pub fn mount(&self, pod_uid: &str) -> Workload {
+        let mut selectors = Selectors::default();
+        selectors.add("csi:pod-uid", pod_uid);
+        self.lasting(selectors, &format!("csi:{pod_uid}"))
+    }
+
+    /// Somebody who is no process, and is there as long as the agent.
+    fn lasting(&self, selectors: Selectors, name: &str) -> Workload {
+        let instance = format!("{name}@{}", self.boot);
         Workload::new(WorkloadContext { selectors: selectors.into_sorted(), instance, pid: 0 }, Life::Agent)
     }
 }
@@ -197,7 +211,8 @@ impl Peer {
     }
 }
 
-/// An attested process or user, and the token that speaks for it where it presented one; or a set of files.
+/// An attested process or user, and the token that speaks for it where it presented one; or a set of files, or a pod with a
+/// volume.
 #[derive(Debug)]
 pub struct Workload {
     context: Arc<WorkloadContext>,
@@ -294,7 +309,7 @@ impl Workload {
     }
 
     /// Which process it is, on this machine and over all boots: `PID:START@BOOT`. Of a user, `user:UID@BOOT`; of a set of
-    /// files, `files:NAME@BOOT`.
+    /// files, `files:NAME@BOOT`; of a pod with a volume, `csi:UID@BOOT`.
     pub fn instance(&self) -> &str {
         &self.context.instance
     }
@@ -309,7 +324,7 @@ impl Workload {
         Some(self.context.pid).filter(|pid| *pid > 0 && self.bearer.is_none())
     }
 
-    /// Whether the very process that was attested still runs. A user or a set of files is there as long as the agent.
+    /// Whether the very process that was attested still runs. Who is no process does as long as the agent.
     pub fn is_alive(&self) -> bool {
         match &*self.life {
             Life::Process(alive) => alive.check(),

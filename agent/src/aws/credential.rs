@@ -4,6 +4,7 @@
 //! kind travel, as `AWS_SESSION_TOKEN`; one of AWS's own is none of ours and goes no further. A request of the agent's kind
 //! has to bring a header in any case: whoever makes a program fetch a URL of his choice cannot add one.
 
+use bursar_core::Secret;
 use http::{HeaderMap, HeaderValue};
 
 use super::fault::Fault;
@@ -63,7 +64,7 @@ fn issued(token: &[u8]) -> Result<Credential, Fault> {
     if !is_jwt(token) {
         return Err(unlike());
     }
-    Bearer::of(token).map(Credential::Token).map_err(|_| unlike())
+    Bearer::of(Secret::new(token.to_vec())).map(Credential::Token).map_err(|_| unlike())
 }
 
 /// Three parts in the alphabet of a JSON Web Token (RFC 7515, section 7.1). Tokens of AWS have none.

@@ -147,6 +147,13 @@ impl Holding {
         !self.ended.load(Ordering::Acquire) && now.is_before(&self.state().until)
     }
 
+    /// Whether it is about to end. A lease that was not extended by the time that a quarter of it is left will not be, and the
+    /// broker has another credential made for whoever asks then.
+    pub(super) fn is_ending(&self, now: &Moment) -> bool {
+        let (term, until) = self.term();
+        now.until(&until) < term / 4
+    }
+
     /// Whether the lease is known to have been in force since the broker's events were last without a gap.
     pub(super) fn is_validated(&self, epoch: u64) -> bool {
         self.validated.load(Ordering::Acquire) >= epoch

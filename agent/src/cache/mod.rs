@@ -153,16 +153,30 @@ impl Cache {
 
     /// Looks an answer up. `max_age` is how old the caller lets its value be.
     pub fn find(&self, key: &Key, max_age: Option<Duration>) -> Found {
+        self.find_fresh(key, max_age, |entry, now| now.since(&entry.taken) < self.limits.fresh_for)
+    }
+
+    /// The same for a value that stands where others read it, and is asked for again: it is good for so long, unless one of
+    /// its leases is about to end.
+    pub fn find_again(&self, key: &Key, max_age: Option<Duration>, good_for: Duration) -> Found {
+        self.find_fresh(key, max_age, |entry, now| {
+            now.since(&entry.taken) < good_for && !entry.holdings.iter().any(|holding| holding.is_ending(now))
+        })
+    }
+
+    fn find_fresh(
+        &self,
+        key: &Key,
+        max_age: Option<Duration>,
+        fresh: impl FnOnce(&Entry, &Moment) -> bool,
+    ) -> Found {
         let Some(entry) = self.entries.get(key) else { return Found::Nothing };
         let (now, epoch) = (self.now(), self.epoch.load(Ordering::Acquire));
         let validated = entry.holdings.iter().all(|holding| holding.is_validated(epoch));
         if !validated || !entry.is_in_force(&now) || !entry.is_young(&now, max_age) {
             return Found::Nothing;
         }
-        let fresh = self.is_listening()
-            && entry.epoch >= epoch
-            && !entry.is_stale()
-            && now.since(&entry.taken) < self.limits.fresh_for;
+        let fresh = self.is_listening() && entry.epoch >= epoch && !entry.is_stale() && fresh(&entry, &now);
         match self.limits.on_outage {
             _ if fresh => Found::Fresh(entry),
             OnOutage::Serve => Found::Lasting(entry),

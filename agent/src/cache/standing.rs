@@ -68,7 +68,7 @@ impl Standing {
             || changed
             || unsure
             || self.epoch < cache.epoch()
-            || self.leases.iter().any(is_ending(now))
+            || self.leases.iter().any(|(holding, _)| holding.is_ending(&now))
         {
             return State::Old;
         }
@@ -80,14 +80,5 @@ impl Standing {
         let ends = self.leases.iter().map(|(holding, _)| holding.term().1.wall);
         let old = self.young_for.and_then(|limit| self.taken.wall.checked_add(limit).ok());
         ends.chain(old).min()
-    }
-}
-
-/// A lease that was not extended by the time that a quarter of it is left will not be, and the broker has another credential
-/// made for whoever asks then.
-fn is_ending(now: Moment) -> impl Fn(&(Arc<Holding>, u64)) -> bool {
-    move |(holding, _)| {
-        let (term, until) = holding.term();
-        now.until(&until) < term / 4
     }
 }

@@ -47,6 +47,8 @@ pub struct Output {
 pub enum Content {
     /// A template of the administrator's.
     Template(PathBuf),
+    /// A template by its text, where somebody else than the administrator names it.
+    Inline(String),
     /// All variables, or those that are named, in one of the usual forms.
     Listing { format: Format, variables: Option<Vec<String>> },
     /// PEM blocks of these variables, one after the other.
@@ -163,7 +165,7 @@ fn directory(text: &str) -> Result<PathBuf, String> {
 }
 
 /// As environments name their files. What begins with `..` is the agent's own.
-fn relative(path: &str) -> Result<String, String> {
+pub(crate) fn relative(path: &str) -> Result<String, String> {
     let good = |part: &str| !part.is_empty() && part != "." && !part.starts_with("..") && part.len() <= 255;
     if path.len() <= 4096 && path.split('/').all(good) && !path.contains('\0') {
         return Ok(path.to_owned());
@@ -184,13 +186,13 @@ fn account(text: &str) -> Result<Account, String> {
 }
 
 /// Nobody but root may write what the agent would repair.
-fn mode(text: &str) -> Result<u32, String> {
+pub(crate) fn mode(text: &str) -> Result<u32, String> {
     let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777 && mode & 0o022 == 0);
     let wanted = "write one like \"0400\" or \"0440\", which lets neither the group nor others write";
     mode.ok_or_else(|| format!("`{}` is no mode; {wanted}", text.escape_default()))
 }
 
-fn format_named(text: &str) -> Result<Format, String> {
+pub(crate) fn format_named(text: &str) -> Result<Format, String> {
     match text {
         "env" => Ok(Format::Env),
         "json" => Ok(Format::Json),

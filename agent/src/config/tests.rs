@@ -22,6 +22,7 @@ fn a_good_file_is_read_whole() {
         (program.to_str(), &arguments[..]),
         (Some("/usr/bin/systemctl"), &["reload".into(), "nginx".into()][..])
     );
+    assert_eq!(config.csi.map(|csi| csi.refresh.as_secs()), Some(120));
 }
 
 #[test]
@@ -103,7 +104,7 @@ fn a_name_that_would_change_the_path_of_a_spiffe_id_is_refused() {
 #[test]
 fn a_socket_that_its_owner_could_not_use_is_refused() {
     for text in ["0", "0066", "666x", "1666", "-1", ""] {
-        assert!(mode(text).is_err(), "{text}");
+        assert!(socket_mode(text).is_err(), "{text}");
     }
 }
 

@@ -58,7 +58,7 @@ impl Delivery {
     ) -> Result<(Delivered, Expected), DeliveryError> {
         let (set, directory, clock) = (self.set.clone(), self.directory.clone(), Arc::clone(&self.clock));
         let work = move || {
-            let rendered = render(&set, environment)?;
+            let rendered = render(&set.outputs, environment)?;
             Ok(directory.deliver(&rendered, &*clock)?)
         };
         tokio::task::spawn_blocking(work).await.map_err(|_| DeliveryError::Panicked)?

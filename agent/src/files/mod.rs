@@ -16,7 +16,7 @@ mod delivery;
 mod directory;
 mod hook;
 mod record;
-mod render;
+pub(crate) mod render;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,154 +1,154 @@
-//! From a connection to an attested caller that speaks HTTP/2.
+//! From a connection to a caller that speaks HTTP/2: one that is attested, or one of a user that may.
 
+use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bursar_core::tasks::Tasks;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::UnixStream;
 use tokio::sync::mpsc;
 use tonic::transport::server::Connected;
 
-use crate::admission::{Admission, Place};
+use super::accept::{Accepted, Acceptor, BEGIN_WITHIN, PREFACE, begins_http2};
+use crate::admission::Place;
 use crate::attest::{AttestError, Attestor, Peer, Workload};
 use crate::telemetry::Metrics;
 
-/// Accepts connections.
-pub(super) struct Acceptor {
-    pub(super) listener: UnixListener,
-    pub(super) attestor: Arc<Attestor>,
-    pub(super) admission: Arc<Admission>,
-    pub(super) metrics: Metrics,
-    pub(super) tasks: Tasks,
-}
+/// Connections that are ready for calls, each with what is known of the caller.
+pub(crate) type Connections<C> = mpsc::Receiver<io::Result<Connection<C>>>;
 
-impl Acceptor {
-    /// Accepts until the process stops. Connections that are ready for calls come out of the receiver.
-    pub(super) fn accept(self) -> mpsc::Receiver<io::Result<Connection>> {
-        let (ready, connections) = mpsc::channel(BACKLOG);
-        let tasks = self.tasks.clone();
-        tasks.clone().run("accept", async move {
-            tasks.until_stopping(self.accept_all(ready)).await;
-        });
-        connections
-    }
-
-    async fn accept_all(self, ready: mpsc::Sender<io::Result<Connection>>) {
-        loop {
-            let stream = match self.listener.accept().await {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    // Out of file descriptors, most likely: go on once some connection has ended.
-                    tracing::warn!(%error, "a connection could not be accepted");
-                    tokio::time::sleep(PAUSE).await;
-                    continue;
-                }
-            };
-            let peer = match Peer::of(&stream) {
-                Ok(peer) => peer,
-                Err(error) => {
-                    self.refuse("unattested", &error);
-                    continue;
-                }
-            };
-            let Some(place) = self.admission.admit(peer.uid) else {
-                // Dropped rather than queued: a caller can tell a closed connection from a slow one, and try again.
-                tracing::warn!(uid = peer.uid, "there is no place for another connection");
-                self.metrics.connection("full");
-                continue;
-            };
-            let (attestor, metrics, ready) =
-                (Arc::clone(&self.attestor), self.metrics.clone(), ready.clone());
-            drop(self.tasks.finish(async move {
-                match tokio::time::timeout(LIMIT, receive(stream, peer, place, attestor)).await {
-                    Ok(Ok((stream, workload, place))) => {
-                        metrics.connection("served");
-                        let connection = Connection::new(stream, workload, place, metrics);
-                        // The server is gone only when the process stops.
-                        drop(ready.send(Ok(connection)).await);
-                    }
-                    Ok(Err(Unready::Unattested(error))) => {
-                        metrics.connection("unattested");
-                        tracing::warn!(
-                            error = &error as &dyn std::error::Error,
-                            "a caller could not be attested"
-                        );
-                    }
-                    Ok(Err(Unready::Silent)) | Err(_) => {
-                        metrics.connection("silent");
-                        tracing::info!(pid = peer.pid, "a caller did not begin to speak HTTP/2");
-                    }
-                }
-            }));
-        }
-    }
-
-    fn refuse(&self, outcome: &'static str, error: &AttestError) {
-        self.metrics.connection(outcome);
-        tracing::warn!(error = error as &dyn std::error::Error, "a caller could not be attested");
-    }
-}
-
-enum Unready {
-    Unattested(AttestError),
-    Silent,
-}
-
-/// Attests first, while the process that connected is likeliest to be there, and waits for its first words then.
-async fn receive(
-    mut stream: UnixStream,
-    peer: Peer,
-    place: Place,
+/// Takes callers whoever they are, and attests each.
+pub(super) fn of_anybody(
+    acceptor: Acceptor,
     attestor: Arc<Attestor>,
-) -> Result<(UnixStream, Workload, Place), Unready> {
-    let turn = place.turn().await.ok_or(Unready::Silent)?;
+    metrics: &Metrics,
+    tasks: &Tasks,
+) -> Connections<Arc<Workload>> {
+    ready(acceptor, metrics, tasks, move |accepted| attest(accepted, Arc::clone(&attestor)))
+}
+
+/// Takes callers of the user `uid`, and root.
+pub(crate) fn of_user(uid: u32, acceptor: Acceptor, metrics: &Metrics, tasks: &Tasks) -> Connections<()> {
+    ready(acceptor, metrics, tasks, move |accepted: Accepted| {
+        let peer = accepted.peer.uid();
+        let may = peer == 0 || peer == uid;
+        std::future::ready(if may { Ok((accepted, ())) } else { Err(Unready::NotAllowed { uid: peer }) })
+    })
+}
+
+/// Has every caller looked at by `look`, waits for its first words then, and lets it come out of the receiver.
+fn ready<C, F>(
+    acceptor: Acceptor,
+    metrics: &Metrics,
+    tasks: &Tasks,
+    look: impl Fn(Accepted) -> F + Send + 'static,
+) -> Connections<C>
+where
+    C: Send + 'static,
+    F: Future<Output = Result<(Accepted, C), Unready>> + Send + 'static,
+{
+    let (ready, connections) = mpsc::channel(BACKLOG);
+    let metrics = metrics.clone();
+    let receive = move |accepted: Accepted| {
+        let (pid, metrics, ready) = (accepted.peer.pid(), metrics.clone(), ready.clone());
+        let looked = look(accepted);
+        async move {
+            let begun = async { begin(looked.await?).await };
+            match tokio::time::timeout(BEGIN_WITHIN, begun).await.unwrap_or(Err(Unready::Silent)) {
+                Ok((stream, caller, place)) => {
+                    metrics.connection("served");
+                    let connection = Connection::new(stream, caller, place, metrics);
+                    // The server is gone only when the process stops.
+                    drop(ready.send(Ok(connection)).await);
+                }
+                Err(unready) => unready.tell(pid, &metrics),
+            }
+        }
+    };
+    tasks.run("accept", acceptor.accept(receive));
+    connections
+}
+
+/// While the process that connected is likeliest to be there: before its first words.
+async fn attest(accepted: Accepted, attestor: Arc<Attestor>) -> Result<(Accepted, Arc<Workload>), Unready> {
+    let peer = Peer::of(&accepted.stream).map_err(Unready::Unattested)?;
+    let turn = accepted.place.turn().await.ok_or(Unready::Silent)?;
     let attested = tokio::task::spawn_blocking(move || {
         // Held until the reading has really ended, also when nobody waits for it any more.
         let _turn = turn;
         attestor.attest(peer)
     });
     let workload = attested.await.map_err(|_| Unready::Silent)?.map_err(Unready::Unattested)?;
-    let mut preface = [0; PREFACE.len()];
-    stream.read_exact(&mut preface).await.map_err(|_| Unready::Silent)?;
-    if preface == *PREFACE { Ok((stream, workload, place)) } else { Err(Unready::Silent) }
+    Ok((accepted, Arc::new(workload)))
 }
 
-/// A connection of an attested caller. It gives its place back when it ends.
+async fn begin<C>((accepted, caller): (Accepted, C)) -> Result<(UnixStream, C, Place), Unready> {
+    let Accepted { mut stream, peer: _, place } = accepted;
+    if begins_http2(&mut stream).await { Ok((stream, caller, place)) } else { Err(Unready::Silent) }
+}
+
+/// Why a connection is not served.
+enum Unready {
+    Unattested(AttestError),
+    NotAllowed { uid: u32 },
+    Silent,
+}
+
+impl Unready {
+    fn tell(self, pid: Option<i32>, metrics: &Metrics) {
+        match self {
+            Self::Unattested(error) => {
+                metrics.connection("unattested");
+                tracing::warn!(error = &error as &dyn std::error::Error, "a caller could not be attested");
+            }
+            Self::NotAllowed { uid } => {
+                metrics.connection("not_allowed");
+                tracing::warn!(uid, "a caller is not of the users that this socket is for");
+            }
+            Self::Silent => {
+                metrics.connection("silent");
+                tracing::info!(pid, "a caller did not begin to speak HTTP/2");
+            }
+        }
+    }
+}
+
+/// A connection that is served. It gives its place back when it ends.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(crate) struct Connection<C> {
     /// What of the preface the server has not read again yet.
     preface: &'static [u8],
     stream: UnixStream,
-    workload: Arc<Workload>,
+    caller: C,
     _place: Place,
     metrics: Metrics,
 }
 
-impl Connection {
-    fn new(stream: UnixStream, workload: Workload, place: Place, metrics: Metrics) -> Self {
+impl<C> Connection<C> {
+    fn new(stream: UnixStream, caller: C, place: Place, metrics: Metrics) -> Self {
         metrics.open_connections.inc();
-        Self { preface: PREFACE, stream, workload: Arc::new(workload), _place: place, metrics }
+        Self { preface: PREFACE, stream, caller, _place: place, metrics }
     }
 }
 
-impl Drop for Connection {
+impl<C> Drop for Connection<C> {
     fn drop(&mut self) {
         self.metrics.open_connections.dec();
     }
 }
 
-impl Connected for Connection {
-    type ConnectInfo = Arc<Workload>;
+impl<C: Clone + Send + Sync + 'static> Connected for Connection<C> {
+    type ConnectInfo = C;
 
-    fn connect_info(&self) -> Arc<Workload> {
-        Arc::clone(&self.workload)
+    fn connect_info(&self) -> C {
+        self.caller.clone()
     }
 }
 
-impl AsyncRead for Connection {
+impl<C: Unpin> AsyncRead for Connection<C> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -165,7 +165,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl<C: Unpin> AsyncWrite for Connection<C> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
@@ -191,9 +191,4 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// What every HTTP/2 connection begins with (RFC 9113, section 3.4).
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const BACKLOG: usize = 64;
-const PAUSE: Duration = Duration::from_millis(100);
-/// For attestation and first words together.
-const LIMIT: Duration = Duration::from_secs(5);

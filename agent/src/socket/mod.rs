@@ -5,6 +5,7 @@
 //! does not begin to speak HTTP/2 soon loses its place, one that stops answering pings loses it too, and messages,
 //! headers and calls under way are bounded.
 
+mod accept;
 mod bind;
 mod connection;
 mod forward;
@@ -22,14 +23,15 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
+pub(crate) use accept::Acceptor;
 pub use bind::{Bound, SocketError, bind};
+pub(crate) use connection::of_user;
 pub use front::Front;
 
 use crate::admission::Admission;
 use crate::attest::Attestor;
 use crate::config::Limits;
 use crate::telemetry::Metrics;
-use connection::Acceptor;
 use front::Served;
 
 /// Serves callers on `listener` until the process stops, and ends once they are done.
@@ -42,17 +44,22 @@ pub async fn serve(
     metrics: Metrics,
     tasks: Tasks,
 ) -> Result<(), tonic::transport::Error> {
-    let acceptor = Acceptor { listener, attestor, admission, metrics, tasks: tasks.clone() };
-    let connections = ReceiverStream::new(acceptor.accept());
+    let acceptor = Acceptor::new(listener, admission, metrics.clone(), tasks.clone());
+    let connections = connection::of_anybody(acceptor, attestor, &metrics, &tasks);
+    server(limits)
+        .serve_with_incoming_shutdown(Served(Arc::new(front)), ReceiverStream::new(connections), async move {
+            tasks.stopping().await;
+        })
+        .await
+}
+
+/// A server that is not held up by callers who stop for good, and takes no more of each than `limits` says.
+pub(crate) fn server(limits: Limits) -> Server {
     Server::builder()
         .max_concurrent_streams(limits.streams)
         .http2_max_header_list_size(MAX_HEADERS)
         .http2_keepalive_interval(Some(PING_INTERVAL))
         .http2_keepalive_timeout(Some(PING_LIMIT))
-        .serve_with_incoming_shutdown(Served(Arc::new(front)), connections, async move {
-            tasks.stopping().await;
-        })
-        .await
 }
 
 /// gRPC's health service, answered by the agent for itself.

@@ -9,6 +9,7 @@ use bursar_core::reference::FieldName;
 use bursar_core::secret::{Secret, SecretData};
 
 use super::WireError;
+use crate::csi::MountRequest;
 use crate::limits;
 use crate::v1::local_store_put_request::Data;
 use crate::v1::nodes_join_request::Credential;
@@ -48,6 +49,13 @@ impl NodesCreateJoinTokenResponse {
     /// Takes the token out and leaves none behind.
     pub fn take_token(&mut self) -> Secret {
         Secret::new(mem::take(&mut self.token))
+    }
+}
+
+impl MountRequest {
+    /// Takes `attributes` and `secrets` out, which the pod's tokens may be in, and leaves neither behind.
+    pub fn take_texts(&mut self) -> (Secret, Secret) {
+        (Secret::from(mem::take(&mut self.attributes)), Secret::from(mem::take(&mut self.secrets)))
     }
 }
 

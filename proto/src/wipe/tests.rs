@@ -7,9 +7,9 @@ use std::fmt::Debug;
 use prost::Message;
 use zeroize::Zeroize;
 
-use crate::v1;
 use crate::v1::local_store_put_request::Data;
 use crate::v1::nodes_join_request::Credential;
+use crate::{csi, v1};
 
 /// What became of one message with the canary in each of its marked fields.
 struct Trial {
@@ -32,6 +32,14 @@ fn trials() -> Vec<Trial> {
     let canary = || CANARY.to_vec();
     let fields = || v1::SecretFields { fields: BTreeMap::from([("password".to_owned(), canary())]) };
     let join = |credential| v1::NodesJoinRequest { credential: Some(credential), csr: vec![0x30] };
+    let text = || String::from_utf8(CANARY.to_vec()).expect("text");
+    let mount = |attributes, secrets| csi::MountRequest {
+        attributes,
+        secrets,
+        target_path: String::new(),
+        permission: "420".to_owned(),
+        current_object_version: Vec::new(),
+    };
     let put = |data| v1::LocalStorePutRequest { data: Some(data), ..Default::default() };
     vec![
         Trial::of(
@@ -76,6 +84,13 @@ fn trials() -> Vec<Trial> {
         ),
         Trial::of("bursar.v1.NodesJoinRequest", join(Credential::Token(canary())), wipe_join),
         Trial::of("bursar.v1.NodesJoinRequest", join(Credential::ServiceAccountToken(canary())), wipe_join),
+        Trial::of("v1alpha1.MountRequest", mount(text(), String::new()), Zeroize::zeroize),
+        Trial::of("v1alpha1.MountRequest", mount(String::new(), text()), Zeroize::zeroize),
+        Trial::of(
+            "v1alpha1.File",
+            csi::File { path: "db/password".to_owned(), mode: 0o400, contents: canary() },
+            Zeroize::zeroize,
+        ),
     ]
 }
 

@@ -2,6 +2,8 @@
 //! verbose, data and temporary files, metrics, health, exports, what people are told, arguments and environments of
 //! processes, core dumps (promise 3).
 
+mod mounting;
+
 use std::cell::RefCell;
 use std::fs;
 use std::net::SocketAddr;
@@ -13,8 +15,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bursar_tests::{
-    Agent, Broker, Canary, Cli, Drongo, EVERYTHING, Finding, GoogleDoor, Moto, OddStore, OpenBao, PROJECT,
-    Postgres, Process, Said, Signal, free_port, http, scan, scan_bytes, wait_until,
+    Agent, Broker, Canary, Cli, Drongo, EVERYTHING, Finding, GoogleDoor, IssuerDoor, Moto, OddStore, OpenBao,
+    PROJECT, Postgres, Process, Said, Signal, TokenIssuer, free_port, http, scan, scan_bytes, wait_until,
 };
 use rustix::process::{Resource, Rlimit, setrlimit};
 use serde_json::json;
@@ -100,11 +102,12 @@ struct Values {
     gcp: Canary,
     gcp_key: Canary,
     gcp_token: Canary,
+    pod_token: Canary,
 }
 
 impl Values {
     fn all(&self) -> Vec<&Canary> {
-        let gcp = [&self.gcp, &self.gcp_key, &self.gcp_token];
+        let gcp = [&self.gcp, &self.gcp_key, &self.gcp_token, &self.pod_token];
         let others = [&self.local, &self.replaced, &self.kv, &self.odd, &self.aws, &self.aws_key];
         [&others[..], &gcp].concat()
     }
@@ -131,6 +134,7 @@ struct Site {
     _odd: OddStore,
     _token: tempfile::NamedTempFile,
     _account_key: tempfile::NamedTempFile,
+    _cluster: IssuerDoor,
 }
 
 impl Site {
@@ -160,8 +164,12 @@ impl Site {
             door.url(),
             account_key.path().display()
         );
+        let (cluster, issuer) = (IssuerDoor::start()?, TokenIssuer::new()?);
+        cluster.publish(&[&issuer]);
+        let pods = mounting::issuer(&cluster);
+        let pod_token = Canary::known("the pod's token", &mounting::token(&cluster, &issuer)?)?;
         let broker = Broker::start(&format!(
-            "[backends.local]\nkind = 'local'\n{vault}{account}{project}[backends.odd]\nkind = 'vault'\naddress = '{}'\n\
+            "{pods}[backends.local]\nkind = 'local'\n{vault}{account}{project}[backends.odd]\nkind = 'vault'\naddress = '{}'\n\
              allow_plaintext = true\ntimeout = '1s'\nauth = {{ method = 'token', token = {{ file = '{}' }} }}\n\
              mounts = {{ kv = 'kv-v2' }}\n",
             store.url(),
@@ -179,9 +187,10 @@ impl Site {
         let agent = Agent::start_with(&broker, "web-1", join.trim(), &more)?;
         let workload = Cli::through(&agent.socket())?;
         let (gcp_key, gcp_token) = (GoogleDoor::key_line()?, door.token());
-        let values = Values { local, replaced, kv, odd, aws, aws_key: key.secret, gcp, gcp_key, gcp_token };
+        let values =
+            Values { local, replaced, kv, odd, aws, aws_key: key.secret, gcp, gcp_key, gcp_token, pod_token };
         let (values, said) = (Rc::new(values), RefCell::default());
-        let (_odd, _token, _account_key) = (store, token, account_key);
+        let (_odd, _token, _account_key, _cluster) = (store, token, account_key, cluster);
         Ok(Self {
             broker,
             agent,
@@ -199,6 +208,7 @@ impl Site {
             _odd,
             _token,
             _account_key,
+            _cluster,
         })
     }
 
@@ -241,6 +251,7 @@ impl Site {
         }
         self.speak_to_aws_clients()?;
         self.deliver()?;
+        self.mount()?;
         let leases = self.admin.json(&["lease", "list"])?;
         for lease in leases.as_array().into_iter().flatten().filter_map(|lease| lease.get("id")?.as_str()) {
             let said = self.admin.run(&["lease", "renew", lease])?;
@@ -513,7 +524,8 @@ fn sets(memory: &TempDir) -> String {
          [files.app.output.'app.conf']\ntemplate = '{place}/good.j2'\n\
          [files.app.hook]\ncommand = ['/bin/sh', '-c', 'cat {place}/app/* | tee /dev/stderr; exit 1']\n\
          [files.broken]\ndirectory = '{place}/broken'\nenvironment = 'app'\n\
-         [files.broken.output.'x']\ntemplate = '{place}/broken.j2'\n"
+         [files.broken.output.'x']\ntemplate = '{place}/broken.j2'\n\
+         [csi]\nsocket = '{place}/bursar.sock'\n"
     )
 }
 
@@ -545,6 +557,8 @@ permit (principal == Bursar::Principal::"spiffe://example.org/user/admin", actio
 @id("workload")
 permit (principal == Bursar::Principal::"spiffe://example.org/workload/app",
         action in Bursar::Action::"use", resource);
+@id("pods")
+permit (principal in Bursar::Group::"spiffe://example.org/ns/shop", action in Bursar::Action::"use", resource);
 @id("watch")
 permit (principal, action == Bursar::Action::"watch", resource);
 "#;

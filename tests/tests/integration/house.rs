@@ -51,6 +51,7 @@ const HOUSE: &[(&str, &[&str])] = &[
 const OPENERS: &[&str] = &[
     "agent/src/attest/bearer.rs",
     "agent/src/aws/body.rs",
+    "agent/src/csi/asked.rs",
     "agent/src/files/directory/compare.rs",
     "agent/src/files/directory/write.rs",
     "agent/src/files/render/formats.rs",

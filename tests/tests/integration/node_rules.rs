@@ -219,7 +219,7 @@ fn an_agent_in_a_pod_needs_no_token_of_ours_and_its_own_is_nowhere() -> Result<(
     let token = site.east.token("n1")?;
     std::fs::write(&file, site.east.issuer.token(&site.east.claims("n1", -120))?)?;
     let by = format!("join_kubernetes = {{ token_file = '{}' }}", file.display());
-    let mut agent = Agent::launch_by(&site.broker, &by)?;
+    let mut agent = Agent::launch_by(&site.broker, &by, "")?;
     agent.process().wait_for_line(LIMIT, "the token has expired")?;
     // As kubelet replaces it.
     std::fs::write(&file, &token)?;
@@ -253,10 +253,10 @@ fn an_agent_with_a_certificate_of_its_machine_joins_by_it() -> Result<()> {
         let (cert, key) = (cert.display(), key.display());
         format!("{node}join_certificate = {{ cert = '{cert}', key = '{key}' }}")
     };
-    let mut agent = Agent::launch_by(&site.broker, &by(""))?;
+    let mut agent = Agent::launch_by(&site.broker, &by(""), "")?;
     agent.wait_ready()?;
     ensure!(site.nodes()? == ["m-h1"], "{:?}", site.nodes()?);
-    let mut other = Agent::launch_by(&site.broker, &by("node = 'm-h2'\n"))?;
+    let mut other = Agent::launch_by(&site.broker, &by("node = 'm-h2'\n"), "")?;
     other.process().wait_for_line(LIMIT, "but this is node `m-h2`")?;
     Ok(())
 }

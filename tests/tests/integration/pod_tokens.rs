@@ -140,15 +140,15 @@ fn an_evicted_node_passes_no_token_on_and_what_it_passed_on_is_taken_back() -> R
 }
 
 /// A cluster with nodes, and a broker that knows them.
-struct Site {
+pub(crate) struct Site {
     door: IssuerDoor,
     issuer: TokenIssuer,
-    broker: Broker,
-    admin: Cli,
+    pub(crate) broker: Broker,
+    pub(crate) admin: Cli,
 }
 
 impl Site {
-    fn start() -> Result<Self> {
+    pub(crate) fn start() -> Result<Self> {
         let (door, issuer) = (IssuerDoor::start()?, TokenIssuer::new()?);
         door.publish(&[&issuer]);
         let broker = Broker::start(&format!(
@@ -166,10 +166,15 @@ impl Site {
 
     /// The agent of a node, as its pod runs.
     fn agent(&self, node: &str) -> Result<Agent> {
+        self.agent_with(node, "")
+    }
+
+    /// The same, with the lines `more` at the end of its configuration.
+    pub(crate) fn agent_with(&self, node: &str, more: &str) -> Result<Agent> {
         let file = self.door.file(&format!("agent-{node}"));
         std::fs::write(&file, self.token("bursar-system", node, 3600)?)?;
         let by = format!("join_kubernetes = {{ token_file = '{}' }}", file.display());
-        let mut agent = Agent::launch_by(&self.broker, &by)?;
+        let mut agent = Agent::launch_by(&self.broker, &by, more)?;
         agent.wait_ready()?;
         Ok(agent)
     }
@@ -181,7 +186,7 @@ impl Site {
         join(&Caller::connect(&self.broker, None)?, credential, &key)?.certificate(&key)
     }
 
-    fn token(&self, namespace: &str, node: &str, life: i64) -> Result<String> {
+    pub(crate) fn token(&self, namespace: &str, node: &str, life: i64) -> Result<String> {
         self.issuer.token(&self.claims(namespace, node, life))
     }
 
@@ -221,8 +226,8 @@ fn text(value: &Value, pointer: &str) -> String {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
-const SHOP: &str = "spiffe://example.org/east/ns/shop/sa/web";
-const N1: &str = "spiffe://example.org/node/east.n1";
+pub(crate) const SHOP: &str = "spiffe://example.org/east/ns/shop/sa/web";
+pub(crate) const N1: &str = "spiffe://example.org/node/east.n1";
 const READ: &str = "/bursar.v1.Secrets/Read";
 const WATCH: &str = "/bursar.v1.Secrets/Watch";
 const LIMIT: Duration = Duration::from_secs(60);

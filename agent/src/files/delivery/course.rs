@@ -8,7 +8,6 @@
 use std::time::Duration;
 
 use bursar_core::retry::Retry;
-use bursar_proto::Reason;
 use bursar_proto::v1::EnvironmentsResolveResponse;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -22,6 +21,7 @@ use crate::cache::{Standing, State};
 use crate::files::directory::{Delivered, Expected};
 use crate::files::hook::Event;
 use crate::files::render::Contract;
+use crate::upstream::is_no_answer;
 
 /// Where the delivery of a set stands.
 pub(super) struct Course<'a> {
@@ -141,6 +141,7 @@ impl<'a> Course<'a> {
         tokio::select! {
             answer = answered(&mut self.reading) => {
                 self.reading = None;
+                // One that says that something is unavailable is left alone for longer than until its next answer.
                 self.away = answer.as_ref().is_err_and(is_no_answer);
                 self.take(answer).await;
             }
@@ -284,12 +285,6 @@ impl Attempts {
         let fruitless = self.fruitless.saturating_add(1);
         *self = Self { failed: 0, fruitless, next: Instant::now() + Retry::BACKGROUND.delay(fruitless) };
     }
-}
-
-/// Whether the broker could not be asked. One that says that something is unavailable gives a reason, and is left alone for
-/// longer than until its next answer to anybody.
-fn is_no_answer(status: &Status) -> bool {
-    status.code() == Code::Unavailable && Reason::of(status).is_none()
 }
 
 async fn answered(reading: &mut Option<BoxFuture<'_, Answer>>) -> Answer {

@@ -14,7 +14,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bursar_core::Secret;
@@ -23,15 +23,15 @@ use bursar_proto::v1::{EnvironmentsResolveResponse, ResolvedFile, ResolvedVariab
 
 pub(super) use contract::Contract;
 
-use crate::config::{Content, FileSet, Output};
+use crate::config::{Content, Output};
 
 /// Files by their paths.
-pub(super) type Rendered = BTreeMap<String, File>;
+pub(crate) type Rendered = BTreeMap<String, File>;
 
 /// A file that is about to be written.
-pub(super) struct File {
-    pub(super) mode: u32,
-    pub(super) contents: Secret,
+pub(crate) struct File {
+    pub(crate) mode: u32,
+    pub(crate) contents: Secret,
 }
 
 /// A variable of the environment.
@@ -43,12 +43,13 @@ struct Variable {
 
 type Variables = BTreeMap<String, Variable>;
 
-/// Makes all files of `set`. Blocks: templates are read from their files, each time anew.
+/// Makes the files of `environment`, and `outputs` of its variables. Blocks: templates are read from their files, each time
+/// anew.
 ///
 /// # Errors
 /// [`RenderError`], for the first that cannot be made.
-pub(super) fn render(
-    set: &FileSet,
+pub(crate) fn render(
+    outputs: &[Output],
     environment: EnvironmentsResolveResponse,
 ) -> Result<Rendered, RenderError> {
     let variable = |mut variable: ResolvedVariable| {
@@ -61,7 +62,7 @@ pub(super) fn render(
         (std::mem::take(&mut file.path), File { mode: file.mode & 0o777, contents })
     });
     let mut rendered: Rendered = own.collect();
-    for output in &set.outputs {
+    for output in outputs {
         let contents = make(output, &variables)?;
         let file = File { mode: output.mode, contents };
         if rendered.insert(output.path.clone(), file).is_some() {
@@ -74,7 +75,8 @@ pub(super) fn render(
 
 fn make(output: &Output, variables: &Arc<Variables>) -> Result<Secret, RenderError> {
     match &output.content {
-        Content::Template(path) => template::render(path, variables),
+        Content::Template(path) => template::render(path, &template::read(path)?, variables),
+        Content::Inline(text) => template::render(Path::new(&output.path), text, variables),
         Content::Listing { format, variables: named } => {
             let chosen = match named {
                 Some(named) => {
@@ -101,7 +103,7 @@ fn pick<'a>(
 }
 
 /// What an environment names is checked again where it becomes a path on this machine.
-fn check_paths(files: &Rendered) -> Result<(), RenderError> {
+pub(crate) fn check_paths(files: &Rendered) -> Result<(), RenderError> {
     for path in files.keys() {
         let good = |part: &str| !part.is_empty() && part != "." && !part.starts_with("..");
         if !path.split('/').all(good) || path.contains('\0') {
@@ -140,7 +142,7 @@ impl io::Write for Buffer {
 
 /// Why a set cannot be made. Says nothing of any value.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum RenderError {
+pub(crate) enum RenderError {
     #[error("the template `{}` cannot be read", path.display())]
     Unreadable {
         path: PathBuf,

@@ -27,13 +27,12 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Va
 
 use super::{Buffer, RenderError, Variables, quote};
 
-/// Renders the template at `path`.
-pub(super) fn render(path: &Path, variables: &Arc<Variables>) -> Result<Secret, RenderError> {
-    let source = read(path)?;
-    let place = |error: &Error| located(path, &source, error);
+/// Renders a template that is called `path`.
+pub(super) fn render(path: &Path, source: &str, variables: &Arc<Variables>) -> Result<Secret, RenderError> {
+    let place = |error: &Error| located(path, source, error);
     let environment = environment();
     let name = path.to_string_lossy();
-    let template = environment.template_from_named_str(&name, &source).map_err(|error| place(&error))?;
+    let template = environment.template_from_named_str(&name, source).map_err(|error| place(&error))?;
     let mut out = Buffer::new();
     let seen = Value::from_object(Seen(Arc::clone(variables)));
     match template.render_captured_to(seen, &mut out) {
@@ -46,7 +45,8 @@ pub(super) fn render(path: &Path, variables: &Arc<Variables>) -> Result<Secret, 
     }
 }
 
-fn read(path: &Path) -> Result<String, RenderError> {
+/// The template at `path`.
+pub(super) fn read(path: &Path) -> Result<String, RenderError> {
     let unreadable = |source| RenderError::Unreadable { path: path.to_owned(), source };
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(unreadable)?;
