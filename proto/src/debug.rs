@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use crate::sds::{DataSource, Resource};
 use crate::v1::local_store_put_request::Data;
 use crate::v1::nodes_join_request::Credential;
 use crate::v1::{
@@ -108,6 +109,21 @@ impl fmt::Debug for Credential {
                 f.debug_tuple("ClientCertificate").field(certificate).finish()
             }
         }
+    }
+}
+
+impl fmt::Debug for DataSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DataSource").field("inline_bytes", &Redacted::of(&self.inline_bytes)).finish()
+    }
+}
+
+impl fmt::Debug for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resource")
+            .field("type_url", &self.type_url)
+            .field("value", &Redacted::of(&self.value))
+            .finish()
     }
 }
 

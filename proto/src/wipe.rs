@@ -10,6 +10,7 @@
 
 use zeroize::Zeroize;
 
+use crate::sds::{DataSource, Resource};
 use crate::v1::local_store_put_request::Data;
 use crate::v1::nodes_join_request::Credential;
 use crate::v1::{
@@ -37,6 +38,8 @@ wipe_on_drop! {
     ResolvedVariable => value,
     ResolvedFile => contents,
     NodesCreateJoinTokenResponse => token,
+    DataSource => inline_bytes,
+    Resource => value,
 }
 
 impl Zeroize for SecretFields {

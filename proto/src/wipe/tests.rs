@@ -7,9 +7,9 @@ use std::fmt::Debug;
 use prost::Message;
 use zeroize::Zeroize;
 
-use crate::v1;
 use crate::v1::local_store_put_request::Data;
 use crate::v1::nodes_join_request::Credential;
+use crate::{sds, v1};
 
 /// What became of one message with the canary in each of its marked fields.
 struct Trial {
@@ -76,6 +76,16 @@ fn trials() -> Vec<Trial> {
         ),
         Trial::of("bursar.v1.NodesJoinRequest", join(Credential::Token(canary())), wipe_join),
         Trial::of("bursar.v1.NodesJoinRequest", join(Credential::ServiceAccountToken(canary())), wipe_join),
+        Trial::of(
+            "envoy.service.secret.v3.DataSource",
+            sds::DataSource { inline_bytes: canary() },
+            Zeroize::zeroize,
+        ),
+        Trial::of(
+            "envoy.service.secret.v3.Resource",
+            sds::Resource { type_url: "type.example.org/Secret".to_owned(), value: canary() },
+            Zeroize::zeroize,
+        ),
     ]
 }
 
