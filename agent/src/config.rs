@@ -12,11 +12,13 @@ use crate::telemetry::LogFormat;
 mod aws;
 mod files;
 mod hook;
+mod sds;
 mod state;
 
 pub use aws::{Aws, Callers, Mount};
 pub use files::{Account, Content, FileSet, Format, Output};
 pub use hook::{Hook, HookAction};
+pub use sds::Sds;
 pub use state::StateSettings;
 
 /// Everything that a file can say.
@@ -49,6 +51,8 @@ pub struct Config {
     pub aws: Option<Aws>,
     /// What is delivered as files.
     pub files: Vec<FileSet>,
+    /// Where Envoy asks for its secrets, if anywhere.
+    pub sds: Option<Sds>,
     pub log: Log,
 }
 
@@ -143,13 +147,17 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
     let data_dir = root.path("data_dir");
     let data_dir = root.required("data_dir", data_dir);
     let socket = root.path("socket").unwrap_or_else(|| PathBuf::from("/run/bursar/agent.sock"));
-    let socket_mode = root.parsed("socket_mode", mode).unwrap_or(0o666);
+    let socket_mode = root.parsed("socket_mode", socket_mode).unwrap_or(0o666);
     let http = root.section("http", |http| http.parsed("listen", address));
     let cache = root.section("cache", cache);
     let state = state::state(root, data_dir.as_deref(), &cache);
     let limits = root.section("limits", limits);
     let aws = root.section_if_given("aws", aws::aws).flatten();
     let files = files::file_sets(root);
+    let sds = root.section_if_given("sds", sds::sds).flatten();
+    if sds.as_ref().is_some_and(|sds| sds.socket == socket) {
+        root.fault::<()>("sds.socket", "is the agent's own socket; give it another name".to_owned());
+    }
     let log = root.section("log", |log| Log {
         format: log.parsed("format", str::parse).unwrap_or(LogFormat::Json),
         filter: log.text("filter").unwrap_or_else(|| "info".to_owned()),
@@ -169,6 +177,7 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
         limits,
         aws,
         files,
+        sds,
         log,
     })
 }
@@ -244,7 +253,7 @@ fn node_name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-fn mode(text: &str) -> Result<u32, String> {
+fn socket_mode(text: &str) -> Result<u32, String> {
     let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777 && mode & 0o600 == 0o600);
     mode.ok_or_else(|| format!("`{}` is no mode; write one like \"0666\" or \"0660\"", text.escape_default()))
 }

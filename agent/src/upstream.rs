@@ -260,6 +260,12 @@ impl Transient for Failure {
     }
 }
 
+/// Whether what a local caller was told means that the broker could not be asked. One that says that something is
+/// unavailable gives a reason.
+pub(crate) fn is_no_answer(status: &Status) -> bool {
+    status.code() == Code::Unavailable && Reason::of(status).is_none()
+}
+
 /// How long the broker asked to be left alone.
 pub(crate) fn retry_after(status: &Status) -> Option<Duration> {
     status.get_details_retry_info()?.retry_delay

@@ -103,8 +103,20 @@ fn a_name_that_would_change_the_path_of_a_spiffe_id_is_refused() {
 #[test]
 fn a_socket_that_its_owner_could_not_use_is_refused() {
     for text in ["0", "0066", "666x", "1666", "-1", ""] {
-        assert!(mode(text).is_err(), "{text}");
+        assert!(socket_mode(text).is_err(), "{text}");
     }
+}
+
+#[test]
+fn envoy_has_a_socket_of_its_own() {
+    let least = "broker = 'https://b'\nca_file = 'ca'\nnode = 'n'\ndata_dir = 'd'\n";
+    assert!(Config::parse(least).expect("good").sds.is_none());
+    let good = Config::parse(&format!("{least}[sds]\nsocket = '/run/bursar/sds.sock'\n")).expect("good");
+    let sds = good.sds.expect("configured");
+    assert_eq!((sds.socket.to_str(), sds.socket_mode), (Some("/run/bursar/sds.sock"), 0o666));
+    let same = faults(&format!("{least}[sds]\nsocket = '/run/bursar/agent.sock'\n"));
+    assert_eq!(same, ["sds.socket: is the agent's own socket; give it another name"]);
+    assert_eq!(faults(&format!("{least}[sds]\n")), ["sds.socket: is required"]);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! does not begin to speak HTTP/2 soon loses its place, one that stops answering pings loses it too, and messages,
 //! headers and calls under way are bounded.
 
+mod admit;
 mod bind;
 mod connection;
 mod forward;
@@ -13,35 +14,43 @@ mod routes;
 #[cfg(test)]
 mod tests;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bursar_core::tasks::Tasks;
+use http::{Request, Response};
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::body::Body;
 use tonic::service::Routes;
 use tonic::transport::Server;
+use tower::Service;
 
+pub(crate) use admit::Admitted;
 pub use bind::{Bound, SocketError, bind};
-pub use front::Front;
+pub use front::{Front, Served};
 
 use crate::admission::Admission;
 use crate::attest::Attestor;
 use crate::config::Limits;
 use crate::telemetry::Metrics;
 use connection::Acceptor;
-use front::Served;
 
-/// Serves callers on `listener` until the process stops, and ends once they are done.
-pub async fn serve(
+/// Serves attested callers on `listener` with `front` until the process stops, and ends once they are done.
+pub async fn serve<S>(
     listener: UnixListener,
     attestor: Arc<Attestor>,
-    front: Front,
+    front: S,
     admission: Arc<Admission>,
     limits: Limits,
     metrics: Metrics,
     tasks: Tasks,
-) -> Result<(), tonic::transport::Error> {
+) -> Result<(), tonic::transport::Error>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
     let acceptor = Acceptor { listener, attestor, admission, metrics, tasks: tasks.clone() };
     let connections = ReceiverStream::new(acceptor.accept());
     Server::builder()
@@ -49,7 +58,7 @@ pub async fn serve(
         .http2_max_header_list_size(MAX_HEADERS)
         .http2_keepalive_interval(Some(PING_INTERVAL))
         .http2_keepalive_timeout(Some(PING_LIMIT))
-        .serve_with_incoming_shutdown(Served(Arc::new(front)), connections, async move {
+        .serve_with_incoming_shutdown(front, connections, async move {
             tasks.stopping().await;
         })
         .await

@@ -21,6 +21,7 @@ mod conformance;
 mod delivering;
 mod disk;
 mod disk_full;
+mod envoy;
 mod eviction;
 mod files;
 mod following;
