@@ -17,7 +17,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let ours = compile(OURS, &mut secret)?;
     let out = out_folder()?;
     fs::write(out.join("descriptors.bin"), ours)?;
-    compile(OTHERS, &mut secret)?;
+    for folder in OTHERS {
+        compile(folder, &mut secret)?;
+    }
     fs::write(out.join("secret_messages.rs"), format!("{secret:?}"))?;
     Ok(())
 }
@@ -65,5 +67,5 @@ fn out_folder() -> Result<PathBuf, env::VarError> {
 }
 
 const OURS: &str = "bursar/v1";
-/// The Secrets Store CSI driver's.
-const OTHERS: &str = "v1alpha1";
+/// The Secrets Store CSI driver's, and Envoy's secret discovery.
+const OTHERS: [&str; 2] = ["v1alpha1", "envoy/service/secret/v3"];

@@ -17,7 +17,7 @@ use crate::answer::Answers;
 use crate::attest::{AttestError, Attestor};
 use crate::aws::{self, Port, PortError};
 use crate::cache::Cache;
-use crate::config::{Config, Csi, Limits};
+use crate::config::{Config, Csi, Limits, Sds};
 use crate::csi::{self, Provider};
 use crate::files::{Deliveries, FilesError, Surroundings};
 use crate::health::{Findings, Health};
@@ -25,7 +25,8 @@ use crate::http::{self, Shown};
 use crate::journal::Journal;
 use crate::listen::Listener;
 use crate::node::{CertifyError, Keeper};
-use crate::socket::{self, Front, SocketError};
+use crate::sds::{self, Discovery};
+use crate::socket::{self, Front, Served, SocketError};
 use crate::state::{self, State, StateError};
 use crate::telemetry::Metrics;
 use crate::tend::Tender;
@@ -99,6 +100,16 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result
         let provider = Provider::new(csi, Arc::clone(&answers), Arc::clone(&attestor), metrics.clone());
         serve_csi(csi, provider, config.limits, tasks).await?;
     }
+    if let Some(sds) = &config.sds {
+        let discovery = Discovery {
+            answers: Arc::clone(&answers),
+            cache: Arc::clone(&cache),
+            upstream: Arc::clone(&upstream),
+            metrics: metrics.clone(),
+            tasks: tasks.clone(),
+        };
+        serve_sds(sds, discovery, Arc::clone(&attestor), Arc::clone(&admission), config.limits).await?;
+    }
     if let Some(address) = config.http {
         let shown = Shown { registry, findings: health.findings.subscribe() };
         serve_http(address, shown, tasks).await?;
@@ -138,7 +149,9 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result
     tasks.run("health", async move { health.watch(reporter, &stop).await });
     let (stop, limits) = (tasks.clone(), config.limits);
     tasks.run("socket", async move {
-        if let Err(error) = socket::serve(listener, attestor, front, admission, limits, metrics, stop).await {
+        if let Err(error) =
+            socket::serve(listener, attestor, Served(Arc::new(front)), admission, limits, metrics, stop).await
+        {
             tracing::error!(error = &error as &dyn std::error::Error, "the socket is no longer served");
         }
         drop(bound);
@@ -221,6 +234,24 @@ async fn serve_csi(csi: &Csi, provider: Provider, limits: Limits, tasks: &Tasks)
                 error = &error as &dyn std::error::Error,
                 "the driver's socket is no longer served"
             );
+        }
+        drop(bound);
+    });
+    Ok(())
+}
+
+async fn serve_sds(
+    sds: &Sds,
+    discovery: Discovery,
+    attestor: Arc<Attestor>,
+    admission: Arc<Admission>,
+    limits: Limits,
+) -> Result<(), StartError> {
+    let (listener, bound) = socket::bind(&sds.socket, sds.socket_mode).await?;
+    discovery.tasks.clone().run("sds", async move {
+        if let Err(error) = sds::serve(listener, attestor, discovery, admission, limits).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::error!(error, "the socket for Envoy is no longer served");
         }
         drop(bound);
     });

@@ -13,6 +13,7 @@ mod aws;
 mod csi;
 mod files;
 mod hook;
+mod sds;
 mod state;
 
 pub use aws::{Aws, Callers, Mount};
@@ -20,6 +21,7 @@ pub use csi::Csi;
 pub use files::{Account, Content, FileSet, Format, Output};
 pub(crate) use files::{format_named, mode, relative};
 pub use hook::{Hook, HookAction};
+pub use sds::Sds;
 pub use state::StateSettings;
 
 /// Everything that a file can say.
@@ -54,6 +56,8 @@ pub struct Config {
     pub files: Vec<FileSet>,
     /// Where the driver of CSI volumes asks, if anywhere.
     pub csi: Option<Csi>,
+    /// Where Envoy asks for its secrets, if anywhere.
+    pub sds: Option<Sds>,
     pub log: Log,
 }
 
@@ -156,6 +160,10 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
     let aws = root.section_if_given("aws", aws::aws).flatten();
     let files = files::file_sets(root);
     let csi = root.section_if_given("csi", csi::csi).flatten();
+    let sds = root.section_if_given("sds", sds::sds).flatten();
+    if sds.as_ref().is_some_and(|sds| sds.socket == socket) {
+        root.fault::<()>("sds.socket", "is the agent's own socket; give it another name".to_owned());
+    }
     let log = root.section("log", |log| Log {
         format: log.parsed("format", str::parse).unwrap_or(LogFormat::Json),
         filter: log.text("filter").unwrap_or_else(|| "info".to_owned()),
@@ -176,6 +184,7 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
         aws,
         files,
         csi,
+        sds,
         log,
     })
 }

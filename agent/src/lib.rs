@@ -5,12 +5,14 @@
 //! comes from, [`cache`] keeps secrets under their leases, [`upstream`] reaches the broker. Beside them run [`node`], which
 //! keeps the machine's own certificate; [`listen`], which hears of revocations; [`tend`], which renews; [`journal`], which
 //! accounts for what the cache served; [`files`], which puts environments where programs read them; [`csi`], which answers
-//! for volumes of pods; [`aws`], which speaks to programs made for AWS; [`state`], which keeps what an outage is bridged with through a restart; and [`witness`], which
-//! checks that the audit log is only ever added to. [`agent`] puts them together.
+//! for volumes of pods; [`sds`], which tells Envoy its secrets; [`aws`], which speaks to programs made for AWS; [`state`],
+//! which keeps what an outage is bridged with through a restart; and [`witness`], which checks that the audit log is only
+//! ever added to. [`agent`] puts them together.
 
 pub mod admission;
 pub mod agent;
 pub mod answer;
+mod attempts;
 pub mod attest;
 pub mod aws;
 pub mod cache;
@@ -23,6 +25,7 @@ pub mod http;
 pub mod journal;
 pub mod listen;
 pub mod node;
+pub mod sds;
 pub mod socket;
 pub mod source;
 pub mod state;

@@ -80,6 +80,10 @@ pub struct Metrics {
     pub state_bytes: Gauge,
     aws_requests: Family<OperationLabels, Counter>,
     mounts: Family<OutcomeLabel, Counter>,
+    sds_secrets: Family<OutcomeLabel, Counter>,
+    sds_answers: Family<OutcomeLabel, Counter>,
+    /// Streams on which secrets are given to Envoy.
+    pub sds_streams: Gauge,
     /// Open connections of local callers.
     pub open_connections: Gauge,
     /// Values in the cache.
@@ -136,6 +140,9 @@ impl Metrics {
             "Requests of programs made for AWS by operation and outcome",
             all.aws_requests,
         );
+        registry.register(SDS_SECRETS, "Secrets for Envoy by outcome", all.sds_secrets);
+        registry.register(SDS_ANSWERS, "What Envoy says of what it was given", all.sds_answers);
+        registry.register(SDS_STREAMS, "Streams on which secrets are given to Envoy", all.sds_streams);
         registry.register(
             FILE_SETS_FAILING,
             "Sets of files that are missing or out of date, or whose hook fails",
@@ -217,6 +224,16 @@ impl Metrics {
         self.mounts.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
+    /// A secret for Envoy: `delivered`, `unchanged`, `withdrawn`, `failed`.
+    pub fn sds_secret(&self, outcome: &'static str) {
+        self.sds_secrets.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    /// What Envoy says of a response: `accepted`, `rejected`, or of one before it: `stale`.
+    pub fn sds_answer(&self, outcome: &'static str) {
+        self.sds_answers.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
     /// A checkpoint: `consistent`, `unproven`, `unknown`.
     pub fn checkpoint(&self, outcome: &'static str) {
         self.checkpoints.get_or_create(&OutcomeLabel { outcome }).inc();
@@ -260,6 +277,9 @@ const FILES: &str = "bursar_agent_files";
 const HOOKS: &str = "bursar_agent_file_hooks";
 const AWS_REQUESTS: &str = "bursar_agent_aws_requests";
 const MOUNTS: &str = "bursar_agent_csi_mounts";
+const SDS_SECRETS: &str = "bursar_agent_sds_secrets";
+const SDS_ANSWERS: &str = "bursar_agent_sds_answers";
+const SDS_STREAMS: &str = "bursar_agent_sds_streams";
 const FILE_SETS_FAILING: &str = "bursar_agent_file_sets_failing";
 const STATE_WRITES: &str = "bursar_agent_state_writes";
 const STATE_RESUMED: &str = "bursar_agent_state_resumed";

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use crate::csi::{File, MountRequest};
+use crate::sds::{DataSource, Resource};
 use crate::v1::local_store_put_request::Data;
 use crate::v1::nodes_join_request::Credential;
 use crate::v1::{
@@ -130,6 +131,21 @@ impl fmt::Debug for File {
             .field("path", &self.path)
             .field("mode", &format_args!("{:#o}", self.mode))
             .field("contents", &Redacted::of(&self.contents))
+            .finish()
+    }
+}
+
+impl fmt::Debug for DataSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DataSource").field("inline_bytes", &Redacted::of(&self.inline_bytes)).finish()
+    }
+}
+
+impl fmt::Debug for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resource")
+            .field("type_url", &self.type_url)
+            .field("value", &Redacted::of(&self.value))
             .finish()
     }
 }

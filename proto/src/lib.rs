@@ -47,6 +47,17 @@ pub mod csi {
     tonic::include_proto!("v1alpha1");
 }
 
+/// The package `envoy.service.secret.v3`, generated: how Envoy asks for its secrets, with what that takes of other packages.
+pub mod sds {
+    #![expect(
+        unused_qualifications,
+        clippy::allow_attributes,
+        clippy::allow_attributes_without_reason,
+        reason = "prost and tonic write this code; every other lint of the workspace holds for it"
+    )]
+    tonic::include_proto!("envoy.service.secret.v3");
+}
+
 /// The compiled .proto files of `bursar.v1` with what they import, for gRPC reflection: an encoded
 /// `google.protobuf.FileDescriptorSet`.
 pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("descriptors");

@@ -11,6 +11,7 @@
 use zeroize::Zeroize;
 
 use crate::csi::{File, MountRequest};
+use crate::sds::{DataSource, Resource};
 use crate::v1::local_store_put_request::Data;
 use crate::v1::nodes_join_request::Credential;
 use crate::v1::{
@@ -39,6 +40,8 @@ wipe_on_drop! {
     ResolvedFile => contents,
     NodesCreateJoinTokenResponse => token,
     File => contents,
+    DataSource => inline_bytes,
+    Resource => value,
 }
 
 impl Zeroize for SecretFields {

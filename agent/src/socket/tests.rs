@@ -54,7 +54,7 @@ impl Served {
         let attestor = Arc::new(Attestor::new().expect("attestor"));
         let admission = Admission::new(limits.connections, limits.connections_per_user);
         let (metrics, tasks) = (rig.metrics.clone(), rig.tasks.clone());
-        let served = serve(listener, attestor, front, admission, limits, metrics, tasks);
+        let served = serve(listener, attestor, Served(Arc::new(front)), admission, limits, metrics, tasks);
         rig.tasks.run("socket", async move { served.await.expect("served") });
         Self { rig, folder, _bound: bound }
     }

@@ -9,7 +9,7 @@ use zeroize::Zeroize;
 
 use crate::v1::local_store_put_request::Data;
 use crate::v1::nodes_join_request::Credential;
-use crate::{csi, v1};
+use crate::{csi, sds, v1};
 
 /// What became of one message with the canary in each of its marked fields.
 struct Trial {
@@ -89,6 +89,16 @@ fn trials() -> Vec<Trial> {
         Trial::of(
             "v1alpha1.File",
             csi::File { path: "db/password".to_owned(), mode: 0o400, contents: canary() },
+            Zeroize::zeroize,
+        ),
+        Trial::of(
+            "envoy.service.secret.v3.DataSource",
+            sds::DataSource { inline_bytes: canary() },
+            Zeroize::zeroize,
+        ),
+        Trial::of(
+            "envoy.service.secret.v3.Resource",
+            sds::Resource { type_url: "type.example.org/Secret".to_owned(), value: canary() },
             Zeroize::zeroize,
         ),
     ]

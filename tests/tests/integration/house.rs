@@ -58,6 +58,7 @@ const OPENERS: &[&str] = &[
     "agent/src/files/render/template.rs",
     "agent/src/node/credential.rs",
     "agent/src/node/keep.rs",
+    "agent/src/sds/content.rs",
     "agent/src/state/key.rs",
     "agent/src/state/seal.rs",
     "broker/backends/aws/src/access.rs",

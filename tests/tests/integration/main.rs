@@ -22,6 +22,7 @@ mod csi;
 mod delivering;
 mod disk;
 mod disk_full;
+mod envoy;
 mod eviction;
 mod files;
 mod following;

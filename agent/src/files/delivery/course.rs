@@ -7,7 +7,6 @@
 
 use std::time::Duration;
 
-use bursar_core::retry::Retry;
 use bursar_proto::v1::EnvironmentsResolveResponse;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -17,6 +16,7 @@ use tokio::time::Instant;
 use tonic::{Code, Status};
 
 use super::Delivery;
+use crate::attempts::Attempts;
 use crate::cache::{Standing, State};
 use crate::files::directory::{Delivered, Expected};
 use crate::files::hook::Event;
@@ -77,7 +77,7 @@ impl<'a> Course<'a> {
             self.leave_nothing_over(state).await;
             self.ask(state).await;
             self.write_down().await;
-            let good = self.reads.failed == 0 && matches!(self.held, Held::Files { .. });
+            let good = !self.reads.are_failing() && matches!(self.held, Held::Files { .. });
             self.delivery.place.delivered(good);
             self.wait(&mut news).await;
         }
@@ -106,7 +106,7 @@ impl<'a> Course<'a> {
         }
         if self.over_since.is_none() {
             // Asked for at once, however often that failed lately.
-            self.reads.next = now;
+            self.reads.hurry();
         }
         let since = *self.over_since.get_or_insert(now);
         if now >= since + REACH && self.removals.are_due() {
@@ -150,7 +150,7 @@ impl<'a> Course<'a> {
             () = tokio::time::sleep(TICK) => {}
             () = upstream.answers_again(), if self.away && idle => {
                 self.away = false;
-                self.reads.next = Instant::now();
+                self.reads.hurry();
             }
         }
     }
@@ -254,39 +254,6 @@ impl<'a> Course<'a> {
     }
 }
 
-/// How often something failed, or was of no use, and when it may be tried again.
-struct Attempts {
-    failed: u32,
-    fruitless: u32,
-    next: Instant,
-}
-
-impl Attempts {
-    fn new() -> Self {
-        Self { failed: 0, fruitless: 0, next: Instant::now() }
-    }
-
-    fn are_due(&self) -> bool {
-        Instant::now() >= self.next
-    }
-
-    fn failed(&mut self) {
-        self.failed = self.failed.saturating_add(1);
-        self.next = Instant::now() + Retry::BACKGROUND.delay(self.failed);
-    }
-
-    /// Of what changes without a pause, a few versions a second are enough.
-    fn succeeded(&mut self) {
-        *self = Self { failed: 0, fruitless: 0, next: Instant::now() + PACE };
-    }
-
-    /// What came is no better than what there was.
-    fn fruitless(&mut self) {
-        let fruitless = self.fruitless.saturating_add(1);
-        *self = Self { failed: 0, fruitless, next: Instant::now() + Retry::BACKGROUND.delay(fruitless) };
-    }
-}
-
 async fn answered(reading: &mut Option<BoxFuture<'_, Answer>>) -> Answer {
     match reading {
         Some(reading) => reading.await,
@@ -300,5 +267,3 @@ pub(super) const TICK: Duration = Duration::from_millis(500);
 const CHECK: Duration = Duration::from_secs(30);
 /// What is over is removed when nothing else came by then.
 const REACH: Duration = Duration::from_millis(500);
-/// Between two deliveries of one set.
-pub(super) const PACE: Duration = Duration::from_millis(300);

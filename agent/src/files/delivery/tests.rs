@@ -9,8 +9,9 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::course::{PACE, TICK};
+use super::course::TICK;
 use super::*;
+use crate::attempts::PACE;
 use crate::attest::Attestor;
 use crate::config::{Content, Format, Output};
 use crate::files::board::Board;

@@ -1,0 +1,25 @@
+//! `[sds]`: the socket at which Envoy asks for its secrets.
+
+use std::path::PathBuf;
+
+use bursar_core::settings::Section;
+
+/// Where Envoy asks.
+#[derive(Debug, Clone)]
+pub struct Sds {
+    pub socket: PathBuf,
+    /// Permission bits of the socket. Everybody may connect unless told otherwise: who calls is attested.
+    pub socket_mode: u32,
+}
+
+pub(super) fn sds(sds: &mut Section<'_>) -> Option<Sds> {
+    let socket = sds.parsed("socket", socket);
+    let socket = sds.required("socket", socket);
+    let socket_mode = sds.parsed("socket_mode", super::socket_mode).unwrap_or(0o666);
+    Some(Sds { socket: socket?, socket_mode })
+}
+
+fn socket(text: &str) -> Result<PathBuf, String> {
+    let path = PathBuf::from(text);
+    if path.is_absolute() { Ok(path) } else { Err("is an absolute path".to_owned()) }
+}
