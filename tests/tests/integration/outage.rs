@@ -64,7 +64,7 @@ fn a_killed_broker_is_stood_in_for_until_leases_and_contracts_end_and_hears_of_e
     all_served(loads)?;
     // A batch whose answer was lost is counted twice, and none once too few.
     wait_until(LIMIT, "the journal to be shipped", || {
-        site.accounted().is_ok_and(|accounted| accounted >= site.from_memory())
+        site.accounted().is_ok_and(|accounted| accounted >= site.answered_locally())
     })?;
     ensure!(site.counted("bursar_agent_journal_reads_total{outcome=\"refused\"}") == 0, "reads were refused");
 
@@ -109,7 +109,7 @@ fn a_broker_that_says_nothing_delays_nobody_past_his_patience_and_few_at_all() -
         reader.value("local/long#p", LONG).is_ok_and(|(read, _)| read == value.value())
     })?;
     wait_until(LIMIT, "the journal to be shipped", || {
-        site.accounted().is_ok_and(|accounted| accounted >= site.from_memory())
+        site.accounted().is_ok_and(|accounted| accounted >= site.answered_locally())
     })
 }
 
@@ -210,7 +210,7 @@ fn an_agent_that_is_killed_in_an_outage_goes_on_with_what_it_had() -> Result<()>
         let before = site.counted(writes);
         wait_until(LIMIT, "the journal to be kept", || site.counted(writes) > before)?;
     }
-    let from_memory = site.from_memory();
+    let answered_locally = site.answered_locally();
     site.agent.kill_and_restart()?;
     let reader = site.reader()?;
     for _ in 0..READS {
@@ -218,7 +218,7 @@ fn an_agent_that_is_killed_in_an_outage_goes_on_with_what_it_had() -> Result<()>
     }
     let gone = reader.read("local/late#p", LONG);
     ensure!(gone.is_err(), "what was revoked came back");
-    ensure!(from_memory >= READS, "only {from_memory} reads came from memory");
+    ensure!(answered_locally >= READS, "only {answered_locally} reads came from memory");
 
     // Killed in the middle of writing, on an older file, and once more in order.
     let file = site.agent.directory().join("data/state/state");

@@ -61,7 +61,7 @@ impl Site {
     }
 
     /// What the agent answered from memory so far.
-    pub(super) fn from_memory(&self) -> u64 {
+    pub(super) fn answered_locally(&self) -> u64 {
         ["fresh", "outage"]
             .iter()
             .map(|outcome| self.counted(&format!("bursar_agent_reads_total{{outcome=\"{outcome}\"}}")))
