@@ -28,6 +28,7 @@ use crate::node::{CertifyError, Keeper};
 use crate::sds::{self, Discovery};
 use crate::socket::{self, Front, Served, SocketError};
 use crate::state::{self, State, StateError};
+use crate::systemd::{self, Credentials};
 use crate::telemetry::Metrics;
 use crate::tend::Tender;
 use crate::upstream::Upstream;
@@ -109,6 +110,11 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result
             tasks: tasks.clone(),
         };
         serve_sds(sds, discovery, Arc::clone(&attestor), Arc::clone(&admission), config.limits).await?;
+    }
+    if let Some(systemd) = config.systemd {
+        let (answers, attestor) = (Arc::clone(&answers), Arc::clone(&attestor));
+        let credentials = Credentials { config: systemd, answers, attestor, metrics: metrics.clone() };
+        serve_systemd(credentials, config.limits, tasks).await?;
     }
     if let Some(address) = config.http {
         let shown = Shown { registry, findings: health.findings.subscribe() };
@@ -253,6 +259,16 @@ async fn serve_sds(
             let error = &error as &dyn std::error::Error;
             tracing::error!(error, "the socket for Envoy is no longer served");
         }
+        drop(bound);
+    });
+    Ok(())
+}
+
+async fn serve_systemd(credentials: Credentials, limits: Limits, tasks: &Tasks) -> Result<(), StartError> {
+    let (listener, bound) = socket::bind(&credentials.config.socket, 0o600).await?;
+    let stop = tasks.clone();
+    tasks.run("systemd", async move {
+        systemd::serve(listener, credentials, limits, stop).await;
         drop(bound);
     });
     Ok(())

@@ -15,6 +15,7 @@ mod files;
 mod hook;
 mod sds;
 mod state;
+mod systemd;
 
 pub use aws::{Aws, Callers, Mount};
 pub use csi::Csi;
@@ -23,6 +24,7 @@ pub(crate) use files::{format_named, mode, relative};
 pub use hook::{Hook, HookAction};
 pub use sds::Sds;
 pub use state::StateSettings;
+pub use systemd::{Systemd, Unit};
 
 /// Everything that a file can say.
 #[derive(Debug)]
@@ -58,6 +60,8 @@ pub struct Config {
     pub csi: Option<Csi>,
     /// Where Envoy asks for its secrets, if anywhere.
     pub sds: Option<Sds>,
+    /// Where systemd asks, if anywhere.
+    pub systemd: Option<Systemd>,
     pub log: Log,
 }
 
@@ -164,6 +168,7 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
     if sds.as_ref().is_some_and(|sds| sds.socket == socket) {
         root.fault::<()>("sds.socket", "is the agent's own socket; give it another name".to_owned());
     }
+    let systemd = root.section_if_given("systemd", systemd::systemd).flatten();
     let log = root.section("log", |log| Log {
         format: log.parsed("format", str::parse).unwrap_or(LogFormat::Json),
         filter: log.text("filter").unwrap_or_else(|| "info".to_owned()),
@@ -185,6 +190,7 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
         files,
         csi,
         sds,
+        systemd,
         log,
     })
 }

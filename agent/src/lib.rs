@@ -5,9 +5,9 @@
 //! comes from, [`cache`] keeps secrets under their leases, [`upstream`] reaches the broker. Beside them run [`node`], which
 //! keeps the machine's own certificate; [`listen`], which hears of revocations; [`tend`], which renews; [`journal`], which
 //! accounts for what the cache served; [`files`], which puts environments where programs read them; [`csi`], which answers
-//! for volumes of pods; [`sds`], which tells Envoy its secrets; [`aws`], which speaks to programs made for AWS; [`state`],
-//! which keeps what an outage is bridged with through a restart; and [`witness`], which checks that the audit log is only
-//! ever added to. [`agent`] puts them together.
+//! for volumes of pods; [`systemd`], which answers for units; [`sds`], which tells Envoy its secrets; [`aws`], which speaks to
+//! programs made for AWS; [`state`], which keeps what an outage is bridged with through a restart; and [`witness`], which
+//! checks that the audit log is only ever added to. [`agent`] puts them together.
 
 pub mod admission;
 pub mod agent;
@@ -29,6 +29,7 @@ pub mod sds;
 pub mod socket;
 pub mod source;
 pub mod state;
+pub mod systemd;
 pub mod telemetry;
 pub mod tend;
 #[cfg(test)]

@@ -84,6 +84,7 @@ pub struct Metrics {
     sds_answers: Family<OutcomeLabel, Counter>,
     /// Streams on which secrets are given to Envoy.
     pub sds_streams: Gauge,
+    credentials: Family<OutcomeLabel, Counter>,
     /// Open connections of local callers.
     pub open_connections: Gauge,
     /// Values in the cache.
@@ -135,6 +136,7 @@ impl Metrics {
         registry.register(STATE_ANSWERS, "Answers in the state that was written last", all.state_answers);
         registry.register(STATE_BYTES, "Bytes of the state that was written last", all.state_bytes);
         registry.register(MOUNTS, "Questions of the driver of CSI volumes by outcome", all.mounts);
+        registry.register(CREDENTIALS, "Credentials that systemd asked for by outcome", all.credentials);
         registry.register(
             AWS_REQUESTS,
             "Requests of programs made for AWS by operation and outcome",
@@ -219,6 +221,11 @@ impl Metrics {
         self.aws_requests.get_or_create(&OperationLabels { operation, outcome }).inc();
     }
 
+    /// A credential of a unit: `given`, `refused`, `failed`.
+    pub fn credential(&self, outcome: &'static str) {
+        self.credentials.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
     /// A volume: `mounted`, `last_good`, `refused`, `failed`.
     pub fn mount(&self, outcome: &'static str) {
         self.mounts.get_or_create(&OutcomeLabel { outcome }).inc();
@@ -276,6 +283,7 @@ const CHECKPOINTS: &str = "bursar_agent_checkpoints";
 const FILES: &str = "bursar_agent_files";
 const HOOKS: &str = "bursar_agent_file_hooks";
 const AWS_REQUESTS: &str = "bursar_agent_aws_requests";
+const CREDENTIALS: &str = "bursar_agent_systemd_credentials";
 const MOUNTS: &str = "bursar_agent_csi_mounts";
 const SDS_SECRETS: &str = "bursar_agent_sds_secrets";
 const SDS_ANSWERS: &str = "bursar_agent_sds_answers";

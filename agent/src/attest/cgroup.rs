@@ -27,11 +27,31 @@ pub(super) fn selectors(lines: &str) -> Vec<Found> {
             found.push(Found { kind: "container:id", value: id.to_owned() });
         } else if name.ends_with(".service") || name.ends_with(".scope") {
             found.push(Found { kind: "systemd:unit", value: name.to_owned() });
+            found.extend(template(name).map(|value| Found { kind: "systemd:template", value }));
         }
         break;
     }
     found.retain(|found| found.value.bytes().all(|byte| byte.is_ascii_graphic()));
     found
+}
+
+/// The control group of the unit that `lines` are in, from the root.
+pub(super) fn of_unit<'a>(lines: &'a str, unit: &str) -> Option<&'a str> {
+    let path = path(lines);
+    let end = path.match_indices(unit).find_map(|(start, unit)| {
+        let end = start + unit.len();
+        let is_whole =
+            path.get(..start)?.ends_with('/') && matches!(path.get(end..)?.bytes().next(), None | Some(b'/'));
+        is_whole.then_some(end)
+    })?;
+    path.get(..end)?.strip_prefix('/')
+}
+
+/// `web@.service` of the instance `web@1.service`.
+fn template(unit: &str) -> Option<String> {
+    let (prefix, instance) = unit.split_once('@')?;
+    instance.strip_suffix(".service").filter(|instance| !instance.is_empty())?;
+    Some(format!("{prefix}@.service"))
 }
 
 /// The path in the unified hierarchy or, on a machine that still has the old ones, in that of systemd.
@@ -86,11 +106,19 @@ mod tests {
     #[test]
     fn a_name_that_a_user_chose_is_not_believed() {
         let lines = format!("0::/user.slice/user-7.slice/user@7.service/app.slice/docker-{ID}.scope");
-        assert_eq!(of(&lines), ["systemd:unit=user@7.service"]);
-        assert_eq!(
-            of("0::/user.slice/user-7.slice/user@7.service/payments.service"),
-            ["systemd:unit=user@7.service"]
-        );
+        let wanted = ["systemd:unit=user@7.service", "systemd:template=user@.service"];
+        assert_eq!(of(&lines), wanted);
+        assert_eq!(of("0::/user.slice/user-7.slice/user@7.service/payments.service"), wanted);
+    }
+
+    #[test]
+    fn the_group_of_a_unit_ends_with_its_name() {
+        let group = |path: &str, unit| of_unit(path, unit).map(str::to_owned);
+        let path = "0::/system.slice/a.service/.control";
+        assert_eq!(group(path, "a.service").as_deref(), Some("system.slice/a.service"));
+        let twice = "0::/system.slice/xa.service/a.service/b";
+        assert_eq!(group(twice, "a.service").as_deref(), Some("system.slice/xa.service/a.service"));
+        assert_eq!((group(twice, "service"), group("0::/", "a.service")), (None, None));
     }
 
     #[test]
@@ -128,8 +156,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_breaks_it_and_at_most_pod_and_one_more_come_out(lines in "(.|\\n|/|:|-|\\.slice|pod|\\.scope){0,80}") {
-            prop_assert!(selectors(&lines).len() <= 1 + lines.matches("pod").count());
+        fn no_text_breaks_it_and_at_most_pod_and_two_more_come_out(lines in "(.|\\n|/|:|-|\\.slice|pod|\\.scope){0,80}") {
+            prop_assert!(selectors(&lines).len() <= 2 + lines.matches("pod").count());
         }
     }
 }

@@ -183,6 +183,36 @@ impl Attestor {
         self.lasting(selectors, &format!("csi:{pod_uid}"))
     }
 
+    /// The service `unit`, for which systemd asks by the process `peer`. Blocks.
+    ///
+    /// systemd puts what becomes the service into the unit's control group before it asks, so a process that is not there
+    /// does not ask for this unit, whoever it says that it is.
+    ///
+    /// # Errors
+    /// [`AttestError`]; the caller must be refused then.
+    pub fn unit(&self, peer: Peer, unit: &str) -> Result<Workload, AttestError> {
+        let process = Process::open(&self.proc, peer.pid)?;
+        let owner = process.owner()?;
+        if (owner.uid, owner.gid) != (peer.uid, peer.gid) {
+            return Err(AttestError::Changed { pid: peer.pid });
+        }
+        let groups = process.cgroups()?;
+        process.confirm()?;
+        let found = cgroup::selectors(&groups);
+        let other = AttestError::OtherUnit { pid: peer.pid };
+        if !found.iter().any(|found| found.kind == "systemd:unit" && found.value == unit) {
+            return Err(other);
+        }
+        let group = cgroup::of_unit(&groups, unit).ok_or(other)?;
+        let mut selectors = Selectors::default();
+        for found in found {
+            selectors.add(found.kind, found.value);
+        }
+        let instance = format!("unit:{unit}@{}", self.boot);
+        let context = WorkloadContext { selectors: selectors.into_sorted(), instance, pid: 0 };
+        Ok(Workload::new(context, Life::Unit(GROUPS.map(|root| Path::new(root).join(group)))))
+    }
+
     /// Somebody who is no process, and is there as long as the agent.
     fn lasting(&self, selectors: Selectors, name: &str) -> Workload {
         let instance = format!("{name}@{}", self.boot);
@@ -211,8 +241,8 @@ impl Peer {
     }
 }
 
-/// An attested process or user, and the token that speaks for it where it presented one; or a set of files, or a pod with a
-/// volume.
+/// An attested process or user, and the token that speaks for it where it presented one; or a set of files, a pod with a
+/// volume, or a unit with credentials.
 #[derive(Debug)]
 pub struct Workload {
     context: Arc<WorkloadContext>,
@@ -226,6 +256,8 @@ pub struct Workload {
 enum Life {
     /// As long as the process.
     Process(Alive),
+    /// As long as the control group of a unit is, wherever this machine has it.
+    Unit([PathBuf; 3]),
     /// As long as the agent.
     Agent,
 }
@@ -309,7 +341,7 @@ impl Workload {
     }
 
     /// Which process it is, on this machine and over all boots: `PID:START@BOOT`. Of a user, `user:UID@BOOT`; of a set of
-    /// files, `files:NAME@BOOT`; of a pod with a volume, `csi:UID@BOOT`.
+    /// files, `files:NAME@BOOT`; of a pod with a volume, `csi:UID@BOOT`; of a unit with credentials, `unit:NAME@BOOT`.
     pub fn instance(&self) -> &str {
         &self.context.instance
     }
@@ -328,6 +360,7 @@ impl Workload {
     pub fn is_alive(&self) -> bool {
         match &*self.life {
             Life::Process(alive) => alive.check(),
+            Life::Unit(groups) => groups.iter().any(|group| group.is_dir()),
             Life::Agent => true,
         }
     }
@@ -359,6 +392,8 @@ pub enum AttestError {
     Invisible,
     #[error("process {pid} ended while it was looked at")]
     Gone { pid: u32 },
+    #[error("process {pid} is not in the control group of the unit for which it asks")]
+    OtherUnit { pid: u32 },
     #[error("process {pid} is not, or no longer, what connected")]
     Changed { pid: u32 },
     #[error("`{file}` of process {pid} cannot be read; check that `/proc` is mounted without `hidepid`")]
@@ -377,3 +412,6 @@ pub enum AttestError {
     #[error("`/proc` cannot be read")]
     Proc(#[source] io::Error),
 }
+
+/// Where machines mount control groups: the one hierarchy, or beside the old ones the new and systemd's.
+const GROUPS: [&str; 3] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"];

@@ -23,6 +23,7 @@ fn a_good_file_is_read_whole() {
         (Some("/usr/bin/systemctl"), &["reload".into(), "nginx".into()][..])
     );
     assert_eq!(config.csi.map(|csi| csi.refresh.as_secs()), Some(120));
+    assert!(config.systemd.is_some_and(|systemd| systemd.unit("web@1.service").is_some()));
 }
 
 #[test]

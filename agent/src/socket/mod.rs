@@ -28,7 +28,7 @@ use tonic::service::Routes;
 use tonic::transport::Server;
 use tower::Service;
 
-pub(crate) use accept::Acceptor;
+pub(crate) use accept::{Accepted, Acceptor};
 pub(crate) use admit::Admitted;
 pub use bind::{Bound, SocketError, bind};
 pub(crate) use connection::of_user;

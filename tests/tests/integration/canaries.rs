@@ -3,6 +3,7 @@
 //! processes, core dumps (promise 3).
 
 mod mounting;
+mod units;
 
 use std::cell::RefCell;
 use std::fs;
@@ -177,7 +178,8 @@ impl Site {
         ))?;
         let admin = Cli::administering(&broker)?;
         let uid = rustix::process::getuid().as_raw();
-        admin.apply_policies(POLICIES, &REGISTRATIONS.replace("UID", &uid.to_string()))?;
+        let registrations = REGISTRATIONS.replace("UID", &uid.to_string()) + &units::registrations();
+        admin.apply_policies(POLICIES, &registrations)?;
         admin.write("environments.toml", ENVIRONMENTS)?;
         admin.done(&["env", "apply", "environments.toml"])?;
         let join = admin.done(&["node", "token", "web-1"])?;
@@ -252,6 +254,7 @@ impl Site {
         self.speak_to_aws_clients()?;
         self.deliver()?;
         self.mount()?;
+        self.load()?;
         let leases = self.admin.json(&["lease", "list"])?;
         for lease in leases.as_array().into_iter().flatten().filter_map(|lease| lease.get("id")?.as_str()) {
             let said = self.admin.run(&["lease", "renew", lease])?;
@@ -517,7 +520,7 @@ fn delivered() -> Result<TempDir> {
 
 /// Sets of files of every form, with a hook that prints what it finds and fails.
 fn sets(memory: &TempDir) -> String {
-    let place = memory.path().display();
+    let (place, units) = (memory.path().display(), units::configuration(memory.path()));
     format!(
         "[files.app]\ndirectory = '{place}/app'\nenvironment = 'app'\n\
          [files.app.output.'app.env']\nformat = 'env'\n[files.app.output.'app.json']\nformat = 'json'\n\
@@ -525,7 +528,7 @@ fn sets(memory: &TempDir) -> String {
          [files.app.hook]\ncommand = ['/bin/sh', '-c', 'cat {place}/app/* | tee /dev/stderr; exit 1']\n\
          [files.broken]\ndirectory = '{place}/broken'\nenvironment = 'app'\n\
          [files.broken.output.'x']\ntemplate = '{place}/broken.j2'\n\
-         [csi]\nsocket = '{place}/bursar.sock'\n"
+         [csi]\nsocket = '{place}/bursar.sock'\n{units}"
     )
 }
 

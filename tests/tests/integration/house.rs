@@ -59,6 +59,7 @@ const OPENERS: &[&str] = &[
     "agent/src/node/credential.rs",
     "agent/src/node/keep.rs",
     "agent/src/sds/content.rs",
+    "agent/src/systemd/give.rs",
     "agent/src/state/key.rs",
     "agent/src/state/seal.rs",
     "broker/backends/aws/src/access.rs",

@@ -50,6 +50,7 @@ mod repeated;
 mod revocation;
 mod sealing;
 mod slow_store;
+mod systemd;
 mod tokens;
 mod trust;
 mod unauthorized;
