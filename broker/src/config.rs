@@ -69,6 +69,8 @@ pub struct Listen {
     pub grpc: SocketAddr,
     /// Health and metrics, without TLS.
     pub http: SocketAddr,
+    /// Reads for those who speak no gRPC; nowhere when not given.
+    pub https: Option<SocketAddr>,
 }
 
 /// Names of the gRPC port.
@@ -311,6 +313,7 @@ fn listen(listen: &mut Section<'_>) -> Listen {
     Listen {
         grpc: listen.parsed("grpc", address).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8443))),
         http: listen.parsed("http", address).unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 8480))),
+        https: listen.parsed("https", address),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The Bursar broker. `main.rs` parses arguments; everything else is here, so that tests can reach it.
 //!
-//! Floors, each knowing only those below: start -> api -> broker (with catalog, rulebook, membership, store, journal,
-//! oversight, check, rotation) -> lease -> mounts, identity -> backends, ledger, policy, environment, config.
+//! Floors, each knowing only those below: start -> ports -> https -> api -> broker (with catalog, rulebook, membership,
+//! store, journal, oversight, check, rotation) -> lease -> mounts, identity -> backends, ledger, policy, environment, config.
 
 pub mod api;
 pub mod approvals;
@@ -19,6 +19,7 @@ pub mod failure;
 pub mod hardening;
 pub mod health;
 pub mod http;
+pub mod https;
 pub mod identity;
 pub mod ids;
 pub mod init;
@@ -32,6 +33,7 @@ pub mod mounts;
 pub mod oversight;
 pub mod pace;
 pub mod policy;
+pub mod ports;
 pub mod rotation;
 pub mod rulebook;
 pub mod seal;

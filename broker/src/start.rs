@@ -15,11 +15,8 @@ use bursar_core::{BackendName, Clock, SpiffeId};
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::service::Routes;
-use tonic::transport::Server;
 
-use crate::api::{Api, Identify, Services};
+use crate::api::{Api, Identify};
 use crate::approvals::Approvals;
 use crate::backends;
 use crate::broker::Broker;
@@ -29,9 +26,9 @@ use crate::config::{Config, KeyPlace};
 use crate::disk::Disk;
 use crate::failure::Failure;
 use crate::health::Health;
-use crate::http::{self, Gauges, Shown};
+use crate::http::{Gauges, Shown};
 use crate::identity::admission::NodeRules;
-use crate::identity::tls::{ServerCertificate, TlsError, server_config};
+use crate::identity::tls::{ServerCertificate, TlsError, https_config, server_config};
 use crate::identity::token::Tokens;
 use crate::identity::trust::TrustError;
 use crate::identity::{Authority, Trust};
@@ -43,6 +40,7 @@ use crate::ledger::{Change, Entry, Ledger, LedgerConfig, LedgerError, OpenError,
 use crate::membership::Membership;
 use crate::mounts::{Mount, Mounts};
 use crate::pace::Pace;
+use crate::ports;
 use crate::rulebook::Rulebook;
 use crate::seal::SealError;
 use crate::sealing::{self, Sealing};
@@ -150,7 +148,8 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
 
     let authority = Arc::new(authority);
     let certificate = Arc::new(server_certificate(&config, &authority)?);
-    let tls = server_config(Arc::clone(&certificate), Arc::clone(&trust) as _)?;
+    let tls = Arc::new(server_config(Arc::clone(&certificate), Arc::clone(&trust) as _)?);
+    let https_tls = Arc::new(https_config(Arc::clone(&certificate))?);
     let (ours, time) = (Arc::clone(&authority), Arc::clone(&clock));
     let rules = NodeRules::new(config.identity.nodes.clone());
     let membership = Membership::load(ours, rules, Arc::clone(&trust), ledger.clone(), time).await?;
@@ -161,6 +160,10 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
 
     let grpc = bind(config.listen.grpc).await?;
     let http = bind(config.listen.http).await?;
+    let https = match config.listen.https {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
     tracing::info!(
         grpc = %grpc.local_addr().map_err(StartError::Listener)?,
         http = %http.local_addr().map_err(StartError::Listener)?,
@@ -202,7 +205,7 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
         disk: Arc::clone(&disk),
         approvals: Arc::clone(&broker.rulebook.approvals),
     };
-    tasks.run("http", serve_http(http, Arc::new(shown), tasks.clone()));
+    tasks.run("http", ports::serve_http(http, Arc::new(shown), tasks.clone()));
 
     let pace = Arc::new(Pace::new(config.limits.rates, metrics.clone()));
     let api = Api {
@@ -229,10 +232,14 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
         deadline: config.limits.deadline,
         message_bytes: config.limits.message_bytes,
     };
-    let listener =
-        Listener { tcp: grpc, tls: Arc::new(tls), trust, pace, connections: config.limits.connections };
-    let connections = listener.accept(&tasks);
-    tasks.run("grpc", serve_grpc(api, identify, config.limits.streams, connections, tasks.clone()));
+    let connections = config.limits.connections;
+    let listener = |tcp, tls| {
+        let (trust, pace) = (Arc::clone(&trust), Arc::clone(&pace));
+        Listener { tcp, tls, trust, pace, connections }
+    };
+    let grpc = listener(grpc, tls).accept(&tasks);
+    let https = https.map(|tcp| listener(tcp, https_tls).accept(&tasks));
+    tasks.run("grpc", ports::serve_calls(api, identify, config.limits.streams, grpc, https, tasks.clone()));
 
     let stop = tasks.stopping().await;
     // Not ready first, so that whoever sends traffic here sends it elsewhere; then what is under way is let finish.
@@ -291,74 +298,6 @@ fn config_names(config: &Config) -> (SpiffeId, Vec<String>) {
 
 async fn bind(address: std::net::SocketAddr) -> Result<TcpListener, StartError> {
     TcpListener::bind(address).await.map_err(|source| StartError::Bind { address, source })
-}
-
-async fn serve_grpc(
-    api: Api,
-    identify: Identify,
-    streams: u32,
-    connections: tokio::sync::mpsc::Receiver<io::Result<crate::server::Connection>>,
-    tasks: Tasks,
-) {
-    let (reporter, health) = tonic_health::server::health_reporter();
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(bursar_proto::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1();
-    let reflection = match reflection {
-        Ok(reflection) => reflection,
-        Err(error) => {
-            tracing::error!(%error, "the descriptors of the interface cannot be served");
-            return;
-        }
-    };
-    let rounds = api.health.rounds();
-    let truth = Arc::clone(&api.health);
-    drop(tasks.finish(report_health(reporter, truth, rounds, tasks.clone())));
-    let services = Services::new(&api, Routes::new(health).add_service(reflection));
-    let served = Server::builder()
-        .layer(identify.layer())
-        .max_concurrent_streams(streams)
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .http2_max_header_list_size(HEADER_BYTES)
-        .serve_with_incoming_shutdown(services, ReceiverStream::new(connections), async move {
-            tasks.stopping().await;
-        })
-        .await;
-    if let Err(error) = served {
-        tracing::error!(%error, "the gRPC server failed");
-    }
-}
-
-/// Passes readiness on to those who ask by the gRPC health protocol.
-async fn report_health(
-    reporter: tonic_health::server::HealthReporter,
-    health: Arc<Health>,
-    mut rounds: tokio::sync::watch::Receiver<crate::health::Findings>,
-    tasks: Tasks,
-) {
-    loop {
-        let status = match health.ready() {
-            true => tonic_health::ServingStatus::Serving,
-            false => tonic_health::ServingStatus::NotServing,
-        };
-        reporter.set_service_status("", status).await;
-        tokio::select! {
-            changed = rounds.changed() => if changed.is_err() { return },
-            _ = tasks.stopping() => break,
-        }
-    }
-    reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
-}
-
-async fn serve_http(listener: TcpListener, shown: Arc<Shown>, tasks: Tasks) {
-    let stop = async move {
-        tasks.stopping().await;
-    };
-    if let Err(error) = axum::serve(listener, http::router(shown)).with_graceful_shutdown(stop).await {
-        tracing::error!(%error, "the HTTP server failed");
-    }
 }
 
 /// Time since the machine started, its sleep included, which nobody can set.
@@ -489,9 +428,6 @@ const CLOCK_JUMP: Duration = Duration::from_secs(2);
 const LEDGER_QUEUE: usize = 4096;
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
 const GRACE: Duration = Duration::from_secs(20);
-const KEEPALIVE: Duration = Duration::from_secs(30);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-const HEADER_BYTES: u32 = 32 * 1024;
 /// What is newer than the last checkpoint is sealed, so it costs nobody's trust to wait.
 const SIGNING: Duration = Duration::from_secs(1);
 const CERTIFICATE_RENEWAL: Duration = Duration::from_secs(20 * 24 * 3600);

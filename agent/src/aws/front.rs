@@ -50,20 +50,23 @@ impl Front {
         let wanted = wanted(&request);
         let operation = wanted.as_ref().map_or("other", Wanted::operation);
         let mut id = None;
-        let answered = match wanted {
-            Ok(Wanted::Ping) => Ok(Response::new(Body::from("healthy"))),
-            Ok(Wanted::Get(ask)) => match self.admit(caller, Manners::Agent, request.headers_mut()).await {
-                Ok(call) => {
-                    id = Some(call.request_id().clone());
-                    self.read(&call, &ask).await.map(|given| Response::new(body::body(given.write())))
+        let sent = targets::gather(std::mem::take(request.body_mut())).await;
+        let answered = match wanted.and_then(|wanted| Ok((wanted, sent?))) {
+            Ok((Wanted::Ping, _)) => Ok(Response::new(Body::from("healthy"))),
+            Ok((Wanted::Get(ask), _)) => {
+                match self.admit(caller, Manners::Agent, request.headers_mut()).await {
+                    Ok(call) => {
+                        id = Some(call.request_id().clone());
+                        self.read(&call, &ask).await.map(|given| Response::new(body::body(given.write())))
+                    }
+                    Err(fault) => Err(fault),
                 }
-                Err(fault) => Err(fault),
-            },
-            Ok(Wanted::Target(target)) => {
+            }
+            Ok((Wanted::Target(target), sent)) => {
                 match self.admit(caller, Manners::Sdk, request.headers_mut()).await {
                     Ok(call) => {
                         id = Some(call.request_id().clone());
-                        targets::answer(self, &call, target, request.into_body()).await.map(Response::new)
+                        targets::answer(self, &call, target, &sent).await.map(Response::new)
                     }
                     Err(fault) => Err(fault),
                 }

@@ -55,21 +55,31 @@ impl Target {
     }
 }
 
-/// Reads the request of `target` and answers it.
-pub(super) async fn answer(front: &Front, call: &Call, target: Target, request: Body) -> Result<Body, Fault> {
+/// The whole of what was sent with a request. It is read before anything is answered: a client that is still sending when
+/// the connection ends may not look at the answer.
+pub(super) async fn gather(request: Body) -> Result<Bytes, Fault> {
     let bytes = tokio::time::timeout(LIMIT, to_bytes(request, LARGEST)).await;
-    let bytes = bytes.ok().and_then(Result::ok).ok_or_else(|| {
+    bytes.ok().and_then(Result::ok).ok_or_else(|| {
         let message = format!("the request is larger than {} KiB, or did not arrive in time", LARGEST / 1024);
         Fault::new(StatusCode::BAD_REQUEST, "SerializationException", message)
-    })?;
+    })
+}
+
+/// Answers what is asked of `target`.
+pub(super) async fn answer(
+    front: &Front,
+    call: &Call,
+    target: Target,
+    request: &Bytes,
+) -> Result<Body, Fault> {
     match target {
         Target::GetSecretValue => {
-            let ask: GetSecretValue = read(&bytes)?;
+            let ask: GetSecretValue = read(request)?;
             Ok(body::body(front.read(call, &ask.into()).await?.write()))
         }
-        Target::BatchGetSecretValue => batch(front, call, read(&bytes)?).await,
+        Target::BatchGetSecretValue => batch(front, call, read(request)?).await,
         Target::DescribeSecret => {
-            let DescribeSecret { secret_id } = read(&bytes)?;
+            let DescribeSecret { secret_id } = read(request)?;
             let ask = Ask { secret_id, ..Ask::default() };
             Ok(Body::from(front.read(call, &ask).await?.describe().to_string()))
         }

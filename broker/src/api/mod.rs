@@ -26,7 +26,7 @@ use bursar_core::tasks::Tasks;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
-pub use layer::{Arrival, Identify};
+pub use layer::{Arrival, Identified, Identify};
 pub use services::Services;
 
 use crate::broker::Broker;

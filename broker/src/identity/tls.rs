@@ -1,5 +1,6 @@
 //! The TLS side of the gRPC port: TLS 1.3, HTTP/2, client certificates asked for and verified, but not demanded: a node
-//! that joins has none yet. What a call without one may do is decided by the surface table of the API.
+//! that joins has none yet. What a call without one may do is decided by the surface table of the API. And that of the
+//! HTTPS port, which asks for none.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -65,6 +66,19 @@ pub fn server_config(
         .with_client_cert_verifier(clients)
         .with_cert_resolver(certificate);
     config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
+}
+
+/// The configuration of the HTTPS listener: the same certificate, and callers present tokens alone.
+///
+/// # Errors
+/// [`TlsError`] when rustls knows no TLS 1.3.
+pub fn https_config(certificate: Arc<ServerCertificate>) -> Result<ServerConfig, TlsError> {
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_cert_resolver(certificate);
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }
 

@@ -81,6 +81,7 @@ const OPENERS: &[&str] = &[
     "broker/backends/vault/src/trust.rs",
     "broker/backends/vault/src/wrapping.rs",
     "broker/src/environment/render.rs",
+    "broker/src/https/reply.rs",
     "broker/src/identity/authority.rs",
     "broker/src/init.rs",
     "broker/src/keys.rs",

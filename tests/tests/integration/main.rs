@@ -29,6 +29,7 @@ mod following;
 mod gcp;
 mod harness;
 mod house;
+mod https_reads;
 mod import;
 mod joining;
 mod killed;
