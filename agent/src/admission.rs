@@ -1,5 +1,5 @@
-//! Places for connections, in all and for each user, so that no user can take those of the others. The socket and the
-//! port for users of AWS share them.
+//! Places for connections, in all and for each user, so that no user can take those of the others. The socket, Envoy's
+//! and the port for users of AWS share them.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

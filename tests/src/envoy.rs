@@ -1,6 +1,8 @@
 //! A real Envoy, as its release is published for Python.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -9,8 +11,8 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::place;
 use crate::process::Process;
-use crate::{http, place};
 
 /// A running Envoy. Stopped, and its directory removed, on drop.
 #[derive(Debug)]
@@ -18,7 +20,7 @@ pub struct Envoy {
     // Dropped first, so that Envoy ends before its directory goes.
     process: Process,
     directory: TempDir,
-    admin: std::net::SocketAddr,
+    admin: SocketAddr,
 }
 
 impl Envoy {
@@ -44,8 +46,7 @@ impl Envoy {
             let Some(admin) = fs::read_to_string(&address).ok().and_then(|text| text.parse().ok()) else {
                 return Ok(None);
             };
-            let answer = http::request(admin, "GET", "/server_info", &[], &[]).ok();
-            Ok(answer.filter(|answer| answer.status == 200).map(|_| admin))
+            Ok(ask(admin, "/ready").is_ok().then_some(admin))
         })?;
         Ok(Self { process, directory, admin })
     }
@@ -64,8 +65,7 @@ impl Envoy {
     /// # Errors
     /// No answer.
     pub fn admin(&self, path: &str) -> Result<String> {
-        let answer = http::request(self.admin, "GET", path, &[], &[])?;
-        Ok(String::from_utf8_lossy(&answer.body).into_owned())
+        ask(self.admin, path).with_context(|| format!("Envoy did not answer to `{path}`"))
     }
 
     /// Everything that it writes.
@@ -77,6 +77,29 @@ impl Envoy {
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
     }
+}
+
+/// By HTTP/1.1, since Envoy speaks of itself by nothing older. The answer is whole, since an injected value may lie across the
+/// pieces that it comes in.
+fn ask(admin: SocketAddr, path: &str) -> Result<String> {
+    let mut stream = TcpStream::connect_timeout(&admin, START)?;
+    stream.set_read_timeout(Some(START))?;
+    stream
+        .write_all(format!("GET {path} HTTP/1.1\r\nHost: envoy\r\nConnection: close\r\n\r\n").as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, mut rest) = answer.split_once("\r\n\r\n").context("the answer is not HTTP")?;
+    if !head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+        return Ok(rest.to_owned());
+    }
+    let mut body = String::new();
+    while let Some((size, after)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).context("a piece has no size")?;
+        let (piece, after) = after.split_at_checked(size).context("a piece is cut off")?;
+        body.push_str(piece);
+        rest = after.strip_prefix("\r\n").unwrap_or(after);
+    }
+    Ok(body)
 }
 
 const START: Duration = Duration::from_secs(60);

@@ -34,6 +34,8 @@ pub(super) enum Heard {
 pub(super) enum Verdict {
     /// There was none.
     None,
+    /// There was none on this stream, and something that a stream before it gave is in use.
+    Resumed,
     Accepted,
     /// With the code that was given. The words that come with it may quote what was refused, and are not kept.
     Rejected {
@@ -53,7 +55,8 @@ impl Exchange {
         let names = wanted(request)?;
         let verdict = match &request.error_detail {
             Some(error) => Verdict::Rejected { code: error.code },
-            None if self.sent == 0 => Verdict::None,
+            None if self.sent == 0 && request.version_info.is_empty() => Verdict::None,
+            None if self.sent == 0 => Verdict::Resumed,
             None => Verdict::Accepted,
         };
         Ok(Heard::Wanted { names, verdict })
@@ -155,6 +158,9 @@ mod tests {
         assert_eq!(names(&first), ["local/a", "local/b"]);
         assert!(matches!(first, Heard::Wanted { verdict: Verdict::None, .. }));
         assert_eq!(exchange.hear(&request(&["local/a"], "1")).expect("heard"), Heard::Stale);
+        let again = DiscoveryRequest { version_info: "7".to_owned(), ..request(&["local/a"], "") };
+        let again = exchange.hear(&again).expect("heard");
+        assert!(matches!(again, Heard::Wanted { verdict: Verdict::Resumed, .. }));
 
         let (one, other) = (exchange.next(&mut vec![secret(1)]), exchange.next(&mut vec![secret(1)]));
         assert!(one.nonce != other.nonce && one.version_info != other.version_info);

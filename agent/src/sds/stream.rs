@@ -113,7 +113,7 @@ impl Stream {
             Heard::Stale => metrics.sds_answer("stale"),
             Heard::Wanted { names, verdict } => {
                 match verdict {
-                    Verdict::None => {}
+                    Verdict::None | Verdict::Resumed => {}
                     Verdict::Accepted => metrics.sds_answer("accepted"),
                     Verdict::Rejected { code } => {
                         metrics.sds_answer("rejected");
@@ -126,17 +126,18 @@ impl Stream {
                         );
                     }
                 }
-                self.subscribe(names);
+                self.subscribe(names, verdict == Verdict::Resumed);
             }
         }
         Ok(())
     }
 
-    fn subscribe(&mut self, names: Vec<Name>) {
+    /// Follows `names` and nothing else. `resumed` says that Envoy may have something of them.
+    fn subscribe(&mut self, names: Vec<Name>, resumed: bool) {
         self.subjects.retain(|text, _| names.iter().any(|name| name.text == *text));
         self.ready.retain(|secret| self.subjects.contains_key(&secret.name));
         for name in names {
-            self.subjects.entry(name.text.clone()).or_insert_with(|| Subject::new(name));
+            self.subjects.entry(name.text.clone()).or_insert_with(|| Subject::new(name, resumed));
         }
     }
 

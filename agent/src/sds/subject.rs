@@ -42,8 +42,10 @@ pub(super) struct Subject {
 /// What Envoy has.
 #[derive(Debug)]
 enum Held {
-    /// Nothing from this stream.
+    /// Nothing.
     Nothing,
+    /// Perhaps what a stream before this one gave. Nobody knows what that stood on.
+    Left,
     Value(Standing),
     /// What stands in for a value that is over.
     Withdrawn,
@@ -53,10 +55,11 @@ enum Held {
 pub(super) type Answer = Result<(Secret, Standing), Status>;
 
 impl Subject {
-    pub(super) fn new(name: Name) -> Self {
+    /// `resumed` says that Envoy may have something under this name.
+    pub(super) fn new(name: Name, resumed: bool) -> Self {
         Self {
             name,
-            held: Held::Nothing,
+            held: if resumed { Held::Left } else { Held::Nothing },
             reads: Attempts::new(),
             reading: false,
             over_since: None,
@@ -92,7 +95,7 @@ impl Subject {
         }
         match &self.held {
             Held::Value(standing) if standing.state(&discovery.cache, silent_for) == State::Good => None,
-            Held::Nothing => Some(false),
+            Held::Nothing | Held::Left => Some(false),
             Held::Value(_) | Held::Withdrawn => Some(true),
         }
     }
@@ -113,7 +116,7 @@ impl Subject {
                 self.failed(discovery, status.message(), Some(status.code()));
                 let refused = matches!(status.code(), Code::PermissionDenied | Code::Unauthenticated);
                 // What was allowed when it was given is not now, or the node is let in no more.
-                let has = matches!(self.held, Held::Value(_));
+                let has = matches!(self.held, Held::Value(_) | Held::Left);
                 return if refused && has { self.withdraw(discovery) } else { None };
             }
         };

@@ -12,6 +12,7 @@ use tokio::net::UnixStream;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Streaming};
+use tower::{Service, ServiceExt};
 
 use super::exchange::{NAMES, SECRET};
 use super::*;
@@ -60,8 +61,12 @@ impl Served {
     }
 
     async fn stream(&self, names: &[&str]) -> Client {
+        self.open(request(names, "")).await
+    }
+
+    async fn open(&self, first: DiscoveryRequest) -> Client {
         let (requests, sent) = mpsc::unbounded_channel();
-        requests.send(request(names, "")).expect("sent");
+        requests.send(first).expect("sent");
         let mut client = self.client().await;
         let stream = client.stream_secrets(UnboundedReceiverStream::new(sent)).await.expect("a stream");
         Client { requests, responses: stream.into_inner() }
@@ -301,6 +306,17 @@ async fn a_refusal_takes_back_what_was_given() {
 }
 
 #[tokio::test]
+async fn what_an_earlier_stream_gave_is_taken_back_when_it_may_not_be_read_any_more() {
+    let served = Served::new().await;
+    served.refuse(Some(Reason::AccessDenied));
+    let mut never_had_it = served.stream(&["kv/app"]).await;
+    let first = DiscoveryRequest { version_info: "7".to_owned(), ..request(&["kv/app"], "") };
+    let mut resumed = served.open(first).await;
+    assert_eq!(values(&resumed.next().await)[0].1.len(), 64);
+    assert!(never_had_it.is_silent().await);
+}
+
+#[tokio::test]
 async fn what_is_given_stays_while_the_broker_is_away() {
     let mut served = Served::new().await;
     let mut client = served.stream(&["kv/app"]).await;
@@ -351,6 +367,23 @@ async fn a_request_that_is_too_large_ends_its_stream_and_no_other() {
     good.next().await;
     let mut client = served.stream(&[&"x".repeat(1024 * 1024)]).await;
     assert!(!matches!(client.message().await, Ok(Some(_))));
+    served.change("kv/app", b"new-value");
+    assert_eq!(values(&good.next().await), [named("kv/app", "new-value")]);
+}
+
+#[tokio::test]
+async fn half_a_request_ends_its_stream_and_no_other() {
+    let served = Served::new().await;
+    let mut good = served.stream(&["kv/app"]).await;
+    good.next().await;
+    let address = bursar_sdk::Address::unix(served.folder.path().join("sds.sock"));
+    let mut channel = bursar_sdk::channel(&address, None).await.expect("channel");
+    for half in ["\0\0\0", "\0\0\0\0\u{9}\u{1a}"] {
+        let call = http::Request::post(STREAM).header("content-type", "application/grpc");
+        let call = call.body(tonic::body::Body::new(half.to_owned())).expect("a request");
+        channel.ready().await.expect("ready").call(call).await.expect("an answer");
+    }
+    eventually("one stream is left", || served.rig.metrics.sds_streams.get() == 1).await;
     served.change("kv/app", b"new-value");
     assert_eq!(values(&good.next().await), [named("kv/app", "new-value")]);
 }

@@ -2,6 +2,7 @@
 //! verbose, data and temporary files, metrics, health, exports, what people are told, arguments and environments of
 //! processes, core dumps (promise 3).
 
+mod discovering;
 mod mounting;
 mod units;
 
@@ -184,8 +185,11 @@ impl Site {
         admin.done(&["env", "apply", "environments.toml"])?;
         let join = admin.done(&["node", "token", "web-1"])?;
         let (delivered, port) = (delivered()?, free_port()?);
-        let more =
-            format!("[state]\n{}[aws]\nlisten = '{port}'\nmount = 'local'\n{AWS_NAMES}", sets(&delivered));
+        let more = format!(
+            "[state]\n{}{}[aws]\nlisten = '{port}'\nmount = 'local'\n{AWS_NAMES}",
+            sets(&delivered),
+            discovering::section(delivered.path())
+        );
         let agent = Agent::start_with(&broker, "web-1", join.trim(), &more)?;
         let workload = Cli::through(&agent.socket())?;
         let (gcp_key, gcp_token) = (GoogleDoor::key_line()?, door.token());
@@ -253,6 +257,7 @@ impl Site {
         }
         self.speak_to_aws_clients()?;
         self.deliver()?;
+        self.discover()?;
         self.mount()?;
         self.load()?;
         let leases = self.admin.json(&["lease", "list"])?;

@@ -15,6 +15,7 @@ fn envoy_has_its_secrets_follows_them_and_loses_them() -> Result<()> {
     let mut site = Site::start(&token, &site::policies())?;
     let pid = site.envoy.process().pid();
 
+    wait_until(LIMIT, "the certificate", || site.certificate().is_ok())?;
     let first = site.certificate()?;
     site.until_token(&token)?;
     ensure!(site.reaches_itself()?, "the authority of the store does not vouch for its certificate");
@@ -44,9 +45,15 @@ fn envoy_has_its_secrets_follows_them_and_loses_them() -> Result<()> {
     site.apply(&site::policies())?;
     site.until_token(&next)?;
     wait_until(LIMIT, "a certificate again", || site.certificate().is_ok_and(|now| now != second))?;
+
+    // An agent that starts again is found again.
+    site.agent.kill_and_restart()?;
+    let last = Canary::alphanumeric("last token");
+    site.put(&last)?;
+    site.until_token(&last)?;
     ensure!(site.envoy.process().pid() == pid, "Envoy was started anew");
 
-    site.is_quiet(&[&token, &next])
+    site.is_quiet(&[&token, &next, &last])
 }
 
 #[test]
@@ -65,6 +72,8 @@ impl Site {
     fn is_quiet(&self, values: &[&Canary]) -> Result<()> {
         let mut found = scan(self.agent.directory(), values)?;
         found.extend(scan(self.envoy.directory(), values)?);
+        let metrics = String::from_utf8_lossy(&self.agent.http("/metrics")?.body).into_owned();
+        ensure!(!metrics.contains("{outcome=\"rejected\"}"), "Envoy rejected what it was given: {metrics}");
         let dump = self.envoy.admin("/config_dump?include_eds")?;
         ensure!(dump.contains("dynamic_active_secrets"), "there is no secret in what Envoy tells: {dump}");
         found.extend(scan_bytes("what Envoy tells", dump.as_bytes(), values)?);

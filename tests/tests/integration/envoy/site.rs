@@ -172,6 +172,12 @@ fn bootstrap(socket: &str, secure: SocketAddr, plain: SocketAddr, behind: Socket
             "credential": sds("env:shop#AUTHORIZATION"),
         } },
     } });
+    let by_http2 = json!({ "explicit_http_config": { "http2_protocol_options": {} } });
+    // Each request has a handshake of its own: what Envoy believed when it opened a connection holds as long as that.
+    let once = json!({
+        "explicit_http_config": { "http_protocol_options": {} },
+        "common_http_protocol_options": { "max_requests_per_connection": 1 },
+    });
     let answer = json!({ "match": { "prefix": "/" }, "direct_response": { "status": 200 } });
     let to = |prefix: &str, cluster: &str| json!({ "match": { "prefix": prefix }, "route": { "cluster": cluster } });
     json!({
@@ -183,16 +189,9 @@ fn bootstrap(socket: &str, secure: SocketAddr, plain: SocketAddr, behind: Socket
                 listener("plain", plain, None, &[injector], &[to("/behind", "behind"), to("/itself", "itself")]),
             ],
             "clusters": [
-                { "name": "bursar", "connect_timeout": "5s",
-                  "typed_extension_protocol_options": { "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                      "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                      "explicit_http_config": { "http2_protocol_options": {} },
-                  } },
-                  "load_assignment": assignment("bursar", &json!({ "pipe": { "path": socket } })) },
-                { "name": "behind", "connect_timeout": "5s",
-                  "load_assignment": assignment("behind", &address(Some(behind))) },
-                { "name": "itself", "connect_timeout": "5s", "transport_socket": believing,
-                  "load_assignment": assignment("itself", &address(Some(secure))) },
+                cluster("bursar", &json!({ "pipe": { "path": socket } }), &by_http2, None),
+                cluster("behind", &address(Some(behind)), &once, None),
+                cluster("itself", &address(Some(secure)), &once, Some(&believing)),
             ],
         },
     })
@@ -229,8 +228,22 @@ fn address(at: Option<SocketAddr>) -> Value {
     json!({ "socket_address": { "address": host, "port_value": port } })
 }
 
-fn assignment(cluster: &str, address: &Value) -> Value {
-    json!({ "cluster_name": cluster, "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": address } }] }] })
+fn cluster(name: &str, at: &Value, protocol: &Value, transport_socket: Option<&Value>) -> Value {
+    let mut protocol = protocol.clone();
+    let mut cluster = json!({
+        "name": name,
+        "connect_timeout": "5s",
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{ "lb_endpoints": [{ "endpoint": { "address": at } }] }],
+        },
+    });
+    if let (Some(cluster), Some(protocol)) = (cluster.as_object_mut(), protocol.as_object_mut()) {
+        protocol.insert("@type".to_owned(), json!(format!("type.googleapis.com/{HTTP}")));
+        cluster.insert("typed_extension_protocol_options".to_owned(), json!({ HTTP: protocol }));
+        cluster.extend(transport_socket.map(|socket| ("transport_socket".to_owned(), socket.clone())));
+    }
+    cluster
 }
 
 fn tls_type(name: &str) -> String {
@@ -284,7 +297,7 @@ fn answer(mut stream: TcpStream) -> Result<()> {
         let line = line?;
         match line.split_once(':') {
             Some((name, value)) if name.eq_ignore_ascii_case("authorization") => {
-                sent = value.trim().to_owned()
+                sent = value.trim().to_owned();
             }
             Some(_) => {}
             None if line.is_empty() => break,
@@ -296,6 +309,7 @@ fn answer(mut stream: TcpStream) -> Result<()> {
     Ok(stream.write_all(sent.as_bytes())?)
 }
 
+const HTTP: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 const NAME: &str = "app.example.org";
 const CERTIFICATE: &str = "vault/pki/issue/web/app.example.org";
 
