@@ -4,10 +4,11 @@
 mod site;
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bursar_tests::{Cli, Signal, scan, wait_stopped, wait_until};
+use tokio::time::Instant;
 
 use site::{LIMIT, PATIENCE, Site, all_served, canary};
 

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use bursar_core::{Clock, SystemClock};
 use bursar_proto::convert::{duration_to_wire, timestamp_from_wire};
 use bursar_proto::v1::secrets_client::SecretsClient;
 use bursar_proto::v1::{SecretsReadRequest, SecretsReadResponse};
 use bursar_sdk::Address;
 use bursar_tests::{Agent, Broker, Canary, Cli, wait_until};
-use jiff::Timestamp;
 use tokio::runtime::Runtime;
+use tokio::time::Instant;
 use tonic::Request;
 use tonic::transport::Channel;
 
@@ -126,7 +127,7 @@ impl Reader {
                     Ok(read) => {
                         let end = read.lease.as_ref().and_then(|lease| lease.expires_at);
                         let end = timestamp_from_wire("expires_at", end).ok();
-                        seen.late += u64::from(end.is_none_or(|end| end < Timestamp::now()));
+                        seen.late += u64::from(end.is_none_or(|end| end < SystemClock.now()));
                         counted.fetch_add(1, Ordering::Relaxed);
                     }
                     Err(status) => seen.refused.push(status.to_string()),
