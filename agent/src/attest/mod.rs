@@ -16,6 +16,8 @@
 //!
 //! Only reads of `/proc` and of the executable happen here, and they may block: call it from a blocking thread.
 //!
+//! A unit for which systemd asks is known by the control group that systemd put the asking process into.
+//!
 //! Of a connection over TCP the kernel says the user and the socket's number; see [`holder`] for the process.
 //!
 //! A set of files that the agent delivers by itself is no process: what is attested of it is the name that the agent's own

@@ -105,6 +105,8 @@ const NO_LIST: &str = "is no list of mappings like `- path: db/password`";
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -137,5 +139,12 @@ mod tests {
         }
         let deep = "[".repeat(100_000);
         assert!(entries(&deep).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_breaks_it(text in "(.|\\n|- |: |\\[|\\]|\\{|\\}|&a|\\*a|\\||\"|'){0,60}") {
+            drop(entries(&text));
+        }
     }
 }
