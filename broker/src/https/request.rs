@@ -143,6 +143,7 @@ const TRACE_PARENT: &str = "traceparent";
 mod tests {
     use http::{HeaderValue, Request};
     use proptest::prelude::*;
+    use tonic::metadata::MetadataValue;
 
     use super::*;
 
@@ -206,10 +207,7 @@ mod tests {
         let mut metadata = MetadataMap::new();
         pass_on(&mut headers, &mut metadata);
         assert!(!headers.contains_key(AUTHORIZATION) && metadata.len() == 1);
-        assert_eq!(
-            metadata.get("authorization").map(tonic::metadata::MetadataValue::as_bytes),
-            Some(&b"Bearer a"[..])
-        );
+        assert_eq!(metadata.get("authorization").map(MetadataValue::as_bytes), Some(&b"Bearer a"[..]));
     }
 
     proptest! {
