@@ -51,6 +51,7 @@ mod repeated;
 mod revocation;
 mod sealing;
 mod slow_store;
+mod supervised;
 mod systemd;
 mod tokens;
 mod trust;
