@@ -25,6 +25,7 @@ use crate::http::{self, Shown};
 use crate::journal::Journal;
 use crate::listen::Listener;
 use crate::node::{CertifyError, Keeper};
+use crate::run::{Runs, RunsError};
 use crate::sds::{self, Discovery};
 use crate::socket::{self, Front, Served, SocketError};
 use crate::state::{self, State, StateError};
@@ -79,12 +80,15 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result
         metrics: metrics.clone(),
     };
     let deliveries = Deliveries::prepare(&config.files, &config.data_dir, &around)?;
+    let cli = config.cli.as_deref();
+    let runs = Runs::prepare(&config.runs, cli, &config.socket, &attestor, &metrics)?;
     let health = Health {
         credential: keeper.current.subscribe(),
         upstream: Arc::clone(&upstream),
         cache: Arc::clone(&cache),
         witness: Arc::clone(&witness),
         files: Arc::clone(&deliveries.board),
+        runs: Arc::clone(&runs.board),
         clock: Arc::clone(&clock),
         metrics: metrics.clone(),
         findings: watch::Sender::new(Findings::default()),
@@ -151,6 +155,9 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result
     tasks.run("leases", async move { tender.tend(&stop).await });
     let (stop, shipped) = (tasks.clone(), metrics.clone());
     tasks.run("journal", async move { journal.ship(&upstream, &shipped, &stop).await });
+    let (stop, findings, grace) =
+        (tasks.clone(), health.findings.subscribe(), GRACE.max(runs.longest_stop()));
+    tasks.run("runs", async move { runs.keep(findings, &stop).await });
     let stop = tasks.clone();
     tasks.run("health", async move { health.watch(reporter, &stop).await });
     let (stop, limits) = (tasks.clone(), config.limits);
@@ -166,7 +173,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result
 
     let stop = tasks.stopping().await;
     tracing::info!(?stop, "the agent goes down");
-    if !tasks.drain(GRACE).await {
+    if !tasks.drain(grace).await {
         tracing::warn!("some work did not end in time and is left behind");
     }
     // After the last read and the last attempt at shipping the journal.
@@ -306,6 +313,8 @@ pub enum StartError {
     Files(#[from] FilesError),
     #[error("the port for programs made for AWS cannot be served")]
     Aws(#[from] PortError),
+    #[error("programs cannot be kept running as they are configured")]
+    Runs(#[from] RunsError),
     #[error("a socket cannot be served")]
     Socket(#[from] SocketError),
     #[error("cannot listen on `{address}` for HTTP; another process may")]

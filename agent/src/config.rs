@@ -13,6 +13,7 @@ mod aws;
 mod csi;
 mod files;
 mod hook;
+mod run;
 mod sds;
 mod state;
 mod systemd;
@@ -22,6 +23,7 @@ pub use csi::Csi;
 pub use files::{Account, Content, FileSet, Format, Output};
 pub(crate) use files::{format_named, mode, relative};
 pub use hook::{Hook, HookAction};
+pub use run::{Restart, Run};
 pub use sds::Sds;
 pub use state::StateSettings;
 pub use systemd::{Systemd, Unit};
@@ -62,6 +64,10 @@ pub struct Config {
     pub sds: Option<Sds>,
     /// Where systemd asks, if anywhere.
     pub systemd: Option<Systemd>,
+    /// What is kept running.
+    pub runs: Vec<Run>,
+    /// The `bursar` that keeps it running; the one beside the agent's own program when not given.
+    pub cli: Option<PathBuf>,
     pub log: Log,
 }
 
@@ -169,6 +175,8 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
         root.fault::<()>("sds.socket", "is the agent's own socket; give it another name".to_owned());
     }
     let systemd = root.section_if_given("systemd", systemd::systemd).flatten();
+    let runs = run::runs(root);
+    let cli = root.parsed("cli", files::absolute);
     let log = root.section("log", |log| Log {
         format: log.parsed("format", str::parse).unwrap_or(LogFormat::Json),
         filter: log.text("filter").unwrap_or_else(|| "info".to_owned()),
@@ -191,6 +199,8 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
         csi,
         sds,
         systemd,
+        runs,
+        cli,
         log,
     })
 }

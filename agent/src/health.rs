@@ -15,6 +15,7 @@ use tonic_health::server::HealthReporter;
 use crate::cache::Cache;
 use crate::files::Board;
 use crate::node::Credential;
+use crate::run;
 use crate::telemetry::Metrics;
 use crate::upstream::Upstream;
 use crate::witness::Witness;
@@ -27,6 +28,7 @@ pub struct Health {
     pub cache: Arc<Cache>,
     pub witness: Arc<Witness>,
     pub files: Arc<Board>,
+    pub runs: Arc<run::Board>,
     pub clock: Arc<dyn Clock>,
     pub metrics: Metrics,
     pub findings: watch::Sender<Findings>,
@@ -84,7 +86,9 @@ impl Health {
         };
         let failing = self.files.count().1;
         self.metrics.file_sets_failing.set(i64::try_from(failing).unwrap_or(i64::MAX));
-        Findings { not_ready, fault: self.witness.fault().or_else(|| self.files.fault()) }
+        self.metrics.runs_failing.set(i64::try_from(self.runs.count().1).unwrap_or(i64::MAX));
+        let fault = self.witness.fault().or_else(|| self.files.fault()).or_else(|| self.runs.fault());
+        Findings { not_ready, fault }
     }
 }
 

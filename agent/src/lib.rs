@@ -4,11 +4,12 @@
 //! From the outside in: [`socket`] takes connections, [`attest`] says who is there, [`answer`] decides where an answer
 //! comes from, [`cache`] keeps secrets under their leases, [`upstream`] reaches the broker. Beside them run [`node`], which
 //! keeps the machine's own certificate; [`listen`], which hears of revocations; [`tend`], which renews; [`journal`], which
-//! accounts for what the cache served; [`files`], which puts environments where programs read them; [`csi`], which answers
-//! for volumes of pods; [`systemd`], which answers for units; [`sds`], which tells Envoy its secrets; [`aws`], which speaks to
-//! programs made for AWS; [`state`], which keeps what an outage is bridged with through a restart; and [`witness`], which
-//! checks that the audit log is only ever added to. [`agent`] puts them together.
+//! accounts for what the cache served; [`files`], which puts environments where programs read them; [`run`], which keeps
+//! programs running; [`csi`], which answers for volumes of pods; [`systemd`], which answers for units; [`sds`], which tells
+//! Envoy its secrets; [`aws`], which speaks to programs made for AWS; [`state`], which keeps what an outage is bridged with
+//! through a restart; and [`witness`], which checks that the audit log is only ever added to. [`agent`] puts them together.
 
+pub mod account;
 pub mod admission;
 pub mod agent;
 pub mod answer;
@@ -25,6 +26,7 @@ pub mod http;
 pub mod journal;
 pub mod listen;
 pub mod node;
+pub mod run;
 pub mod sds;
 pub mod socket;
 pub mod source;

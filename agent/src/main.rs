@@ -57,7 +57,9 @@ fn serve(config: Config) -> anyhow::Result<Stop> {
     let hardened = hardening::harden().context("the process cannot be hardened")?;
     hardening::raise_open_files().context("the limit on open files cannot be raised")?;
     if !hardened.locked {
-        tracing::warn!("memory may be swapped; allow the agent to lock it with LimitMEMLOCK=infinity");
+        tracing::warn!(
+            "memory may be swapped; allow the agent to lock it by LimitMEMLOCK=infinity or CAP_IPC_LOCK"
+        );
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
     runtime.block_on(async {

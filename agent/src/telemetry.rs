@@ -85,6 +85,7 @@ pub struct Metrics {
     /// Streams on which secrets are given to Envoy.
     pub sds_streams: Gauge,
     credentials: Family<OutcomeLabel, Counter>,
+    runs: Family<OutcomeLabel, Counter>,
     /// Open connections of local callers.
     pub open_connections: Gauge,
     /// Values in the cache.
@@ -99,6 +100,10 @@ pub struct Metrics {
     pub listening: Gauge,
     /// Sets of files that are missing or out of date, or whose hook fails.
     pub file_sets_failing: Gauge,
+    /// Programs that the agent keeps running, and that run.
+    pub runs_running: Gauge,
+    /// Programs that do not run as they have to.
+    pub runs_failing: Gauge,
     /// Whether the agent is ready: 1 or 0.
     pub ready: Gauge,
     /// When the certificate ends, in seconds since 1970.
@@ -150,6 +155,13 @@ impl Metrics {
             "Sets of files that are missing or out of date, or whose hook fails",
             all.file_sets_failing,
         );
+        registry.register(RUNS, "Starts and ends of programs that the agent keeps running", all.runs);
+        registry.register(
+            RUNS_RUNNING,
+            "Programs that the agent keeps running, and that run",
+            all.runs_running,
+        );
+        registry.register(RUNS_FAILING, "Programs that do not run as they have to", all.runs_failing);
         registry.register(READY, "Whether the agent is ready", all.ready);
         registry.register(CERTIFICATE_END, "When the certificate ends, in Unix seconds", all.certificate_end);
         metrics
@@ -241,6 +253,11 @@ impl Metrics {
         self.sds_answers.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
+    /// A program that the agent keeps running: `started`, `not_started`, `ended`, `failed`, `stopped`, `killed`.
+    pub fn run(&self, outcome: &'static str) {
+        self.runs.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
     /// A checkpoint: `consistent`, `unproven`, `unknown`.
     pub fn checkpoint(&self, outcome: &'static str) {
         self.checkpoints.get_or_create(&OutcomeLabel { outcome }).inc();
@@ -293,6 +310,9 @@ const STATE_WRITES: &str = "bursar_agent_state_writes";
 const STATE_RESUMED: &str = "bursar_agent_state_resumed";
 const STATE_ANSWERS: &str = "bursar_agent_state_answers";
 const STATE_BYTES: &str = "bursar_agent_state_bytes";
+const RUNS: &str = "bursar_agent_runs";
+const RUNS_RUNNING: &str = "bursar_agent_runs_running";
+const RUNS_FAILING: &str = "bursar_agent_runs_failing";
 const OPEN_CONNECTIONS: &str = "bursar_agent_open_connections";
 const CACHE_ENTRIES: &str = "bursar_agent_cache_entries";
 const CACHE_BYTES: &str = "bursar_agent_cache_bytes";

@@ -13,6 +13,7 @@ mod signals;
 mod stage;
 mod supervise;
 mod terminal;
+mod tie;
 
 pub use folder::{Folder, FolderError, Site, is_in_memory};
 pub use running::Running;

@@ -23,12 +23,13 @@ use crate::relay::{Relay, Way};
 use crate::stage::{self, Place};
 use crate::supervise::{Outputs, Program};
 use crate::terminal::{Terminal, inner_or_own, is_in_foreground};
+use crate::tie::Order;
 
 /// Who has the terminal and the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Program,
-    /// Another has them.
+    /// Another has them, or nobody.
     Beside,
 }
 
@@ -108,6 +109,14 @@ impl Running {
             Place::Shared => kill_process(self.pid, Signal::KILL),
             Place::Group | Place::Session { .. } => kill_process_group(self.pid, Signal::KILL),
         };
+    }
+
+    /// Ends with what it was tied to.
+    pub(crate) fn obey(&self, order: Order) {
+        match order {
+            Order::End => self.pass(Signal::TERM),
+            Order::Kill => self.kill(),
+        }
     }
 
     /// Passes a signal on; what fails is that nobody is there any more.

@@ -17,6 +17,7 @@ use tokio::time::timeout;
 use crate::mask::Sought;
 use crate::running::{Role, Running};
 use crate::signals::Signals;
+use crate::tie::Tie;
 
 /// What to run, and with what.
 pub struct Program {
@@ -64,6 +65,7 @@ pub struct Supervisor {
     /// The programs that were started and not waited for to the end, with how they ended.
     started: HashMap<Pid, Option<Ended>>,
     is_to_end: bool,
+    tie: Tie,
 }
 
 impl Supervisor {
@@ -74,7 +76,17 @@ impl Supervisor {
     pub fn new() -> io::Result<Self> {
         let (deaths, signals) = (signal(SignalKind::child())?, Signals::listen()?);
         set_child_subreaper(Some(getpid()))?;
-        Ok(Self { deaths, signals, started: HashMap::new(), is_to_end: false })
+        Ok(Self { deaths, signals, started: HashMap::new(), is_to_end: false, tie: Tie::Free })
+    }
+
+    /// Ends all programs once the standard input of this process ends, and kills those that have not after `limit`.
+    /// Programs that are started from then on have no input, and no terminal.
+    ///
+    /// # Errors
+    /// What the system refuses.
+    pub fn tie_to_input(&mut self, limit: Duration) -> io::Result<()> {
+        self.tie = Tie::to_input(limit)?;
+        Ok(())
     }
 
     /// Starts a program. That it cannot be executed is told by the process that was to become it, on its standard error
@@ -83,7 +95,8 @@ impl Supervisor {
     /// # Errors
     /// What the system refuses before the program has begun.
     pub fn start(&mut self, program: Program, outputs: &Outputs) -> io::Result<Running> {
-        let running = Running::start(program, outputs, Role::Program)?;
+        let role = if self.tie.is_there() { Role::Beside } else { Role::Program };
+        let running = Running::start(program, outputs, role)?;
         self.started.insert(running.pid(), None);
         Ok(running)
     }
@@ -100,7 +113,7 @@ impl Supervisor {
 
     /// Whether somebody asked this process to end while a program was stopped, so that no other is to be started.
     pub fn is_to_end(&self) -> bool {
-        self.is_to_end
+        self.is_to_end || self.tie.is_cut()
     }
 
     /// Passes signals on to `program` until `awaited` has ended, which may be another. Nothing is lost when this is
@@ -116,6 +129,12 @@ impl Supervisor {
                 signal = self.signals.next() => {
                     self.is_to_end |= matches!(signal, Signal::TERM | Signal::INT | Signal::QUIT);
                     program.pass(signal);
+                }
+                order = self.tie.order() => {
+                    awaited.obey(order);
+                    if program.pid() != awaited.pid() {
+                        program.obey(order);
+                    }
                 }
             }
         }

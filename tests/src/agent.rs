@@ -1,5 +1,6 @@
 //! A real agent in a directory of its own.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -16,6 +17,7 @@ use crate::http;
 use crate::place::binary;
 use crate::port::free_port;
 use crate::process::Process;
+use crate::wait::wait_for;
 
 /// A running agent. Stopped, and its data removed, on drop.
 #[derive(Debug)]
@@ -40,7 +42,7 @@ impl Agent {
     /// As [`start`](Self::start).
     pub fn start_with(broker: &Broker, node: &str, token: &str, more: &str) -> Result<Self> {
         let (directory, join) = with_token(node, token)?;
-        let mut agent = Self::launch_in(directory, broker, &join, more, None)?;
+        let mut agent = Self::launch_in(directory, broker, &join, more, Person::Own)?;
         agent.wait_ready()?;
         Ok(agent)
     }
@@ -55,13 +57,63 @@ impl Agent {
         Ok(agent)
     }
 
+    /// As [`start_as`](Self::start_as), with `bursar` beside its program, with the lines `more` at the end of its
+    /// configuration, and with these capabilities, which are named as `setpriv` does, and no others.
+    ///
+    /// # Errors
+    /// As [`start_as`](Self::start_as).
+    pub fn start_privileged(
+        user: u32,
+        capabilities: &[&str],
+        broker: &Broker,
+        token: &str,
+        more: &str,
+    ) -> Result<Self> {
+        let (directory, join) = with_token("web-1", token)?;
+        copy_program("bursar", directory.path())?;
+        let person = Person::User { user, capabilities };
+        let mut agent = Self::launch_in(directory, broker, &join, more, person)?;
+        agent.wait_ready()?;
+        Ok(agent)
+    }
+
+    /// As [`start_privileged`](Self::start_privileged) as root, and with every system call of it, and of what it starts,
+    /// written down.
+    ///
+    /// # Errors
+    /// As [`start_as`](Self::start_as), or there is no `strace`.
+    pub fn start_traced(broker: &Broker, token: &str, more: &str) -> Result<Self> {
+        let (directory, join) = with_token("web-1", token)?;
+        copy_program("bursar", directory.path())?;
+        let mut agent = Self::launch_in(directory, broker, &join, more, Person::Traced)?;
+        agent.wait_ready()?;
+        Ok(agent)
+    }
+
+    /// The system calls of an agent that was traced, and has ended.
+    ///
+    /// # Errors
+    /// They were not written down.
+    pub fn traced(&self) -> Result<BTreeSet<String>> {
+        let path = self.directory.path().join(TRACE);
+        let pid = self.process.pid().to_string();
+        let is_end = |line: &str| line.split_whitespace().take(3).eq([pid.as_str(), "+++", "exited"]);
+        let whole = || fs::read_to_string(&path).ok().filter(|text| text.lines().any(is_end));
+        let text = wait_for(START, "the end of the trace", || Ok(whole()))?;
+        // `PID CALL(…`, and lines about signals and ends.
+        let calls = text.lines().filter_map(|line| line.split_whitespace().nth(1)?.split_once('('));
+        let named = |name: &&str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        Ok(calls.map(|(name, _)| name).filter(named).map(str::to_owned).collect())
+    }
+
     /// Starts an agent and waits for nothing.
     ///
     /// # Errors
     /// It was not built, or cannot be started.
     pub fn launch(broker: &Broker, node: &str, token: &str, user: Option<u32>) -> Result<Self> {
         let (directory, join) = with_token(node, token)?;
-        Self::launch_in(directory, broker, &join, "", user)
+        let person = user.map_or(Person::Own, |user| Person::User { user, capabilities: &[] });
+        Self::launch_in(directory, broker, &join, "", person)
     }
 
     /// Starts an agent that is let in as the lines `join` of its configuration say, with the lines `more` at its end, and
@@ -70,7 +122,7 @@ impl Agent {
     /// # Errors
     /// It was not built, or cannot be started.
     pub fn launch_by(broker: &Broker, join: &str, more: &str) -> Result<Self> {
-        Self::launch_in(directory()?, broker, join, more, None)
+        Self::launch_in(directory()?, broker, join, more, Person::Own)
     }
 
     fn launch_in(
@@ -78,7 +130,7 @@ impl Agent {
         broker: &Broker,
         join: &str,
         more: &str,
-        user: Option<u32>,
+        person: Person<'_>,
     ) -> Result<Self> {
         let (here, http) = (directory.path(), free_port()?);
         fs::copy(broker.bootstrap("ca.pem"), here.join("ca.pem"))?;
@@ -90,9 +142,10 @@ impl Agent {
             socket = here.join("run/agent.sock").display(),
         );
         fs::write(here.join("agent.toml"), config)?;
-        let mut command = match user {
-            None => Command::new(binary("bursar-agent")?),
-            Some(user) => as_user(user, here)?,
+        let mut command = match person {
+            Person::Own => Command::new(binary("bursar-agent")?),
+            Person::User { user, capabilities } => as_user(user, capabilities, here)?,
+            Person::Traced => traced(as_user(0, &[], here)?, here),
         };
         configure(&mut command, here);
         let process = Process::start("agent", command, here)?;
@@ -117,7 +170,7 @@ impl Agent {
     /// It cannot be killed, or does not get ready again; with the last lines it wrote.
     pub fn kill_and_restart(&mut self) -> Result<()> {
         self.process.kill()?;
-        let mut command = Command::new(binary("bursar-agent")?);
+        let mut command = Command::new(program(self.directory.path())?);
         configure(&mut command, self.directory.path());
         self.process = Process::start("agent", command, self.directory.path())?;
         self.wait_ready()
@@ -159,6 +212,19 @@ impl Agent {
     }
 }
 
+/// Whom an agent runs as.
+#[derive(Debug, Clone, Copy)]
+enum Person<'a> {
+    /// Whoever runs the tests.
+    Own,
+    User {
+        user: u32,
+        capabilities: &'a [&'a str],
+    },
+    /// Root, under `strace`.
+    Traced,
+}
+
 fn directory() -> Result<TempDir> {
     Ok(tempfile::Builder::new().prefix("bursar-agent-").tempdir()?)
 }
@@ -183,7 +249,7 @@ fn configure(command: &mut Command, directory: &Path) {
 }
 
 /// The agent's program as `user`, who gets the directory and all that is in it.
-fn as_user(user: u32, directory: &Path) -> Result<Command> {
+fn as_user(user: u32, capabilities: &[&str], directory: &Path) -> Result<Command> {
     let program = copy_program("bursar-agent", directory)?;
     let own = |path: &Path| {
         chown(path, Some(user), Some(user)).with_context(|| {
@@ -196,9 +262,29 @@ fn as_user(user: u32, directory: &Path) -> Result<Command> {
     }
     // Others than its user have to reach the socket.
     fs::set_permissions(directory, fs::Permissions::from_mode(0o755))?;
-    let mut command = Command::new(program);
-    command.uid(user).gid(user);
+    if capabilities.is_empty() {
+        let mut command = Command::new(program);
+        command.uid(user).gid(user);
+        return Ok(command);
+    }
+    let sets: String = capabilities.iter().map(|name| format!(",+{name}")).collect();
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", &user.to_string(), "--regid", &user.to_string(), "--clear-groups"]);
+    command.args([format!("--inh-caps=-all{sets}"), format!("--ambient-caps=-all{sets}")]).arg(program);
     Ok(command)
+}
+
+/// Under a `strace` that is not its parent, and writes no strings down.
+fn traced(program: Command, directory: &Path) -> Command {
+    let mut command = Command::new("strace");
+    command.args(["-f", "-D", "-q", "-s", "0", "-o"]).arg(directory.join(TRACE)).arg(program.get_program());
+    command
+}
+
+/// The agent's program, or the copy that was made for this directory.
+fn program(directory: &Path) -> Result<PathBuf> {
+    let copy = directory.join("bursar-agent");
+    if copy.is_file() { Ok(copy) } else { binary("bursar-agent") }
 }
 
 /// Copies a program to where any user may execute it: a checkout may lie in somebody's home.
@@ -219,4 +305,5 @@ pub(crate) fn open(directory: &Path) -> Result<()> {
     Ok(())
 }
 
+const TRACE: &str = "trace";
 const START: Duration = Duration::from_secs(30);

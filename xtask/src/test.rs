@@ -1,12 +1,14 @@
 //! `cargo xtask test`: servers, programs, tests. There is no way to leave the servers out: a test that passes because
 //! its server is absent proves nothing.
 
+use std::process::Command;
+
 use anyhow::Result;
 use clap::Args;
 
 use crate::venv::Venv;
 use crate::workspace::Workspace;
-use crate::{command, postgres};
+use crate::{apt, command, postgres};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -22,6 +24,11 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let venv = Venv::prepare(workspace)?;
     let bao = venv.program("bao")?;
     let postgres = postgres::binaries()?;
+    for (program, package) in DEBIANS {
+        if Command::new(program).arg("--version").output().is_err() {
+            apt::install(package, program)?;
+        }
+    }
     eprintln!("xtask: OpenBao is `{}`, PostgreSQL is in `{}`", bao.display(), postgres.display());
 
     let packages: Vec<String> = match options.packages.as_slice() {
@@ -46,4 +53,7 @@ fn package(name: &str) -> String {
     format!("--package={name}")
 }
 
+/// What the units are put to, and the packages that have it.
+const DEBIANS: [(&str, &str); 3] =
+    [("systemd-analyze", "systemd"), ("strace", "strace"), ("setpriv", "util-linux")];
 const PROGRAMS: [&str; 3] = ["bursar-broker", "bursar-agent", "bursar"];

@@ -23,6 +23,9 @@
 //! A set of files that the agent delivers by itself is no process: what is attested of it is the name that the agent's own
 //! configuration gives it, and nothing that a process could pass for. Neither is a pod for which the driver of a volume
 //! asks: a token speaks for it, and what is noted beside that is whom the driver named.
+//!
+//! A program that the agent keeps running is attested as what it is, like every other, and as what the agent started it as
+//! besides. See [`started`].
 
 mod bearer;
 mod cgroup;
@@ -30,12 +33,14 @@ mod exe;
 mod holder;
 mod process;
 mod selector;
+mod started;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Child;
 use std::sync::Arc;
 
 use bursar_proto::v1::WorkloadContext;
@@ -44,10 +49,12 @@ use tonic::metadata::MetadataMap;
 
 pub use bearer::{Bearer, NoBearer};
 pub use holder::Held;
+pub use started::Mark;
 
 use exe::Hashes;
 use process::{Alive, Owner, Process};
 use selector::Selectors;
+use started::Started;
 
 /// Attests local callers.
 #[derive(Debug)]
@@ -56,6 +63,7 @@ pub struct Attestor {
     /// The beginning of the kernel's boot id: process ids and start times begin anew with each boot.
     boot: String,
     hashes: Hashes,
+    started: Started,
 }
 
 impl Attestor {
@@ -71,7 +79,7 @@ impl Attestor {
         let boot =
             std::fs::read_to_string(proc.join("sys/kernel/random/boot_id")).map_err(AttestError::Proc)?;
         let boot = boot.trim().split('-').next().unwrap_or_default().to_owned();
-        Ok(Self { proc: proc.to_owned(), boot, hashes: Hashes::default() })
+        Ok(Self { proc: proc.to_owned(), boot, hashes: Hashes::default(), started: Started::default() })
     }
 
     /// Attests the process that the kernel names. Blocks.
@@ -129,6 +137,10 @@ impl Attestor {
     /// Reads the facts, and says last that they are of one process.
     fn describe(&self, process: &Process, alive: Alive, owner: Owner) -> Result<Workload, AttestError> {
         let mut selectors = Selectors::default();
+        let run = self.started.name_of(process);
+        if let Some(name) = &run {
+            selectors.add("run:name", name);
+        }
         selectors.add("unix:uid", owner.uid);
         selectors.add("unix:gid", owner.gid);
         for found in cgroup::selectors(&process.cgroups()?) {
@@ -144,7 +156,11 @@ impl Attestor {
         process.confirm()?;
         let context = WorkloadContext {
             selectors: selectors.into_sorted(),
-            instance: process.instance(&self.boot),
+            // One that starts again, under another agent even, asks under the name of the one before.
+            instance: match run {
+                Some(name) => format!("run:{name}@{}", self.boot),
+                None => process.instance(&self.boot),
+            },
             pid: process.pid(),
         };
         Ok(Workload::new(context, Life::Process(alive)))
@@ -167,6 +183,15 @@ impl Attestor {
     /// The beginning of the kernel's boot id.
     pub fn boot(&self) -> &str {
         &self.boot
+    }
+
+    /// Starts a process by `start`, which is attested as the program `name` of the agent's configuration until the mark is
+    /// dropped. Blocks.
+    ///
+    /// # Errors
+    /// Those of `start`.
+    pub fn start(&self, name: &str, start: impl FnOnce() -> io::Result<Child>) -> io::Result<(Child, Mark)> {
+        self.started.start(name, &self.proc, start)
     }
 
     /// The set of files `name`, which the administrator of this machine configured. The name has no character that a
@@ -343,7 +368,8 @@ impl Workload {
     }
 
     /// Which process it is, on this machine and over all boots: `PID:START@BOOT`. Of a user, `user:UID@BOOT`; of a set of
-    /// files, `files:NAME@BOOT`; of a pod with a volume, `csi:UID@BOOT`; of a unit with credentials, `unit:NAME@BOOT`.
+    /// files, `files:NAME@BOOT`; of a program that the agent keeps running, `run:NAME@BOOT`; of a pod with a volume,
+    /// `csi:UID@BOOT`; of a unit with credentials, `unit:NAME@BOOT`.
     pub fn instance(&self) -> &str {
         &self.context.instance
     }

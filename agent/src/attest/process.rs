@@ -49,6 +49,11 @@ impl Process {
         (self.started, self.pid)
     }
 
+    /// In clock ticks since boot.
+    pub(super) fn started(&self) -> u64 {
+        self.started
+    }
+
     /// That it is still the process that was opened.
     pub(super) fn confirm(&self) -> Result<(), AttestError> {
         if self.start_time()? == self.started { Ok(()) } else { Err(AttestError::Changed { pid: self.pid }) }

@@ -175,3 +175,43 @@ fn a_set_of_files_is_known_by_its_name_alone_and_by_the_same_after_a_restart() {
     assert!(set.identity() == again.identity() && set.identity() != attestor.delivery("api").identity());
     assert!(set.is_alive() && set.context().pid == 0);
 }
+
+#[test]
+fn a_process_is_what_the_agent_started_it_as_until_its_end_and_no_other_is() {
+    let attestor = Attestor::new().expect("attestor");
+    let start = || Command::new("/bin/cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
+    let (child, mark) = attestor.start("web", start).expect("started");
+    let (started, other) = (Waiting(child), Waiting::start(Path::new("/bin/cat")));
+    let workload = attestor.attest(started.peer()).expect("attested");
+    assert_eq!(selector_values(&workload, "run:name"), ["web"]);
+    assert_eq!(selector_values(&workload, "unix:uid"), [own_peer().uid.to_string()]);
+    assert!(workload.instance().starts_with("run:web@"), "{}", workload.instance());
+    for peer in [other.peer(), own_peer()] {
+        let stranger = attestor.attest(peer).expect("attested");
+        assert!(selector_values(&stranger, "run:name").is_empty());
+    }
+    // Another agent did not start it.
+    let elsewhere = Attestor::new().expect("attestor").attest(started.peer()).expect("attested");
+    assert!(selector_values(&elsewhere, "run:name").is_empty());
+    drop(mark);
+    let forgotten = attestor.attest(started.peer()).expect("attested");
+    assert!(selector_values(&forgotten, "run:name").is_empty());
+}
+
+#[test]
+fn a_number_that_another_process_has_by_now_is_not_what_was_started() {
+    let (proc, started) = (tempfile::tempdir().expect("folder"), Started::default());
+    let write = |pid: u32, time: u32| {
+        let folder = proc.path().join(pid.to_string());
+        std::fs::create_dir_all(&folder).expect("created");
+        let stat = format!("{pid} (app) S 1 {pid} {pid} 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 {time} 0 0");
+        std::fs::write(folder.join("stat"), stat).expect("written");
+    };
+    let start = || Command::new("/bin/true").spawn().inspect(|child| write(child.id(), 1000));
+    let (mut child, _mark) = started.start("web", proc.path(), start).expect("started");
+    let name = || started.name_of(&Process::open(proc.path(), child.id()).expect("open"));
+    assert_eq!(name().as_deref(), Some("web"));
+    write(child.id(), 2000);
+    assert_eq!(name(), None);
+    child.wait().expect("ended");
+}

@@ -139,7 +139,7 @@ fn output(path: &str, mode_of_set: u32, output: &mut Section<'_>) -> Option<Outp
 }
 
 /// Also a selector and the name of a file, so neither long nor odd.
-fn set_name(name: &str) -> Result<String, String> {
+pub(super) fn set_name(name: &str) -> Result<String, String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     if name.is_empty() || name.len() > 64 || !name.bytes().all(allowed) || name.starts_with('.') {
         return Err(
@@ -173,7 +173,7 @@ pub(crate) fn relative(path: &str) -> Result<String, String> {
     Err("is a relative path without `.`, empty parts, and parts that begin with `..`".to_owned())
 }
 
-fn account(text: &str) -> Result<Account, String> {
+pub(super) fn account(text: &str) -> Result<Account, String> {
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         let number = text.parse::<u32>().ok().filter(|number| *number != u32::MAX);
         return number.map(Account::Number).ok_or_else(|| "is too large for a number of a user".to_owned());

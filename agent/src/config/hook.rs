@@ -57,9 +57,18 @@ pub(super) fn hook(hook: &mut Section<'_>) -> Option<Hook> {
 }
 
 fn signal(text: &str) -> Result<Signal, String> {
+    known(text).map(|(_, signal)| signal)
+}
+
+/// The name of a signal, without `SIG`.
+pub(super) fn signal_name(text: &str) -> Result<&'static str, String> {
+    known(text).map(|(name, _)| name)
+}
+
+fn known(text: &str) -> Result<(&'static str, Signal), String> {
     let known = SIGNALS.iter().find(|(name, _)| *name == text.trim_start_matches("SIG"));
     let names = || SIGNALS.map(|(name, _)| name).join("`, `");
-    known.map(|(_, signal)| *signal).ok_or_else(|| format!("is one of `{}`", names()))
+    known.copied().ok_or_else(|| format!("is one of `{}`", names()))
 }
 
 /// Nothing leaves the machine in the clear, and no name is looked up.

@@ -27,6 +27,25 @@ fn a_good_file_is_read_whole() {
 }
 
 #[test]
+fn a_program_that_is_kept_running_is_read_with_its_defaults() {
+    let config = Config::parse(include_str!("../testdata/good.toml")).expect("good");
+    assert_eq!(config.cli.as_deref(), Some(Path::new("/opt/bursar/bin/bursar")));
+    let [run] = &config.runs[..] else { panic!("one program") };
+    assert_eq!((run.name.as_str(), run.command.len(), run.environment.as_str()), ("worker", 3, "shop/prod"));
+    assert_eq!((run.restart, run.way, run.mask, run.umask), (Restart::OnFailure, "files", true, 0o077));
+    assert_eq!((run.on_change, run.signal, run.hook.len()), ("hook", Some("USR2"), 2));
+    assert_eq!((run.splay.as_secs(), run.stop_timeout.as_secs()), (30, 60));
+
+    let least = "broker = 'https://b'\nca_file = 'ca'\nnode = 'n'\ndata_dir = 'd'\n\
+                 [run.web]\ncommand = ['/bin/web']\nenvironment = 'shop'\n";
+    let config = Config::parse(least).expect("good");
+    let [run] = &config.runs[..] else { panic!("one program") };
+    assert_eq!((run.restart, run.way, run.mask, run.umask), (Restart::Always, "env", false, 0o022));
+    assert_eq!((run.on_change, run.directory.to_str()), ("restart", Some("/")));
+    assert!(config.cli.is_none() && run.user.is_none() && run.stop_timeout.as_secs() == 10);
+}
+
+#[test]
 fn the_least_file_gets_defaults_and_no_http_port() {
     let text = "broker = 'https://b'\nca_file = 'ca'\nnode = 'n'\ndata_dir = 'd'\n";
     let config = Config::parse(text).expect("good");

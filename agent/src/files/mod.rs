@@ -24,8 +24,8 @@ use std::sync::Arc;
 use bursar_core::Clock;
 
 pub use board::Board;
-pub use directory::NoAccount;
 
+use crate::account::NoAccount;
 use crate::answer::Answers;
 use crate::attest::Attestor;
 use crate::cache::Cache;

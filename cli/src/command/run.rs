@@ -26,7 +26,8 @@ use bursar_exec::Outputs;
 use bursar_exec::mask::{Patterns, Sought};
 use bursar_sdk::{Client, ResolveOptions, ResolvedEnvironment};
 use clap::Args;
-use rustix::process::Signal;
+use rustix::fs::Mode;
+use rustix::process::{Signal, umask};
 
 use super::Session;
 use crate::error::Error;
@@ -113,6 +114,13 @@ pub(crate) struct Arguments {
         requires = "on_change"
     )]
     splay: Duration,
+    /// End the program when standard input ends, as it does when whoever holds its other end is gone; the program itself
+    /// has no input and no terminal
+    #[arg(long, requires = "on_change")]
+    tied: bool,
+    /// The mode bits that files which the program makes do not get, in octal; as they are for this command when not given
+    #[arg(long, value_parser = parse_umask, value_name = "BITS")]
+    umask: Option<Mode>,
     /// Put files into this directory instead of one in memory of yours
     #[arg(long, value_name = "DIRECTORY")]
     dir: Option<PathBuf>,
@@ -138,6 +146,10 @@ impl Arguments {
             return Err(Error::Usage("no program is given".to_owned()));
         };
         let named = program.to_string_lossy().into_owned();
+        if let Some(bits) = self.umask {
+            // What this command itself makes has its mode set.
+            umask(bits);
+        }
         let runtime = super::runtime()?;
         let (client, resolved) = runtime.block_on(async {
             let client = session.client()?;
@@ -210,6 +222,11 @@ impl Arguments {
         }
         self.inherit || bytes.starts_with(b"LC_") || PASSED.iter().any(|passed| *passed == name)
     }
+}
+
+fn parse_umask(text: &str) -> Result<Mode, String> {
+    let bits = u32::from_str_radix(text, 8).ok().filter(|bits| *bits <= 0o777);
+    bits.map(Mode::from_raw_mode).ok_or_else(|| "is no mode in octal, such as 022".to_owned())
 }
 
 /// Masks every secret of the environment, and says which cannot be.

@@ -333,7 +333,7 @@ impl Site {
     }
 
     /// Files have the values by design, in memory; that is why their directory is not searched with the others. What the
-    /// agent says of them, of a template that fails on a value and of a hook that prints one, is. What it keeps of them
+    /// agent says of them, of a template that fails on a value and of a hook or a program that prints one, is. What it keeps of them
     /// through a restart, sealed, is too.
     fn deliver(&self) -> Result<()> {
         wait_until(LIMIT, "files with the values, without which nothing would be looked at", || {
@@ -344,6 +344,7 @@ impl Site {
             "bursar_agent_file_hooks_total{outcome=\"failed\"}",
             "bursar_agent_files_total{outcome=\"failed\"}",
             "bursar_agent_state_writes_total{outcome=\"written\"}",
+            "bursar_agent_runs_total{outcome=\"failed\"}",
         ] {
             wait_until(LIMIT, outcome, || {
                 let metrics = self.agent.http("/metrics").map(|answer| answer.body).unwrap_or_default();
@@ -523,7 +524,8 @@ fn delivered() -> Result<TempDir> {
     Ok(memory)
 }
 
-/// Sets of files of every form, with a hook that prints what it finds and fails.
+/// Sets of files of every form, with a hook that prints what it finds and fails, and a program that does the same, masked,
+/// into the agent's own log.
 fn sets(memory: &TempDir) -> String {
     let (place, units) = (memory.path().display(), units::configuration(memory.path()));
     format!(
@@ -533,6 +535,8 @@ fn sets(memory: &TempDir) -> String {
          [files.app.hook]\ncommand = ['/bin/sh', '-c', 'cat {place}/app/* | tee /dev/stderr; exit 1']\n\
          [files.broken]\ndirectory = '{place}/broken'\nenvironment = 'app'\n\
          [files.broken.output.'x']\ntemplate = '{place}/broken.j2'\n\
+         [run.app]\ncommand = ['/bin/sh', '-c', 'cat $KEY_FILE $LOCAL_FILE $URL_FILE | tee /dev/stderr; exit 1']\n\
+         environment = 'app'\nas = 'files'\nmask = true\n\
          [csi]\nsocket = '{place}/bursar.sock'\n{units}"
     )
 }
@@ -590,6 +594,10 @@ selectors = ["files:set:app"]
 principal = "spiffe://example.org/workload/app"
 node = "web-1"
 selectors = ["files:set:broken"]
+[[registration]]
+principal = "spiffe://example.org/workload/app"
+node = "web-1"
+selectors = ["run:name:app"]
 "#;
 
 const ENVIRONMENTS: &str = r#"

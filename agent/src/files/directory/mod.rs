@@ -24,10 +24,10 @@ use bursar_core::Clock;
 use rustix::io::Errno;
 
 pub(super) use compare::Expected;
-pub use owner::NoAccount;
 pub(super) use owner::Ownership;
 
 use super::render::Rendered;
+use crate::account::NoAccount;
 use crate::config::FileSet;
 
 /// Where a set is delivered.

@@ -171,7 +171,7 @@ pub(super) enum HookError {
     NotRunning { pid: i32, path: PathBuf },
     #[error("`{}` belongs to user {owner}, and process {pid} to another: whoever wrote it may not signal that one", path.display())]
     NotTheirs { path: PathBuf, owner: u32, pid: i32 },
-    #[error("the agent may not signal process {pid}")]
+    #[error("the agent may not signal process {pid}; it needs the capability CAP_KILL")]
     NotSent {
         pid: i32,
         #[source]

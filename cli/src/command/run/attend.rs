@@ -58,6 +58,10 @@ impl Attendance<'_> {
         mut delivered: Delivered,
     ) -> Result<ExitCode, Error> {
         let mut supervisor = Supervisor::new().map_err(|source| self.cannot_run(source))?;
+        if self.arguments.tied {
+            let tied = supervisor.tie_to_input(self.arguments.stop_timeout);
+            tied.map_err(|source| self.cannot_run(source))?;
+        }
         let running = self.start(&mut supervisor, delivered.variables.clone(), &mut delivered)?;
         let mut life = Life { running, began: Instant::now(), delivered };
         let ended = loop {
