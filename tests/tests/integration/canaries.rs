@@ -2,27 +2,29 @@
 //! verbose, data and temporary files, metrics, health, exports, what people are told, arguments and environments of
 //! processes, core dumps (promise 3).
 
+mod aws_clients;
 mod discovering;
 mod mounting;
+mod processes;
 mod units;
 
 use std::cell::RefCell;
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bursar_tests::{
     Agent, Broker, Canary, Cli, Drongo, EVERYTHING, Finding, GoogleDoor, IssuerDoor, Moto, OddStore, OpenBao,
-    PROJECT, Postgres, Process, Said, Signal, TokenIssuer, free_port, http, scan, scan_bytes, wait_until,
+    PROJECT, Postgres, Process, Said, Signal, TokenIssuer, free_port, scan, scan_bytes, wait_until,
 };
-use rustix::process::{Resource, Rlimit, setrlimit};
 use serde_json::json;
 use tempfile::TempDir;
+
+use aws_clients::NAMES;
+use processes::{Seen, dumps_are_allowed};
 
 #[test]
 fn no_secret_turns_up_where_it_must_not() -> Result<()> {
@@ -186,7 +188,7 @@ impl Site {
         let join = admin.done(&["node", "token", "web-1"])?;
         let (delivered, port) = (delivered()?, free_port()?);
         let more = format!(
-            "[state]\n{}{}[aws]\nlisten = '{port}'\nmount = 'local'\n{AWS_NAMES}",
+            "[state]\n{}{}[aws]\nlisten = '{port}'\nmount = 'local'\n{NAMES}",
             sets(&delivered),
             discovering::section(delivered.path())
         );
@@ -292,44 +294,6 @@ impl Site {
         let said = self.admin.run(&["get", "vault/secret/api#key", "--max-age", "0s"])?;
         self.told(said, Some(1))?;
         self.bao.unseal()
-    }
-
-    /// In the way of AWS's agent and in that of an SDK, and what is refused there.
-    fn speak_to_aws_clients(&self) -> Result<()> {
-        let peer = [("X-Aws-Parameters-Secrets-Token", "peer")];
-        let get = |query: &str, headers: &[(&str, &str)]| {
-            http::request(self.port, "GET", &format!("/secretsmanager/get?{query}"), headers, &[])
-        };
-        let post = |target: &str, body: &str| {
-            let target = format!("secretsmanager.{target}");
-            let headers = [("Content-Type", "application/x-amz-json-1.1"), ("X-Amz-Target", target.as_str())];
-            http::request(self.port, "POST", "/", &headers, body.as_bytes())
-        };
-        let answered = [
-            (get("secretId=local", &peer)?, &self.values.local),
-            (get("secretId=local&refreshNow=true", &peer)?, &self.values.local),
-            (get("secretId=kv", &peer)?, &self.values.kv),
-            (post("GetSecretValue", r#"{"SecretId":"aws"}"#)?, &self.values.aws),
-            (post("BatchGetSecretValue", r#"{"SecretIdList":["aws","absent","odd"]}"#)?, &self.values.aws),
-        ];
-        for (reply, value) in answered {
-            let found = scan_bytes("an answer", &reply.body, &[value])?;
-            ensure!(reply.status == 200 && !found.is_empty(), "{}: another value was read", reply.status);
-        }
-        ensure!(get("secretId=a", &peer)?.status == 200, "a secret with fields was not read");
-        let refused = [
-            get("secretId=a", &[("X-Vault-Token", self.values.odd.value())])?,
-            get("secretId=absent", &peer)?,
-            get("secretId=odd", &peer)?,
-            get("secretId=a&versionId=9", &peer)?,
-            post("DescribeSecret", r#"{"SecretId":"odd"}"#)?,
-            post("GetSecretValue", &format!("{{\"SecretId\":\"{}", self.values.kv.value()))?,
-        ];
-        for reply in refused {
-            ensure!(reply.status >= 400, "it was answered with {}", reply.status);
-            self.said.borrow_mut().push_str(&String::from_utf8_lossy(&reply.body));
-        }
-        Ok(())
     }
 
     /// Files have the values by design, in memory; that is why their directory is not searched with the others. What the
@@ -469,52 +433,6 @@ impl Site {
     }
 }
 
-/// What `/proc` shows of a process.
-struct Seen {
-    arguments: Vec<(String, Vec<u8>)>,
-    environment: Vec<(String, Vec<u8>)>,
-}
-
-impl Seen {
-    fn of(pid: u32) -> Result<Self> {
-        let read =
-            |file: &str| Ok::<_, anyhow::Error>((file.to_owned(), fs::read(format!("/proc/{pid}/{file}"))?));
-        Ok(Self { arguments: vec![read("cmdline")?, read("comm")?], environment: vec![read("environ")?] })
-    }
-
-    /// Of a process that must not be dumped: its files in `/proc` belong to root, whoever runs it, and its limit on the
-    /// size of dumps is zero for good.
-    fn undumpable(pid: u32) -> Result<Self> {
-        let limits = fs::read_to_string(format!("/proc/{pid}/limits"))?;
-        let core = limits.lines().find(|line| line.starts_with("Max core file size")).context("no limit")?;
-        let figures: Vec<_> = core.split_whitespace().skip(4).take(2).collect();
-        ensure!(figures == ["0", "0"], "the limits on dumps are {figures:?}");
-        Self::of(pid)
-    }
-
-    fn everything(&self) -> Vec<(String, Vec<u8>)> {
-        self.arguments.iter().chain(&self.environment).cloned().collect()
-    }
-}
-
-/// Lifts the limit on core dumps from what this process starts: a dump that the surroundings forbid would not show that
-/// a program forbids it.
-fn dumps_are_allowed() -> Result<()> {
-    let unlimited = Rlimit { current: None, maximum: None };
-    setrlimit(Resource::Core, unlimited).context("core dumps cannot be allowed: run the tests as root")?;
-    let place = tempfile::tempdir()?;
-    let mut child = sleeper(place.path())?;
-    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::ABORT)?;
-    let status = child.wait()?;
-    let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern")?;
-    ensure!(
-        status.core_dumped() || pattern.starts_with('|'),
-        "a program that does not forbid it leaves no dump here ({status}, pattern `{}`), so nothing would be shown",
-        pattern.trim()
-    );
-    Ok(())
-}
-
 /// A directory in memory, with a template that fails on a value.
 fn delivered() -> Result<TempDir> {
     let memory = tempfile::Builder::new().prefix("bursar-files-").tempdir_in("/dev/shm");
@@ -539,12 +457,6 @@ fn sets(memory: &TempDir) -> String {
          environment = 'app'\nas = 'files'\nmask = true\n\
          [csi]\nsocket = '{place}/bursar.sock'\n{units}"
     )
-}
-
-fn sleeper(place: &Path) -> Result<Child> {
-    let mut command = Command::new("tail");
-    command.args(["-f", "/dev/null"]).current_dir(place).stdin(Stdio::null());
-    Ok(command.spawn()?)
 }
 
 fn list(found: &[Finding]) -> String {
@@ -574,8 +486,6 @@ permit (principal in Bursar::Group::"spiffe://example.org/ns/shop", action in Bu
 @id("watch")
 permit (principal, action == Bursar::Action::"watch", resource);
 "#;
-
-const AWS_NAMES: &str = "[aws.secrets]\nlocal = 'local/a#p'\nkv = 'vault/secret/api#key'\naws = 'aws/app#p'\nodd = 'odd/kv/fails#p'\n";
 
 /// Of an IAM user who may read nothing.
 const NO_SECRETS: &str =
