@@ -10,6 +10,8 @@ use anyhow::{Context, Result, ensure};
 use bursar_tests::{Agent, Broker, Canary, Cli, wait_until};
 use tempfile::TempDir;
 
+use crate::supervised::POLICIES;
+
 #[test]
 fn the_executable_of_another_user_is_seen_with_sys_ptrace_and_not_without() -> Result<()> {
     let site = Site::start()?;
@@ -206,16 +208,3 @@ const LIMIT: Duration = Duration::from_secs(90);
 /// Numbers that no account has.
 const AGENT: u32 = 61_031;
 const OTHER: u32 = 61_032;
-
-const POLICIES: &str = r#"
-@id("administration")
-permit (principal == Bursar::Principal::"spiffe://example.org/user/admin",
-        action in Bursar::Action::"administer", resource);
-@id("write")
-permit (principal == Bursar::Principal::"spiffe://example.org/user/admin",
-        action == Bursar::Action::"write", resource in Bursar::Backend::"local");
-@id("watch")
-permit (principal, action == Bursar::Action::"watch", resource == Bursar::System::"broker");
-@id("workloads")
-permit (principal in Bursar::Group::"spiffe://example.org/workload", action in Bursar::Action::"use", resource);
-"#;

@@ -218,7 +218,8 @@ impl Site {
 
 const LIMIT: Duration = Duration::from_secs(90);
 
-const POLICIES: &str = r#"
+/// Workloads may use everything, and an administrator writes it.
+pub(crate) const POLICIES: &str = r#"
 @id("administration")
 permit (principal == Bursar::Principal::"spiffe://example.org/user/admin",
         action in Bursar::Action::"administer", resource);
@@ -227,7 +228,7 @@ permit (principal == Bursar::Principal::"spiffe://example.org/user/admin",
         action == Bursar::Action::"write", resource in Bursar::Backend::"local");
 @id("watch")
 permit (principal, action == Bursar::Action::"watch", resource == Bursar::System::"broker");
-@id("programs")
+@id("workloads")
 permit (principal in Bursar::Group::"spiffe://example.org/workload", action in Bursar::Action::"use", resource);
 "#;
 

@@ -11,6 +11,8 @@ use anyhow::{Context, Result, ensure};
 use bursar_tests::{Agent, Broker, Canary, Cli, binary, wait_until};
 use tempfile::TempDir;
 
+use crate::supervised::POLICIES;
+
 #[test]
 fn systemd_reads_the_units_without_a_word_and_finds_them_closed() -> Result<()> {
     for (unit, with_features, exposure) in
@@ -171,19 +173,6 @@ fn directory() -> PathBuf {
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(90);
 /// A number that no account has.
 const USER: u32 = 61_041;
-
-const POLICIES: &str = r#"
-@id("administration")
-permit (principal == Bursar::Principal::"spiffe://example.org/user/admin",
-        action in Bursar::Action::"administer", resource);
-@id("write")
-permit (principal == Bursar::Principal::"spiffe://example.org/user/admin",
-        action == Bursar::Action::"write", resource in Bursar::Backend::"local");
-@id("watch")
-permit (principal, action == Bursar::Action::"watch", resource == Bursar::System::"broker");
-@id("workloads")
-permit (principal in Bursar::Group::"spiffe://example.org/workload", action in Bursar::Action::"use", resource);
-"#;
 
 const REGISTRATIONS: &str = r#"
 [[registration]]
