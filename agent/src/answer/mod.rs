@@ -100,11 +100,10 @@ impl Answers {
             .filter(|(_, found)| !matches!(found, Found::Fresh(_)))
             .map(|(wanted, _)| wanted.clone())
             .collect();
-        let is_spared = self.upstream.is_away() && found.iter().all(|found| found.entry().is_some());
         let is_patient = call.good_for.is_none() || found.iter().any(|found| found.entry().is_none());
         let asked = if missing.is_empty() {
             Ok(Arrival { outcome: Vec::new(), led: true })
-        } else if is_spared {
+        } else if self.upstream.is_away() && found.iter().all(|found| found.entry().is_some()) {
             // Nobody waits for a broker that is away while there is something to serve; one call shows whether it is back.
             if self.upstream.take_trial() {
                 let (key, start) = self.flight(call, missing, ask);
