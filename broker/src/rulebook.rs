@@ -4,6 +4,10 @@
 //! readers take a handle of; applying makes a new one, commits it, and only then puts it in the old one's place, so no
 //! request sees half a set, and a set that has faults changes nothing.
 
+mod history;
+
+pub use history::Revision;
+
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bursar_core::SpiffeId;

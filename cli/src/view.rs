@@ -17,7 +17,7 @@ pub(crate) use approval::ApprovalView;
 pub(crate) use environment::{ChangeView, DifferenceView, EnvironmentView, FindingView, ResolvedView};
 pub(crate) use lease::{HolderView, LeaseView};
 pub(crate) use node::NodeView;
-pub(crate) use policy::{DecisionView, DiagnosticView};
+pub(crate) use policy::{DecisionView, DiagnosticView, RevisionView};
 pub(crate) use record::RecordView;
 pub(crate) use revocation::RevocationView;
 pub(crate) use store::{NameView, SecretView, VersionView};

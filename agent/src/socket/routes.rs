@@ -75,6 +75,7 @@ const TABLE: &[Route] = &[
     route("/bursar.v1.Audit/Journal", To::Nobody),
     route("/bursar.v1.Policies/Get", To::Broker),
     route("/bursar.v1.Policies/Apply", To::Broker),
+    route("/bursar.v1.Policies/History", To::Broker),
     route("/bursar.v1.Policies/Check", To::Broker),
     route("/bursar.v1.Policies/Test", To::Broker),
     route("/bursar.v1.Policies/Approve", To::Broker),

@@ -13,9 +13,10 @@ use bursar_proto::v1::policies_test_response::Result as Tested;
 use bursar_proto::v1::{
     PoliciesAccepted, PoliciesApplyRequest, PoliciesApplyResponse, PoliciesApproveRequest,
     PoliciesApproveResponse, PoliciesCheckRequest, PoliciesCheckResponse, PoliciesGetRequest,
-    PoliciesGetResponse, PoliciesListApprovalsRequest, PoliciesListApprovalsResponse, PoliciesRejected,
-    PoliciesTestRequest, PoliciesTestResponse, PoliciesTested, PoliciesWithdrawApprovalRequest,
-    PoliciesWithdrawApprovalResponse, PolicyDiagnostic, PolicyOutcome,
+    PoliciesGetResponse, PoliciesHistoryRequest, PoliciesHistoryResponse, PoliciesListApprovalsRequest,
+    PoliciesListApprovalsResponse, PoliciesRejected, PoliciesTestRequest, PoliciesTestResponse,
+    PoliciesTested, PoliciesWithdrawApprovalRequest, PoliciesWithdrawApprovalResponse, PolicyDiagnostic,
+    PolicyOutcome, PolicyRevision,
 };
 use jiff::Timestamp;
 use tonic::{Request, Response, Status};
@@ -28,6 +29,7 @@ use crate::policy::{
     self, Context, Diagnostic, Facts, GroupName, NameError, PolicyFile, PrincipalFacts, Resource, Selector,
     Target,
 };
+use crate::rulebook::Revision;
 
 #[tonic::async_trait]
 impl Policies for Api {
@@ -51,6 +53,23 @@ impl Policies for Api {
                 })
             },
         )
+        .await
+    }
+
+    async fn history(
+        &self,
+        request: Request<PoliciesHistoryRequest>,
+    ) -> Result<Response<PoliciesHistoryResponse>, Status> {
+        let read = |message: PoliciesHistoryRequest| page::read(message.page_size, message.page_token);
+        self.answer(request, read, |call, page| async move {
+            let draft =
+                self.broker.permit(&call, Action::ViewPolicy, Resource::System, "policies", "").await?;
+            let history = self.broker.observe(draft, self.broker.rulebook.history(page)).await?;
+            Ok(PoliciesHistoryResponse {
+                revisions: history.items.into_iter().map(revision).collect(),
+                next_page_token: history.next.unwrap_or_default(),
+            })
+        })
         .await
     }
 
@@ -322,6 +341,16 @@ fn approved_by(principal: &SpiffeId, ids: &str) -> Result<Vec<SpiffeId>, Failure
     approved_by.sort_unstable();
     approved_by.dedup();
     Ok(approved_by)
+}
+
+fn revision(revision: Revision) -> PolicyRevision {
+    PolicyRevision {
+        revision: revision.revision,
+        applied_at: Some(timestamp_to_wire(revision.applied_at)),
+        applied_by: revision.applied_by.to_string(),
+        files: u32::try_from(revision.files).unwrap_or(u32::MAX),
+        changed: revision.changed,
+    }
 }
 
 fn diagnostic(diagnostic: Diagnostic) -> PolicyDiagnostic {

@@ -58,6 +58,7 @@ pub const TABLE: &[Rpc] = &[
     known("/bursar.v1.Audit/Journal", Action::LocalRead),
     known("/bursar.v1.Policies/Get", Action::ViewPolicy),
     known("/bursar.v1.Policies/Apply", Action::ApplyPolicy),
+    known("/bursar.v1.Policies/History", Action::ViewPolicy),
     known("/bursar.v1.Policies/Check", Action::CheckPolicy),
     known("/bursar.v1.Policies/Test", Action::CheckPolicy),
     known("/bursar.v1.Policies/Approve", Action::Approve),

@@ -6,6 +6,7 @@ mod approve;
 mod check;
 mod files;
 mod get;
+mod history;
 mod rollback;
 mod test;
 mod withdraw;
@@ -19,6 +20,7 @@ use crate::error::Error;
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Get(get::Arguments),
+    History(history::Arguments),
     Apply(apply::Arguments),
     Validate(apply::Validate),
     Rollback(rollback::Arguments),
@@ -33,6 +35,7 @@ impl Command {
     pub(super) async fn carry_out(self, session: &Session) -> Result<(), Error> {
         match self {
             Self::Get(get) => get.carry_out(session).await,
+            Self::History(history) => history.carry_out(session).await,
             Self::Apply(apply) => apply.carry_out(session).await,
             Self::Validate(validate) => validate.carry_out(session).await,
             Self::Rollback(rollback) => rollback.carry_out(session).await,

@@ -1,5 +1,5 @@
 use bursar_core::audit::Decision;
-use bursar_proto::convert::{WireError, decision_from_wire};
+use bursar_proto::convert::{WireError, decision_from_wire, timestamp_from_wire};
 use bursar_proto::v1;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::filled;
 use crate::output::{Details, Row};
 use crate::table::{Cell, Column, cut, whole};
+use crate::text;
 
 /// What policy would decide, and why.
 #[derive(Debug, Serialize)]
@@ -97,5 +98,44 @@ impl Row for DiagnosticView {
             _ => self.file.clone(),
         };
         vec![Cell::new(place), Cell::new(&self.message)]
+    }
+}
+
+/// A set of policies that is or was in force.
+#[derive(Debug, Serialize)]
+pub(crate) struct RevisionView {
+    revision: u64,
+    applied_at: Timestamp,
+    applied_by: String,
+    files: u32,
+    changed: Vec<String>,
+}
+
+impl TryFrom<v1::PolicyRevision> for RevisionView {
+    type Error = WireError;
+
+    fn try_from(revision: v1::PolicyRevision) -> Result<Self, WireError> {
+        Ok(Self {
+            revision: revision.revision,
+            applied_at: timestamp_from_wire("applied_at", revision.applied_at)?,
+            applied_by: revision.applied_by,
+            files: revision.files,
+            changed: revision.changed,
+        })
+    }
+}
+
+impl Row for RevisionView {
+    const COLUMNS: &'static [Column] =
+        &[whole("REVISION"), whole("APPLIED"), cut("BY"), whole("FILES"), cut("CHANGED")];
+
+    fn cells(&self, now: Timestamp) -> Vec<Cell> {
+        vec![
+            Cell::new(self.revision.to_string()),
+            Cell::new(text::relative(self.applied_at, now)),
+            Cell::new(&self.applied_by),
+            Cell::new(self.files.to_string()),
+            Cell::maybe(filled(self.changed.join(", "))),
+        ]
     }
 }

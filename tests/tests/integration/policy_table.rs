@@ -79,6 +79,17 @@ fn policies_that_were_in_force_are_put_in_force_again_and_what_they_replace_is_k
         ensure!(code != Some(0) && words.contains(why), "{which}: {words}");
     }
     ensure!(set(None)?.get("revision") == Some(&(revision + 2).into()), "what was refused changed something");
+    let history: Vec<Value> = serde_json::from_str(&site.done(&["policy", "history", "--output=json"])?)?;
+    let newest = |place: usize, key: &str| history.get(place).and_then(|set| set.get(key));
+    ensure!(newest(0, "revision") == Some(&(revision + 2).into()), "{history:?}");
+    ensure!(newest(0, "applied_by") == Some(&"spiffe://example.org/user/admin".into()), "{history:?}");
+    ensure!(newest(0, "changed") == Some(&vec!["new.cedar"].into()), "what was taken out again: {history:?}");
+    ensure!(newest(1, "changed") == Some(&vec!["new.cedar"].into()), "what was put in: {history:?}");
+    ensure!(history.len() as u64 == revision + 2, "{history:?}");
+    // Page by page it is the same.
+    let few: Vec<Value> =
+        serde_json::from_str(&site.done(&["policy", "history", "--limit=1", "--output=json"])?)?;
+    ensure!(few.first() == history.first() && few.len() == 1, "{few:?}");
     let records = site.done(&["audit", "query", "--action", "apply-policy"])?;
     ensure!(records.matches("apply-policy").count() >= 2, "{records}");
     Ok(())

@@ -442,6 +442,7 @@ fn rows(things: &Things) -> Vec<Row> {
         Row::new("Audit/Journal", "local-read", plain(), v1::AuditJournalRequest { reads: vec![journal] })
             .by_node(),
         Row::new("Policies/Get", "view-policy", "policies", v1::PoliciesGetRequest { revision: None }),
+        Row::new("Policies/History", "view-policy", "policies", v1::PoliciesHistoryRequest::default()),
         Row::new(
             "Policies/Check",
             "check-policy",

@@ -48,5 +48,5 @@ async fn get(session: &Session, revision: Option<u64>) -> Result<PoliciesGetResp
 const EXAMPLES: &str = "\
 Examples:
   bursar policy rollback
-  bursar audit query --action apply-policy
+  bursar policy history
   bursar policy rollback 12";
