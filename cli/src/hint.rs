@@ -176,7 +176,7 @@ fn of_refusal(refusal: &Refusal) -> Option<&'static str> {
         }
         Reason::CertificateInvalid => "get a new client certificate from whoever runs the broker",
         Reason::TokenInvalid => {
-            "present a token made for this broker's audience; the broker's log says what is wrong with this one"
+            "present a token that is made for this broker and belongs to whoever asks; the broker's log says what is wrong with this one"
         }
         Reason::TokenExpired => {
             "present a new token: --token-file is read anew for each call, and `bursar token --new` gets one"

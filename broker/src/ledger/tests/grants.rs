@@ -74,6 +74,8 @@ async fn reads_that_differ_in_anything_have_leases_of_their_own() {
         Lease { principal: spiffe("spiffe://example.org/ns/shop/sa/other"), ..base() },
         Lease { instance: "pod-2".to_owned(), ..base() },
         Lease { instance: String::new(), ..base() },
+        Lease { node: Some(spiffe("spiffe://example.org/node/web-2")), ..base() },
+        Lease { node: None, ..base() },
         Lease { environment: None, ..base() },
         Lease { environment: Some(String::new()), ..base() },
         fixture.lease("vault/shop/db2"),

@@ -75,14 +75,14 @@ fn a_process_gets_a_signal_when_its_files_changed() -> Result<()> {
     site.put("local/shop/db", "password", &password)?;
     let (pid_file, heard) = (site.directory().join("pid"), site.directory().join("heard"));
     let script =
-        "trap 'echo >>\"$1\"' HUP; echo $$ >\"$2.new\"; mv \"$2.new\" \"$2\"; while :; do sleep 0.1; done";
+        "trap 'echo >>\"$1\"' USR1; echo $$ >\"$2.new\"; mv \"$2.new\" \"$2\"; while :; do sleep 0.1; done";
     let mut program = Command::new("sh")
         .args(["-c", script, "sh"])
         .args([&heard, &pid_file])
         .stdin(Stdio::null())
         .spawn()?;
     wait_until(LIMIT, "the program to run", || pid_file.exists())?;
-    let hook = format!("[files.web.hook]\nsignal = 'HUP'\npid_file = '{}'\n", pid_file.display());
+    let hook = format!("[files.web.hook]\nsignal = 'USR1'\npid_file = '{}'\n", pid_file.display());
     let agent = site.agent(&format!("{}{hook}", super::OUTPUTS))?;
     let outcome = wait_until(LIMIT, "the signal", || heard.exists());
     program.kill()?;

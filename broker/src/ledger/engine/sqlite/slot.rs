@@ -7,14 +7,16 @@
 //! lease has no slot.
 //!
 //! A dynamic lease has a second one while its credential is kept ([`CredentialSlot`]): by that a repeated read finds it.
+//!
+//! The node is part of what is shared, in both: the end of a lease is told to its node and taken from that node's memory,
+//! and evicting it takes back what was asked for through it. Whoever asked by another way, too, would not hear of it.
 
 use bursar_core::lease::Lease;
 use bursar_core::{Reference, SpiffeId, Version};
 use ring::digest;
 
 /// Where the credential of a dynamic lease is kept: two reads that share principal, node, instance, secret and environment
-/// share it. The node is part of it, since what is revoked on one node must not be in the memory of another, which would
-/// not hear of it.
+/// share it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CredentialSlot(Vec<u8>);
 
@@ -49,8 +51,8 @@ impl CredentialSlot {
     }
 }
 
-/// The slot of a static lease: two reads that share principal, instance, secret, version and environment share it, and
-/// the slot being unique, they share a lease. For two that do not to share one, a principal would have to search some
+/// The slot of a static lease: two reads that share principal, node, instance, secret, version and environment share it,
+/// and the slot being unique, they share a lease. For two that do not to share one, a principal would have to search some
 /// 2^64 names of secrets that it may read anyhow.
 pub(super) fn of_static(lease: &Lease) -> Vec<u8> {
     let parts = [
@@ -60,6 +62,7 @@ pub(super) fn of_static(lease: &Lease) -> Vec<u8> {
         Some(lease.reference.path.as_str()),
         lease.reference.version.as_ref().map(Version::as_str),
         lease.environment.as_deref(),
+        lease.node.as_ref().map(SpiffeId::as_str),
     ];
     slot(lease, hash_parts(&parts).as_ref())
 }
