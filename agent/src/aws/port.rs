@@ -105,7 +105,7 @@ async fn serve(stream: TcpStream, caller: Arc<Caller>, front: Arc<Front>, tasks:
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(MAX_HEADERS).max_headers(64);
     let connection = http.serve_connection(TokioIo::new(stream), service);
-    let ended = tasks.see_out(connection, LIFE, |connection| connection.graceful_shutdown(), LAST).await;
+    let ended = tasks.see_out(connection, LIFE, http1::Connection::graceful_shutdown, LAST).await;
     if let Some(Err(error)) = ended {
         // A caller that went away, or was too slow. What it sent is not in the error.
         tracing::debug!(%error, "a connection ended early");

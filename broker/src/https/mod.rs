@@ -54,8 +54,7 @@ async fn converse(connection: Connection, secrets: SecretsClient<Identified<Serv
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(MAX_HEADERS).max_headers(64);
     let conversation = http.serve_connection(TokioIo::new(connection), service);
-    let ended =
-        tasks.see_out(conversation, LIFE, |conversation| conversation.graceful_shutdown(), LAST).await;
+    let ended = tasks.see_out(conversation, LIFE, http1::Connection::graceful_shutdown, LAST).await;
     if let Some(Err(error)) = ended {
         // A client that went away, or was too slow. What it sent is not in the error.
         tracing::debug!(%error, "a connection by HTTPS ended early");
