@@ -171,10 +171,14 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
     let files = files::file_sets(root);
     let csi = root.section_if_given("csi", csi::csi).flatten();
     let sds = root.section_if_given("sds", sds::sds).flatten();
-    if sds.as_ref().is_some_and(|sds| sds.socket == socket) {
-        root.fault::<()>("sds.socket", "is the agent's own socket; give it another name".to_owned());
-    }
     let systemd = root.section_if_given("systemd", systemd::systemd).flatten();
+    let sockets = [
+        ("socket", Some(&socket)),
+        ("csi.socket", csi.as_ref().map(|csi| &csi.socket)),
+        ("sds.socket", sds.as_ref().map(|sds| &sds.socket)),
+        ("systemd.socket", systemd.as_ref().map(|systemd| &systemd.socket)),
+    ];
+    keep_apart(root, &sockets);
     let runs = run::runs(root);
     let cli = root.parsed("cli", files::absolute);
     let log = root.section("log", |log| Log {
@@ -203,6 +207,16 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
         cli,
         log,
     })
+}
+
+/// Each socket has a path of its own.
+fn keep_apart(root: &mut Section<'_>, sockets: &[(&str, Option<&PathBuf>)]) {
+    for (place, (key, path)) in sockets.iter().enumerate() {
+        let mut before = sockets.iter().take(place).filter(|(_, other)| path.is_some() && other == path);
+        if let Some((other, _)) = before.next() {
+            root.fault::<()>(key, format!("is `{other}` too; give it a path of its own"));
+        }
+    }
 }
 
 /// What lets the machine in, and whether that, good or faulty, is something that says which node it is.

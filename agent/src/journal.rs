@@ -137,9 +137,9 @@ impl Journal {
     pub fn waiting(&self) -> Vec<Waiting> {
         let waiting =
             |(line, count): (&Line, &Count)| Waiting { read: count.of(line), identity: line.identity };
-        let mut all: Vec<_> = self.lines().iter().map(waiting).collect();
-        all.extend(self.shipping().iter().map(waiting));
-        all
+        // Both at once: what a batch puts back in between would be in neither.
+        let (lines, shipping) = (self.lines(), self.shipping());
+        lines.iter().chain(shipping.iter()).map(waiting).collect()
     }
 
     /// Takes up what waited in an agent before this one. What there is no room for is left.

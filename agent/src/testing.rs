@@ -9,5 +9,5 @@ mod services;
 
 pub(crate) use authority::Authority;
 pub(crate) use broker::FakeBroker;
-pub(crate) use harness::{Harness, LIMIT, eventually};
+pub(crate) use harness::{Harness, LIMIT, eventually, eventually_said};
 pub(crate) use rig::{Rig, workload};

@@ -10,6 +10,7 @@ pub mod clock;
 #[cfg(feature = "testing")]
 pub mod conformance;
 pub mod lease;
+pub mod memory;
 pub mod reference;
 pub mod retry;
 pub mod secret;

@@ -214,9 +214,9 @@ fn json_object(fields: &BTreeMap<FieldName, Arc<Secret>>) -> Result<Secret, Sele
         if index > 0 {
             out.push(b',');
         }
-        json_string(&mut out, name.as_str());
+        json::write_text(&mut out, name.as_str());
         out.push(b':');
-        json_string(&mut out, text);
+        json::write_text(&mut out, text);
     }
     out.push(b'}');
     Ok(Secret::from(out))
@@ -224,28 +224,6 @@ fn json_object(fields: &BTreeMap<FieldName, Arc<Secret>>) -> Result<Secret, Sele
 
 fn text<'value>(name: &FieldName, value: &'value Secret) -> Result<&'value str, SelectError> {
     std::str::from_utf8(value.expose()).map_err(|_| SelectError::NotUtf8 { field: name.clone() })
-}
-
-fn json_string(out: &mut Vec<u8>, text: &str) {
-    out.push(b'"');
-    for byte in text.bytes() {
-        match byte {
-            b'"' => out.extend_from_slice(b"\\\""),
-            b'\\' => out.extend_from_slice(b"\\\\"),
-            b'\n' => out.extend_from_slice(b"\\n"),
-            b'\r' => out.extend_from_slice(b"\\r"),
-            b'\t' => out.extend_from_slice(b"\\t"),
-            0x00..=0x1f => {
-                out.extend_from_slice(b"\\u00");
-                out.extend(
-                    [byte >> 4, byte & 0xf]
-                        .map(|nibble| if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }),
-                );
-            }
-            _ => out.push(byte),
-        }
-    }
-    out.push(b'"');
 }
 
 #[cfg(test)]

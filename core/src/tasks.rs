@@ -6,6 +6,7 @@
 //! as finishing an issuance whose caller hung up) is spawned here too, by [`Tasks::finish`], and drained at the end.
 
 use std::future::Future;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,6 +95,23 @@ impl Tasks {
         }
     }
 
+    /// Does `work`, such as a connection, which may last for `life` and until the shutdown starts. Then `wind_down` tells it
+    /// to come to its end, for which it has `last`. Nothing, when it did not.
+    pub async fn see_out<W: Future>(
+        &self,
+        work: W,
+        life: Duration,
+        wind_down: impl FnOnce(Pin<&mut W>),
+        last: Duration,
+    ) -> Option<W::Output> {
+        let mut work = pin!(work);
+        if let Some(Ok(done)) = self.until_stopping(tokio::time::timeout(life, work.as_mut())).await {
+            return Some(done);
+        }
+        wind_down(work.as_mut());
+        tokio::time::timeout(last, work).await.ok()
+    }
+
     /// Ticks until the shutdown starts: at once, and then every `period`. Work that takes longer puts the next tick off.
     pub fn ticks(&self, period: Duration) -> Ticks {
         let mut interval = tokio::time::interval(period);
@@ -169,5 +187,24 @@ mod tests {
         let tasks = Tasks::new();
         drop(tasks.finish(std::future::pending::<()>()));
         assert!(!tasks.drain(Duration::from_secs(5)).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_lasted_long_enough_is_told_to_end_and_dropped_when_it_does_not() {
+        let (minute, second) = (Duration::from_secs(60), Duration::from_secs(1));
+        let tasks = Tasks::new();
+        assert_eq!(tasks.see_out(async { 1 }, minute, |_| panic!("it was done"), second).await, Some(1));
+        let told = tokio::sync::Notify::new();
+        let began = tokio::time::Instant::now();
+        let polite = async { told.notified().await };
+        assert_eq!(tasks.see_out(polite, minute, |_| told.notify_one(), second).await, Some(()));
+        assert_eq!(began.elapsed(), minute);
+        let stubborn = std::future::pending::<()>();
+        assert_eq!(tasks.see_out(stubborn, minute, |_| (), second).await, None);
+        assert_eq!(began.elapsed(), 2 * minute + second);
+        tasks.stop();
+        let polite = async { told.notified().await };
+        assert_eq!(tasks.see_out(polite, minute, |_| told.notify_one(), second).await, Some(()));
+        assert_eq!(began.elapsed(), 2 * minute + second);
     }
 }

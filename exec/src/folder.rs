@@ -12,7 +12,7 @@ use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
-use bursar_core::Secret;
+use bursar_core::{Secret, memory};
 use rustix::process::geteuid;
 use tempfile::TempDir;
 
@@ -149,12 +149,10 @@ fn remove_abandoned(all: &Path) -> io::Result<()> {
 
 /// Whether what is written there is written to no disk, but for swap.
 pub fn is_in_memory(path: &Path) -> bool {
-    rustix::fs::statfs(path).is_ok_and(|found| MEMORY.contains(&i128::from(found.f_type)))
+    rustix::fs::statfs(path).is_ok_and(|found| memory::is_in_memory(found.f_type))
 }
 
 const SHARED_MEMORY: &str = "/dev/shm";
-/// The kinds of file systems that are in memory: `TMPFS_MAGIC` and `RAMFS_MAGIC` of Linux's `magic.h`.
-const MEMORY: [i128; 2] = [0x0102_1994, 0x8584_58f6];
 
 #[cfg(test)]
 mod tests {

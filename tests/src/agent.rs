@@ -194,6 +194,19 @@ impl Agent {
         http::request(self.http, "GET", path, &[], &[])
     }
 
+    /// Its metrics; nothing while it does not answer.
+    pub fn metrics(&self) -> String {
+        let body = self.http("/metrics").map(|reply| reply.body).unwrap_or_default();
+        String::from_utf8_lossy(&body).into_owned()
+    }
+
+    /// What a counter or gauge of its stands at, `NAME` or `NAME{LABELS}`; 0 while it is not there.
+    pub fn counted(&self, name: &str) -> u64 {
+        let metrics = self.metrics();
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.and_then(|value| value.parse().ok()).unwrap_or_default()
+    }
+
     /// Its process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process

@@ -263,5 +263,10 @@ impl Said {
     }
 }
 
+/// The text at `pointer` (RFC 6901) of what was answered in JSON; empty where there is none.
+pub fn text(answer: &Value, pointer: &str) -> String {
+    answer.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
 /// The file of a token.
 const TOKEN: &str = "token";

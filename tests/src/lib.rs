@@ -24,7 +24,7 @@ pub use crate::agent::Agent;
 pub use crate::broker::Broker;
 pub use crate::canary::{Canary, Finding, scan, scan_bytes};
 pub use crate::certificate::{ClientAuthority, ClientCertificate};
-pub use crate::cli::{Cli, Said};
+pub use crate::cli::{Cli, Said, text};
 pub use crate::disk::SmallDisk;
 pub use crate::drongo::{Drongo, LONGEST_PAYLOAD, PROJECT};
 pub use crate::envoy::Envoy;

@@ -12,7 +12,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::*;
-use crate::testing::{Harness, LIMIT};
+use crate::testing::{Harness, LIMIT, eventually_said};
 
 /// Reads `kv/app` through the socket.
 async fn read(channel: &Channel) -> Result<Vec<u8>, Code> {
@@ -23,31 +23,20 @@ async fn read(channel: &Channel) -> Result<Vec<u8>, Code> {
 
 /// Reads until it works, and then until the cache answers: from then on nothing is about to change.
 async fn until_cached(harness: &Harness, channel: &Channel) {
-    let cached = async {
-        loop {
-            let before = harness.broker.script.calls("read");
-            let read = read(channel).await;
-            if read.is_ok() && harness.broker.script.calls("read") == before {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(LIMIT, cached).await.expect("cached in time");
+    eventually_said("an answer of the cache", async || {
+        let before = harness.broker.script.calls("read");
+        read(channel).await.is_ok() && harness.broker.script.calls("read") == before
+    })
+    .await;
 }
 
 async fn until_status(channel: &Channel, wanted: ServingStatus) {
-    let reached = async {
-        loop {
-            let request = HealthCheckRequest { service: String::new() };
-            let answer = HealthClient::new(channel.clone()).check(request).await;
-            if answer.is_ok_and(|answer| answer.into_inner().status() == wanted) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(LIMIT, reached).await.expect("status in time");
+    eventually_said("another status", async || {
+        let request = HealthCheckRequest { service: String::new() };
+        let answer = HealthClient::new(channel.clone()).check(request).await;
+        answer.is_ok_and(|answer| answer.into_inner().status() == wanted)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -70,12 +59,8 @@ async fn a_killed_broker_is_bridged_by_the_cache_and_found_again() {
     assert_eq!(read(&channel).await, Ok(b"secret-value".to_vec()));
     harness.broker.script.state().secrets.insert("kv/app".to_owned(), b"rotated".to_vec());
     harness.broker.resume().await;
-    let renewed = async {
-        while read(&channel).await != Ok(b"rotated".to_vec()) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(LIMIT, renewed).await.expect("the broker is found again");
+    eventually_said("the broker to be found again", async || read(&channel).await == Ok(b"rotated".to_vec()))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -88,12 +73,7 @@ async fn a_revocation_at_the_broker_reaches_the_cache() {
     harness.broker.script.send(Event::LeaseRevoked(revoked));
     // Without the value in the cache a read fails while the broker is away.
     harness.broker.script.state().refusal = Some(bursar_proto::Reason::ShuttingDown);
-    let gone = async {
-        while read(&channel).await != Err(Code::Unavailable) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    tokio::time::timeout(LIMIT, gone).await.expect("dropped in time");
+    eventually_said("the value to be dropped", async || read(&channel).await == Err(Code::Unavailable)).await;
     drop(channel);
     assert!(harness.stop().await.is_ok());
 }

@@ -3,8 +3,7 @@
 
 use axum::body::Body;
 use bursar_core::Secret;
-use bursar_core::secret::json::{QUOTED, write_text};
-use data_encoding::BASE64;
+use bursar_core::secret::json::{QUOTED, write_base64, write_text};
 use serde_json::{Map, Value, json};
 use tonic::codegen::Bytes;
 use zeroize::Zeroizing;
@@ -42,13 +41,8 @@ impl Given {
                 write_text(&mut out, text);
             }
             Err(_) => {
-                out.extend_from_slice(b",\"SecretBinary\":\"");
-                let start = out.len();
-                out.resize(start + BASE64.encode_len(self.value.len()), 0);
-                if let Some(place) = out.get_mut(start..) {
-                    BASE64.encode_mut(self.value.expose(), place);
-                }
-                out.push(b'"');
+                out.extend_from_slice(b",\"SecretBinary\":");
+                write_base64(&mut out, self.value.expose());
             }
         }
         out.push(b'}');

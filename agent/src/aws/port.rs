@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -105,20 +104,9 @@ async fn serve(stream: TcpStream, caller: Arc<Caller>, front: Arc<Front>, tasks:
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(MAX_HEADERS).max_headers(64);
-    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
-    let ended = tokio::select! {
-        ended = connection.as_mut() => Some(ended),
-        () = tokio::time::sleep(LIFE) => None,
-        _ = tasks.stopping() => None,
-    };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
-            connection.as_mut().graceful_shutdown();
-            tokio::time::timeout(LAST, connection).await.unwrap_or(Ok(()))
-        }
-    };
-    if let Err(error) = ended {
+    let connection = http.serve_connection(TokioIo::new(stream), service);
+    let ended = tasks.see_out(connection, LIFE, http1::Connection::graceful_shutdown, LAST).await;
+    if let Some(Err(error)) = ended {
         // A caller that went away, or was too slow. What it sent is not in the error.
         tracing::debug!(%error, "a connection ended early");
     }

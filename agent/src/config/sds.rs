@@ -13,13 +13,8 @@ pub struct Sds {
 }
 
 pub(super) fn sds(sds: &mut Section<'_>) -> Option<Sds> {
-    let socket = sds.parsed("socket", socket);
+    let socket = sds.parsed("socket", super::files::absolute);
     let socket = sds.required("socket", socket);
     let socket_mode = sds.parsed("socket_mode", super::socket_mode).unwrap_or(0o666);
     Some(Sds { socket: socket?, socket_mode })
-}
-
-fn socket(text: &str) -> Result<PathBuf, String> {
-    let path = PathBuf::from(text);
-    if path.is_absolute() { Ok(path) } else { Err("is an absolute path".to_owned()) }
 }

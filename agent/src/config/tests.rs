@@ -135,9 +135,21 @@ fn envoy_has_a_socket_of_its_own() {
     let good = Config::parse(&format!("{least}[sds]\nsocket = '/run/bursar/sds.sock'\n")).expect("good");
     let sds = good.sds.expect("configured");
     assert_eq!((sds.socket.to_str(), sds.socket_mode), (Some("/run/bursar/sds.sock"), 0o666));
-    let same = faults(&format!("{least}[sds]\nsocket = '/run/bursar/agent.sock'\n"));
-    assert_eq!(same, ["sds.socket: is the agent's own socket; give it another name"]);
     assert_eq!(faults(&format!("{least}[sds]\n")), ["sds.socket: is required"]);
+}
+
+#[test]
+fn no_two_sockets_have_one_path() {
+    let least = "broker = 'https://b'\nca_file = 'ca'\nnode = 'n'\ndata_dir = 'd'\n";
+    let own = "[sds]\nsocket = '/run/bursar/agent.sock'\n";
+    let same = "[csi]\nsocket = '/run/one.sock'\n[systemd]\nsocket = '/run/one.sock'\n";
+    assert_eq!(
+        faults(&format!("{least}{own}{same}")),
+        [
+            "sds.socket: is `socket` too; give it a path of its own",
+            "systemd.socket: is `csi.socket` too; give it a path of its own",
+        ]
+    );
 }
 
 #[test]

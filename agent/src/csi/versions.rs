@@ -1,7 +1,8 @@
 //! Versions of files, as the status of a pod's volumes shows them to whoever may read it.
 //!
 //! They tell that a file changed and nothing of what is in it: a digest under a key that is in the memory of this process
-//! alone, so that nobody can try values out, and neither two files nor two pods can be compared. An agent that starts again calls everything by another version once.
+//! alone, so that nobody can try values out, and neither two files nor two pods can be compared. An agent that starts again
+//! calls everything by another version once.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};

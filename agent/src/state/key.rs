@@ -136,7 +136,7 @@ impl std::fmt::Debug for StateKey {
 pub enum KeyFault {
     #[error("`{}` lies beside what it would seal; keep it elsewhere, best as a credential of systemd", path.display())]
     Beside { path: PathBuf },
-    #[error("the key is shorter than {KEY} bytes")]
+    #[error("the key is shorter than {KEY} bytes; make one by `head -c {KEY} /dev/urandom`")]
     Short,
     #[error("the key cannot be had")]
     Source(#[from] SourceError),

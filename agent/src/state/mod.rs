@@ -247,7 +247,8 @@ impl State {
             lines: waiting.len(),
             answers: answers
                 .into_iter()
-                .filter_map(|kept| self.around.cache.take_up(kept, ago).then_some(()))
+                .map(|kept| self.around.cache.take_up(kept, ago))
+                .filter(|taken| *taken)
                 .count(),
         };
         lent.into_iter().for_each(|lent| self.around.cache.lend(lent, ago));

@@ -304,8 +304,9 @@ async fn reads_that_the_ledger_did_not_hear_of_outlast_the_restart() {
     let shipping =
         life.journal.flush(&site.rig.upstream, &site.rig.metrics, bursar_core::retry::Retry::BACKGROUND);
     tokio::select! {
+        biased;
         () = shipping => panic!("shipped to nobody"),
-        () = tokio::time::sleep(Duration::from_millis(100)) => life.state.write(),
+        () = tokio::task::yield_now() => life.state.write(),
     }
     drop(life);
     let life = site.start();

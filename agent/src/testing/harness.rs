@@ -98,13 +98,19 @@ impl Harness {
     }
 }
 
-/// Waits for a condition, at most ten seconds.
+/// Waits for a condition, at most for [`LIMIT`].
 pub(crate) async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = tokio::time::Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < LIMIT, "waited in vain: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    eventually_said(what, async || holds()).await;
+}
+
+/// The same for a condition that somebody has to be asked about.
+pub(crate) async fn eventually_said(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let held = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(LIMIT, held).await.is_ok(), "waited in vain: {what}");
 }
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(20);

@@ -12,7 +12,6 @@ mod request;
 
 use std::convert::Infallible;
 use std::io;
-use std::pin::pin;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -54,20 +53,9 @@ async fn converse(connection: Connection, secrets: SecretsClient<Identified<Serv
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(MAX_HEADERS).max_headers(64);
-    let mut conversation = pin!(http.serve_connection(TokioIo::new(connection), service));
-    let ended = tokio::select! {
-        ended = conversation.as_mut() => Some(ended),
-        () = tokio::time::sleep(LIFE) => None,
-        _ = tasks.stopping() => None,
-    };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
-            conversation.as_mut().graceful_shutdown();
-            tokio::time::timeout(LAST, conversation).await.unwrap_or(Ok(()))
-        }
-    };
-    if let Err(error) = ended {
+    let conversation = http.serve_connection(TokioIo::new(connection), service);
+    let ended = tasks.see_out(conversation, LIFE, http1::Connection::graceful_shutdown, LAST).await;
+    if let Some(Err(error)) = ended {
         // A client that went away, or was too slow. What it sent is not in the error.
         tracing::debug!(%error, "a connection by HTTPS ended early");
     }

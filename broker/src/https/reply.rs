@@ -2,10 +2,9 @@
 //! `{"error": {"reason", "message", "request_id"}}`, of which it shows the status alone.
 
 use axum::body::Body;
-use bursar_core::secret::json::{QUOTED, write_text};
+use bursar_core::secret::json::{QUOTED, write_base64, write_text};
 use bursar_proto::v1::SecretsReadResponse;
 use bursar_proto::{REQUEST_ID_METADATA_KEY, Reason};
-use data_encoding::BASE64;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
@@ -29,15 +28,7 @@ pub(super) fn given(read: tonic::Response<SecretsReadResponse>, encoding: Encodi
             let message = "the value is no text; ask for it with `encoding=base64`";
             return error(StatusCode::BAD_REQUEST, Reason::RequestInvalid, message, "");
         }
-        (Encoding::Base64, _) => {
-            body.push(b'"');
-            let start = body.len();
-            body.resize(start + BASE64.encode_len(value.len()), 0);
-            if let Some(place) = body.get_mut(start..) {
-                BASE64.encode_mut(value.expose(), place);
-            }
-            body.push(b'"');
-        }
+        (Encoding::Base64, _) => write_base64(&mut body, value.expose()),
     }
     body.push(b'}');
     let mut response = respond(StatusCode::OK, Body::from(Bytes::from_owner(body)));

@@ -1,6 +1,7 @@
 //! Leases through their whole life: granted, renewed, expired, revoked, gone.
 //!
-//! The ledger holds every lease; nothing here does. [`grant`] is the way in and ends in one durable commit; [`reaper`]
+//! The ledger holds every lease; nothing here does. [`grant`] is the way in: it has secrets by [`obtain`], and ends in one
+//! durable commit; [`reaper`]
 //! finds what is due by index; [`marker`] carries out what was ordered for many at once; [`queue`] and [`revoker`] take
 //! credentials back at the store until the store says that they are gone.
 //!
@@ -12,6 +13,7 @@ pub mod change;
 mod changes;
 pub mod grant;
 pub mod marker;
+mod obtain;
 pub mod queue;
 pub mod reaper;
 pub mod revoker;

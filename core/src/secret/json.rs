@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use data_encoding::BASE64;
 use serde_json::value::RawValue;
 use zeroize::Zeroizing;
 
@@ -42,7 +43,36 @@ pub fn object(text: &[u8]) -> Option<SecretData> {
 /// Writes a text in its quotes. It takes at most [`QUOTED`] bytes for each of the text's and two more: give `out` that
 /// room, or its growing leaves a copy behind.
 pub fn write_text(out: &mut Zeroizing<Vec<u8>>, text: &str) {
-    super::json_string(out, text);
+    out.push(b'"');
+    for byte in text.bytes() {
+        match byte {
+            b'"' => out.extend_from_slice(b"\\\""),
+            b'\\' => out.extend_from_slice(b"\\\\"),
+            b'\n' => out.extend_from_slice(b"\\n"),
+            b'\r' => out.extend_from_slice(b"\\r"),
+            b'\t' => out.extend_from_slice(b"\\t"),
+            0x00..=0x1f => {
+                out.extend_from_slice(b"\\u00");
+                out.extend(
+                    [byte >> 4, byte & 0xf]
+                        .map(|nibble| if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }),
+                );
+            }
+            _ => out.push(byte),
+        }
+    }
+    out.push(b'"');
+}
+
+/// Writes bytes in base64 (RFC 4648, section 4), in quotes. It takes no more room than [`write_text`].
+pub fn write_base64(out: &mut Zeroizing<Vec<u8>>, bytes: &[u8]) {
+    out.push(b'"');
+    let start = out.len();
+    out.resize(start + BASE64.encode_len(bytes.len()), 0);
+    if let Some(place) = out.get_mut(start..) {
+        BASE64.encode_mut(bytes, place);
+    }
+    out.push(b'"');
 }
 
 /// What a byte takes at most in a string: `\u001f`.

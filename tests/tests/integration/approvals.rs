@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bursar_proto::{Reason, v1};
-use bursar_tests::{Broker, Cli, ClientAuthority, wait_for};
+use bursar_tests::{Broker, Cli, ClientAuthority, text, wait_for};
 use prost::Message;
 use serde_json::Value;
 use tonic::Code;
@@ -226,10 +226,6 @@ fn approve(principal: &str, action: &str, resource: &str) -> v1::PoliciesApprove
         ttl: None,
         reason: "ticket 7".to_owned(),
     }
-}
-
-fn text(value: &Value, pointer: &str) -> String {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 const SOON: Duration = Duration::from_secs(30);

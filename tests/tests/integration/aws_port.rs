@@ -11,7 +11,7 @@ use bursar_core::Clock;
 use bursar_core::clock::SystemClock;
 use bursar_tests::{
     Agent, Broker, Canary, Cli, Finding, IssuerDoor, OpenBao, TokenIssuer, free_port, http, scan, scan_bytes,
-    venv, wait_until,
+    text, venv, wait_until,
 };
 use serde_json::{Value, json};
 
@@ -148,10 +148,8 @@ fn ten_thousand_connections_take_a_few_places_and_keep_nobody_else_out() -> Resu
     }
     ensure!(refused > 9000, "only {refused} were turned away");
     ensure!(site.ask_as(SHOP)? == "200", "somebody else has no place");
-    let metrics = String::from_utf8_lossy(&agent.http("/metrics")?.body).into_owned();
-    let full =
-        metrics.lines().find(|line| line.starts_with("bursar_agent_connections_total{outcome=\"full\"}"));
-    ensure!(full.is_some(), "what was turned away is not counted");
+    let full = agent.counted("bursar_agent_connections_total{outcome=\"full\"}");
+    ensure!(full >= refused, "{full} of {refused} that were turned away are counted");
     drop(held);
     wait_until(LIMIT, "a place", || site.get("/ping", &[]).is_ok_and(|reply| reply.body == b"healthy"))
 }
@@ -217,10 +215,6 @@ impl Site {
         ensure!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
         Ok(String::from_utf8(said.stdout)?.trim().to_owned())
     }
-}
-
-fn text(value: &Value, pointer: &str) -> String {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 fn list(found: &[Finding]) -> String {

@@ -3,9 +3,11 @@
 //! processes, core dumps (promise 3).
 
 mod aws_clients;
+mod delivering;
 mod discovering;
 mod mounting;
 mod processes;
+mod refusing;
 mod units;
 
 use std::cell::RefCell;
@@ -24,6 +26,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use aws_clients::NAMES;
+use delivering::{delivered, sets};
 use processes::{Seen, dumps_are_allowed};
 
 #[test]
@@ -296,65 +299,6 @@ impl Site {
         self.bao.unseal()
     }
 
-    /// Files have the values by design, in memory; that is why their directory is not searched with the others. What the
-    /// agent says of them, of a template that fails on a value and of a hook or a program that prints one, is. What it keeps of them
-    /// through a restart, sealed, is too.
-    fn deliver(&self) -> Result<()> {
-        wait_until(LIMIT, "files with the values, without which nothing would be looked at", || {
-            let found = scan(&self.delivered.path().join("app"), &[&self.values.kv, &self.values.local]);
-            found.is_ok_and(|found| !found.is_empty())
-        })?;
-        for outcome in [
-            "bursar_agent_file_hooks_total{outcome=\"failed\"}",
-            "bursar_agent_files_total{outcome=\"failed\"}",
-            "bursar_agent_state_writes_total{outcome=\"written\"}",
-            "bursar_agent_runs_total{outcome=\"failed\"}",
-        ] {
-            wait_until(LIMIT, outcome, || {
-                let metrics = self.agent.http("/metrics").map(|answer| answer.body).unwrap_or_default();
-                String::from_utf8_lossy(&metrics).contains(outcome)
-            })?;
-        }
-        Ok(())
-    }
-
-    /// AWS denies what the broker's user may not do.
-    fn refused_by_aws(&self) -> Result<()> {
-        self.moto.allow("broker", NO_SECRETS)?;
-        self.moto.enforce(true)?;
-        let refusals: [&[&str]; 4] = [
-            &["get", "aws/app#p", "--max-age", "0s"],
-            &["get", "aws/app#p@AWSPREVIOUS"],
-            &["get", "aws/sts/app", "--new-lease"],
-            &["secret", "list", "aws"],
-        ];
-        for arguments in refusals {
-            let said = self.admin.run(arguments)?;
-            ensure!(said.code != Some(0), "`bursar {}` was not refused", arguments.join(" "));
-            self.told(said, None)?;
-        }
-        self.moto.enforce(false)?;
-        self.moto.allow("broker", EVERYTHING)
-    }
-
-    /// Google takes no token any more, gives none, and has disabled what was there.
-    fn refused_by_google(&self) -> Result<()> {
-        self.drongo.change("app", "1", "disable")?;
-        let read = ["get", "gcp/app#p", "--max-age", "0s"];
-        let disabled = self.admin.run(&read)?;
-        self.told(disabled, Some(1))?;
-        self.door.refuse(true);
-        self.door.end_token();
-        let refusals: [&[&str]; 3] = [&read, &["secret", "list", "gcp"], &["secret", "history", "gcp/app"]];
-        for arguments in refusals {
-            let said = self.admin.run(arguments)?;
-            ensure!(said.code != Some(0), "`bursar {}` was not refused", arguments.join(" "));
-            self.told(said, None)?;
-        }
-        self.door.refuse(false);
-        self.drongo.change("app", "1", "enable")
-    }
-
     fn delete_and_revoke(&self) -> Result<()> {
         let done: [(&[&str], i32); 8] = [
             (&["secret", "delete", "local/a", "--reason", "a test"], 0),
@@ -433,32 +377,6 @@ impl Site {
     }
 }
 
-/// A directory in memory, with a template that fails on a value.
-fn delivered() -> Result<TempDir> {
-    let memory = tempfile::Builder::new().prefix("bursar-files-").tempdir_in("/dev/shm");
-    let memory = memory.context("`/dev/shm` has to be a tmpfs that the tests may write")?;
-    fs::write(memory.path().join("broken.j2"), "{{ LEVEL }}\n{{ KEY }} {{ (KEY ~ LOCAL) | int }}\n")?;
-    fs::write(memory.path().join("good.j2"), "{{ KEY | tojson }} {{ URL | shell }} {{ AWS | base64 }}\n")?;
-    Ok(memory)
-}
-
-/// Sets of files of every form, with a hook that prints what it finds and fails, and a program that does the same, masked,
-/// into the agent's own log.
-fn sets(memory: &TempDir) -> String {
-    let (place, units) = (memory.path().display(), units::configuration(memory.path()));
-    format!(
-        "[files.app]\ndirectory = '{place}/app'\nenvironment = 'app'\n\
-         [files.app.output.'app.env']\nformat = 'env'\n[files.app.output.'app.json']\nformat = 'json'\n\
-         [files.app.output.'app.conf']\ntemplate = '{place}/good.j2'\n\
-         [files.app.hook]\ncommand = ['/bin/sh', '-c', 'cat {place}/app/* | tee /dev/stderr; exit 1']\n\
-         [files.broken]\ndirectory = '{place}/broken'\nenvironment = 'app'\n\
-         [files.broken.output.'x']\ntemplate = '{place}/broken.j2'\n\
-         [run.app]\ncommand = ['/bin/sh', '-c', 'cat $KEY_FILE $LOCAL_FILE $URL_FILE | tee /dev/stderr; exit 1']\n\
-         environment = 'app'\nas = 'files'\nmask = true\n\
-         [csi]\nsocket = '{place}/bursar.sock'\n{units}"
-    )
-}
-
 fn list(found: &[Finding]) -> String {
     found.iter().map(|finding| format!("\n  {finding}")).collect()
 }
@@ -486,10 +404,6 @@ permit (principal in Bursar::Group::"spiffe://example.org/ns/shop", action in Bu
 @id("watch")
 permit (principal, action == Bursar::Action::"watch", resource);
 "#;
-
-/// Of an IAM user who may read nothing.
-const NO_SECRETS: &str =
-    r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:GetObject","Resource":"*"}]}"#;
 
 const REGISTRATIONS: &str = r#"
 [[registration]]

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use bursar_proto::csi::csi_driver_provider_client::CsiDriverProviderClient;
 use bursar_proto::csi::{MountRequest, MountResponse};
 use bursar_sdk::Address;
-use bursar_tests::{Agent, Canary, wait_until};
+use bursar_tests::{Agent, Canary, text, wait_until};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
@@ -32,7 +32,7 @@ fn a_volume_follows_its_secret_and_the_ledger_says_whose_it_is() -> Result<()> {
     // Answered out of the cache once events arrive, and written down.
     wait_until(LIMIT, "an answer of the cache's own", || {
         driver.mount("shop", &token, &environment()).is_ok_and(|answer| answer.is_ok())
-            && metrics(&agent).contains("bursar_agent_reads_total{outcome=\"fresh\"}")
+            && agent.counted("bursar_agent_reads_total{outcome=\"fresh\"}") > 0
     })?;
     let second = Canary::random("second password");
     put(&site, &second)?;
@@ -73,8 +73,8 @@ fn a_pod_keeps_what_it_has_while_the_broker_is_away_and_gets_nothing_that_was_re
     }
     let never = driver.mount("other", &site.token("other", "n1", 600)?, &environment())?;
     ensure!(never.is_err_and(|status| status.code() == Code::Unavailable), "another pod was given something");
-    let last_good = "bursar_agent_csi_mounts_total{outcome=\"last_good\"} 1";
-    ensure!(metrics(&agent).contains(last_good), "it was not counted");
+    let last_good = agent.counted("bursar_agent_csi_mounts_total{outcome=\"last_good\"}");
+    ensure!(last_good == 1, "it was counted {last_good} times");
 
     site.broker.start_again()?;
     wait_until(LIMIT, "the broker to answer the agent", || {
@@ -141,7 +141,7 @@ fn another_user_is_turned_away_and_a_crowd_takes_no_more_than_its_places() -> Re
     // However it ended: what it was told is nothing.
     other.status()?;
     wait_until(LIMIT, "another user to be turned away", || {
-        metrics(&agent).contains("bursar_agent_connections_total{outcome=\"not_allowed\"} 1")
+        agent.counted("bursar_agent_connections_total{outcome=\"not_allowed\"}") == 1
     })?;
 
     let mut crowd = Vec::new();
@@ -153,7 +153,7 @@ fn another_user_is_turned_away_and_a_crowd_takes_no_more_than_its_places() -> Re
             crowd.push(stream);
         }
     }
-    ensure!(metrics(&agent).contains("bursar_agent_connections_total{outcome=\"full\"}"), "all got a place");
+    ensure!(agent.counted("bursar_agent_connections_total{outcome=\"full\"}") > 0, "all got a place");
     for mut stream in crowd {
         stream.set_read_timeout(Some(LIMIT))?;
         // Turned away, or out of time: closed in any case.
@@ -250,21 +250,12 @@ fn paths(response: &MountResponse) -> Vec<&str> {
     response.files.iter().map(|file| file.path.as_str()).collect()
 }
 
-fn metrics(agent: &Agent) -> String {
-    let body = agent.http("/metrics").map(|reply| reply.body).unwrap_or_default();
-    String::from_utf8_lossy(&body).into_owned()
-}
-
 fn is_listening(agent: &Agent) -> bool {
-    metrics(agent).lines().any(|line| line == "bursar_agent_listening 1")
+    agent.counted("bursar_agent_listening") == 1
 }
 
 fn listening(agent: &Agent) -> Result<()> {
     wait_until(LIMIT, "the agent to hear the broker's events", || is_listening(agent))
-}
-
-fn text(value: &Value, pointer: &str) -> String {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 const LIMIT: Duration = Duration::from_secs(90);

@@ -7,12 +7,13 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use bursar_tests::{Canary, scan, scan_bytes, wait_until};
 
-use self::site::{ADMINISTRATION, Site};
+use self::site::Site;
+use crate::policies::{self, ADMINISTRATION};
 
 #[test]
 fn envoy_has_its_secrets_follows_them_and_loses_them() -> Result<()> {
     let token = Canary::alphanumeric("first token");
-    let mut site = Site::start(&token, &site::policies())?;
+    let mut site = Site::start(&token, &policies::for_workloads())?;
     let pid = site.envoy.process().pid();
 
     wait_until(LIMIT, "the certificate", || site.certificate().is_ok())?;
@@ -42,7 +43,7 @@ fn envoy_has_its_secrets_follows_them_and_loses_them() -> Result<()> {
     wait_until(LIMIT, "authorities that vouch for nobody", || site.reaches_itself().is_ok_and(|it| !it))?;
 
     // And what is allowed again comes back.
-    site.apply(&site::policies())?;
+    site.apply(&policies::for_workloads())?;
     site.until_token(&next)?;
     wait_until(LIMIT, "a certificate again", || site.certificate().is_ok_and(|now| now != second))?;
 
@@ -62,7 +63,7 @@ fn a_listener_waits_for_its_certificate() -> Result<()> {
     let site = Site::start(&token, ADMINISTRATION)?;
     site.agent_says("a secret cannot be given to Envoy")?;
     ensure!(site.certificate().is_err(), "a listener answers without a certificate");
-    site.apply(&site::policies())?;
+    site.apply(&policies::for_workloads())?;
     wait_until(LIMIT, "the certificate", || site.certificate().is_ok())?;
     site.is_quiet(&[&token])
 }

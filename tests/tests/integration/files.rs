@@ -13,6 +13,7 @@ use anyhow::{Context, Result, ensure};
 use bursar_tests::{Canary, SmallDisk, wait_until};
 use serde_json::Value;
 
+use crate::policies;
 use site::{LIMIT, READER, Site};
 
 #[test]
@@ -77,14 +78,14 @@ fn a_change_replaces_all_files_at_once_and_an_end_of_the_lease_takes_them_away()
     ensure!(pairs > 20 && torn == 0, "{torn} of {pairs} pairs did not agree");
 
     // Policy takes the right away, and somebody the lease.
-    site.administrator.apply_policies(site::ADMINISTRATION, site::REGISTRATION)?;
+    site.administrator.apply_policies(policies::ADMINISTRATION, site::REGISTRATION)?;
     let lease = site.lease()?;
     site.administrator.done(&["lease", "revoke", &lease, "--reason", "test"])?;
     // Out of reach at once, and then gone with all that led to them.
     wait_until(SOON, "the files to be gone", || {
         fs::read_dir(site.path("")).is_ok_and(|mut left| left.next().is_none())
     })?;
-    site.administrator.apply_policies(&site::policies(), site::REGISTRATION)?;
+    site.administrator.apply_policies(&policies::for_workloads(), site::REGISTRATION)?;
     site.until("app.env", |text| text.contains(values[4].value()))
 }
 
@@ -97,8 +98,8 @@ fn what_somebody_did_to_the_files_is_undone() -> Result<()> {
     fs::remove_file(site.path("..data/app.env"))?;
     fs::write(site.path("..data/app.env"), "PASSWORD=other\n")?;
     site.until("app.env", |text| text.contains(password.value()))?;
-    let metrics = String::from_utf8_lossy(&agent.http("/metrics")?.body).into_owned();
-    ensure!(metrics.contains("bursar_agent_files_total{outcome=\"repaired\"} 1"), "it was not counted");
+    let repaired = agent.counted("bursar_agent_files_total{outcome=\"repaired\"}");
+    ensure!(repaired == 1, "it was counted {repaired} times");
     Ok(())
 }
 
@@ -160,8 +161,7 @@ fn an_evicted_node_is_left_without_files_and_a_new_agent_takes_up_what_the_last_
     wait_until(LIMIT, "the record of the set", || record.exists())?;
     agent.kill_and_restart()?;
     wait_until(LIMIT, "the files to be looked at", || {
-        let metrics = agent.http("/metrics").map(|answer| answer.body).unwrap_or_default();
-        counted(&String::from_utf8_lossy(&metrics), "bursar_agent_files_total{outcome=\"unchanged\"}") > 0
+        agent.counted("bursar_agent_files_total{outcome=\"unchanged\"}") > 0
     })?;
     ensure!(fs::read_link(site.path("..data"))? == version, "they were written again");
 
@@ -193,12 +193,6 @@ fn a_template_with_a_fault_is_told_by_line_and_column_and_holds_up_no_other_set(
 fn said(command: &mut Command) -> Result<Option<String>> {
     let output = command.output()?;
     Ok(output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned()))
-}
-
-/// What a counter stands at.
-fn counted(metrics: &str, name: &str) -> u64 {
-    let line = metrics.lines().find_map(|line| line.strip_prefix(name));
-    line.and_then(|value| value.trim().parse().ok()).unwrap_or_default()
 }
 
 /// A second is what is promised; the machine that tests may be busy.

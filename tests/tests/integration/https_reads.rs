@@ -10,7 +10,8 @@ use anyhow::{Context, Result, ensure};
 use bursar_core::Clock;
 use bursar_core::clock::SystemClock;
 use bursar_tests::{
-    Broker, Canary, Cli, IssuerDoor, TokenIssuer, free_port, scan, scan_bytes, venv, wait_for, wait_until,
+    Broker, Canary, Cli, IssuerDoor, TokenIssuer, free_port, scan, scan_bytes, text, venv, wait_for,
+    wait_until,
 };
 use serde_json::{Value, json};
 
@@ -253,10 +254,6 @@ fn bearer(token: &str) -> Value {
 
 fn status(answer: &Value) -> u64 {
     answer.get("status").and_then(Value::as_u64).unwrap_or_default()
-}
-
-fn text(value: &Value, pointer: &str) -> String {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 const LIMIT: Duration = Duration::from_secs(60);

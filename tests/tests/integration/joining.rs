@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use bursar_proto::v1::nodes_join_request::Credential;
 use bursar_proto::{Reason, v1};
-use bursar_tests::{Agent, Broker, Cli, http, wait_until};
+use bursar_tests::{Agent, Broker, Cli, http, text, wait_until};
 use prost::Message;
 use serde_json::Value;
 use tonic::Code;
@@ -209,10 +209,6 @@ fn refused(ended: &Ended) -> Result<()> {
 
 fn said(reply: &http::Reply) -> String {
     String::from_utf8_lossy(&reply.body).into_owned()
-}
-
-fn text(value: &Value, pointer: &str) -> String {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 const JOIN: &str = "/bursar.v1.Nodes/Join";

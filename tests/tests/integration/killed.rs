@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use bursar_proto::v1;
-use bursar_tests::{Broker, Canary, Cli, OpenBao, Postgres, wait_until};
+use bursar_tests::{Broker, Canary, Cli, OpenBao, Postgres, text, wait_until};
 use prost::Message;
-use serde_json::{Value, json};
+use serde_json::json;
 use tonic::Code;
 
 use crate::raw::Caller;
@@ -93,10 +93,10 @@ impl Site {
     fn everything_is_accounted_for(&self, given: &BTreeMap<String, Given>) -> Result<()> {
         let records = self.admin.audit(&["--action", "read", "--outcome", "ok"])?;
         let recorded: BTreeSet<_> =
-            records.iter().map(|record| (text(record, "request_id"), text(record, "lease_id"))).collect();
+            records.iter().map(|record| (text(record, "/request_id"), text(record, "/lease_id"))).collect();
         let leases = self.admin.json(&["lease", "list", "--limit", "100000"])?;
         let leases: BTreeSet<_> =
-            leases.as_array().into_iter().flatten().map(|lease| text(lease, "id")).collect();
+            leases.as_array().into_iter().flatten().map(|lease| text(lease, "/id")).collect();
         for (request, Given { lease, .. }) in given {
             ensure!(recorded.contains(&(request.clone(), lease.clone())), "read `{request}` has no record");
             ensure!(leases.contains(lease), "lease {lease} of read `{request}` was lost");
@@ -130,10 +130,6 @@ fn read(
             leased_so_far.fetch_add(1, Ordering::Relaxed);
         }
     }
-}
-
-fn text(value: &Value, field: &str) -> String {
-    value.get(field).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 const ROUNDS: usize = 3;

@@ -43,6 +43,7 @@ mod ordinary_user;
 mod outage;
 mod people;
 mod pod_tokens;
+mod policies;
 mod policy_table;
 mod postgres_backend;
 mod privileges;

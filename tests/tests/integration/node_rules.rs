@@ -9,7 +9,8 @@ use bursar_core::clock::SystemClock;
 use bursar_proto::v1::nodes_join_request::Credential;
 use bursar_proto::{Reason, v1};
 use bursar_tests::{
-    Agent, Broker, Canary, Cli, ClientAuthority, ClientCertificate, IssuerDoor, TokenIssuer, scan, wait_until,
+    Agent, Broker, Canary, Cli, ClientAuthority, ClientCertificate, IssuerDoor, TokenIssuer, scan, text,
+    wait_until,
 };
 use prost::Message;
 use rcgen::KeyPair;
@@ -383,10 +384,6 @@ fn by_certificate() -> Credential {
 
 fn reference() -> Vec<u8> {
     v1::SecretsReadRequest { reference: "local/a".to_owned(), ..Default::default() }.encode_to_vec()
-}
-
-fn text(value: &Value, pointer: &str) -> String {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 const READ: &str = "/bursar.v1.Secrets/Read";

@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use bursar_tests::{Agent, Broker, Canary, Cli, scan};
+use bursar_tests::{Agent, Broker, Canary, Cli, scan, text};
 use serde_json::Value;
 
 #[test]
@@ -73,10 +73,6 @@ fn is_owned(path: &Path, user: u32, mode: u32) -> Result<()> {
     let found = (about.uid(), about.permissions().mode() & 0o7777);
     ensure!(found == (user, mode), "`{}` has user {} and mode {:o}", path.display(), found.0, found.1);
     Ok(())
-}
-
-fn text(value: &Value, pointer: &str) -> String {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 /// Numbers that no account has.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use bursar_core::Clock;
 use bursar_core::clock::SystemClock;
 use bursar_tests::{
-    Broker, Canary, Cli, DeviceAnswer, IssuerDoor, Said, TokenIssuer, binary, scan, scan_bytes,
+    Broker, Canary, Cli, DeviceAnswer, IssuerDoor, Said, TokenIssuer, binary, scan, scan_bytes, text,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -322,10 +322,6 @@ fn told(said: &Said, code: i32, parts: &[&str]) -> Result<()> {
 
 fn mode(path: &Path) -> Result<u32> {
     Ok(path.metadata()?.permissions().mode() & 0o777)
-}
-
-fn text(value: &Value, at: &str) -> String {
-    value.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 const POLICIES: &str = r#"

@@ -9,7 +9,8 @@ use bursar_core::clock::SystemClock;
 use bursar_proto::v1::nodes_join_request::Credential;
 use bursar_proto::{Reason, v1};
 use bursar_tests::{
-    Agent, Broker, Canary, Cli, ClientCertificate, IssuerDoor, TokenIssuer, scan, scan_bytes, wait_until,
+    Agent, Broker, Canary, Cli, ClientCertificate, IssuerDoor, TokenIssuer, scan, scan_bytes, text,
+    wait_until,
 };
 use prost::Message;
 use serde_json::{Value, json};
@@ -32,11 +33,7 @@ fn a_pod_is_who_its_token_says_from_the_cache_too_and_the_token_is_nowhere() -> 
 
     // Once the agent hears of changes, the next reads are its own to answer, and are accounted for under the same name.
     wait_until(LIMIT, "a read from the cache", || {
-        pod.done(&["get", "local/db#password"]).is_ok_and(|_| {
-            let metrics =
-                agent.http("/metrics").map(|reply| String::from_utf8_lossy(&reply.body).into_owned());
-            metrics.is_ok_and(|text| text.lines().any(is_read_from_the_cache))
-        })
+        pod.done(&["get", "local/db#password"]).is_ok() && agent.counted(READ_FROM_THE_CACHE) > 0
     })?;
     let mut said = agent.http("/metrics")?.body;
     agent.process().stop()?;
@@ -218,23 +215,14 @@ fn ids(leases: &Value) -> Vec<String> {
     leases.as_array().into_iter().flatten().map(|lease| text(lease, "/id")).collect()
 }
 
-fn is_read_from_the_cache(line: &str) -> bool {
-    line.starts_with("bursar_agent_reads_total{")
-        && line.contains("outcome=\"fresh\"")
-        && !line.ends_with(" 0")
-}
-
 fn now() -> i64 {
     SystemClock.now().as_second()
-}
-
-fn text(value: &Value, pointer: &str) -> String {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 pub(crate) const SHOP: &str = "spiffe://example.org/east/ns/shop/sa/web";
 pub(crate) const N1: &str = "spiffe://example.org/node/east.n1";
 const READ: &str = "/bursar.v1.Secrets/Read";
+const READ_FROM_THE_CACHE: &str = "bursar_agent_reads_total{outcome=\"fresh\"}";
 const WATCH: &str = "/bursar.v1.Secrets/Watch";
 const LIMIT: Duration = Duration::from_secs(60);
 

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use bursar_tests::{Agent, Broker, Canary, Cli, wait_until};
 use tempfile::TempDir;
 
-use crate::supervised::POLICIES;
+use crate::policies::for_workloads;
 
 #[test]
 fn the_executable_of_another_user_is_seen_with_sys_ptrace_and_not_without() -> Result<()> {
@@ -60,8 +60,7 @@ fn files_are_given_to_another_user_with_chown_and_dac_read_search() -> Result<()
     // What it cannot look at it writes anew.
     let agent = site.agent(&["chown"], &set("blind"))?;
     wait_until(LIMIT, "the files to be written anew", || {
-        let metrics = agent.http("/metrics").map(|reply| reply.body).unwrap_or_default();
-        String::from_utf8_lossy(&metrics).contains("bursar_agent_files_total{outcome=\"repaired\"}")
+        agent.counted("bursar_agent_files_total{outcome=\"repaired\"}") > 0
     })?;
     drop(agent);
 
@@ -182,7 +181,7 @@ impl Site {
                      selectors = [\"{selector}\"]\n"
             )
         });
-        administrator.apply_policies(POLICIES, &registrations.concat())?;
+        administrator.apply_policies(&for_workloads(), &registrations.concat())?;
         let password = Canary::alphanumeric("password");
         let put = ["secret", "put", "local/shop/db", "--field", "password"];
         administrator.done_with(&put, password.value().as_bytes())?;

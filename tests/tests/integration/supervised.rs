@@ -10,6 +10,8 @@ use bursar_tests::{Agent, Broker, Canary, Cli, scan, wait_until};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::policies::for_workloads;
+
 #[test]
 fn it_has_its_secret_as_its_user_and_nobody_else_of_that_user_passes_for_it() -> Result<()> {
     let site = Site::start(61_011)?;
@@ -70,9 +72,9 @@ fn a_change_starts_it_again_and_it_ends_in_order_with_the_agent() -> Result<()> 
     site.until("polite", |text| text.contains(second.value()))?;
     let lines: Vec<_> = site.read("polite")?.lines().map(str::to_owned).collect();
     ensure!(lines == [site.password.value(), "ended", second.value()], "it had {} lines", lines.len());
-    let metrics = String::from_utf8_lossy(&agent.http("/metrics")?.body).into_owned();
-    ensure!(metrics.contains("bursar_agent_runs_running 2"), "{metrics}");
-    ensure!(metrics.contains("bursar_agent_runs_total{outcome=\"started\"} 2"), "{metrics}");
+    for name in ["bursar_agent_runs_running", "bursar_agent_runs_total{outcome=\"started\"}"] {
+        ensure!(agent.counted(name) == 2, "`{name}` is {}", agent.counted(name));
+    }
 
     let status = agent.process().stop()?;
     ensure!(status.success(), "the agent ended with {status}");
@@ -125,16 +127,12 @@ fn one_that_is_not_there_is_told_and_tried_again_less_and_less_often() -> Result
         site.directory.path().display()
     );
     let mut agent = site.agent(0, &[], &run)?;
-    let says = |agent: &Agent, part: &str| {
-        let metrics = agent.http("/metrics").map(|reply| reply.body).unwrap_or_default();
-        String::from_utf8_lossy(&metrics).contains(part)
-    };
-    wait_until(LIMIT, "some attempts", || says(&agent, "bursar_agent_runs_total{outcome=\"failed\"} 3"))?;
+    wait_until(LIMIT, "some attempts", || agent.counted("bursar_agent_runs_total{outcome=\"failed\"}") >= 3)?;
     wait_until(LIMIT, "it to show", || {
         let ready = agent.http("/readyz").map(|ready| ready.body).unwrap_or_default();
         String::from_utf8_lossy(&ready).contains("1 of 1 programs cannot be kept running")
     })?;
-    ensure!(says(&agent, "bursar_agent_runs_failing 1"), "no alert could be made of it");
+    ensure!(agent.counted("bursar_agent_runs_failing") == 1, "no alert could be made of it");
     let log = agent.process().stderr()?;
     ensure!(log.contains(&format!("cannot execute `{}`", program.display())), "{log}");
     ensure!(log.contains("a program ended with a failure") && log.contains("exit status: 127"), "{log}");
@@ -164,7 +162,7 @@ impl Site {
     fn start(user: u32) -> Result<Self> {
         let broker = Broker::start("[backends.local]\nkind = 'local'\n")?;
         let administrator = Cli::administering(&broker)?;
-        administrator.apply_policies(POLICIES, REGISTRATIONS)?;
+        administrator.apply_policies(&for_workloads(), REGISTRATIONS)?;
         let directory = tempfile::Builder::new().prefix("bursar-run-").tempdir()?;
         chown(directory.path(), Some(user), Some(user)).context("run the tests as root")?;
         let password = Canary::alphanumeric("password");
@@ -217,20 +215,6 @@ impl Site {
 }
 
 const LIMIT: Duration = Duration::from_secs(90);
-
-/// Workloads may use everything, and an administrator writes it.
-pub(crate) const POLICIES: &str = r#"
-@id("administration")
-permit (principal == Bursar::Principal::"spiffe://example.org/user/admin",
-        action in Bursar::Action::"administer", resource);
-@id("write")
-permit (principal == Bursar::Principal::"spiffe://example.org/user/admin",
-        action == Bursar::Action::"write", resource in Bursar::Backend::"local");
-@id("watch")
-permit (principal, action == Bursar::Action::"watch", resource == Bursar::System::"broker");
-@id("workloads")
-permit (principal in Bursar::Group::"spiffe://example.org/workload", action in Bursar::Action::"use", resource);
-"#;
 
 const REGISTRATIONS: &str = r#"
 [[registration]]

@@ -8,8 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bursar_tests::{Agent, Broker, Canary, Cli, wait_until};
-use serde_json::Value;
+use bursar_tests::{Agent, Broker, Canary, Cli, text, wait_until};
 use tempfile::TempDir;
 
 #[test]
@@ -24,7 +23,7 @@ fn a_unit_gets_its_credentials_and_the_ledger_says_whose_they_are() -> Result<()
     ensure!(site.load(&unit, "site.pem")? == Loaded::Credential(site.password.value().to_owned()), "no file");
     wait_until(LIMIT, "an answer of the cache's own", || {
         site.load(&unit, "PASSWORD").is_ok_and(|loaded| matches!(loaded, Loaded::Credential(_)))
-            && metrics(&agent).contains("bursar_agent_reads_total{outcome=\"fresh\"}")
+            && agent.counted("bursar_agent_reads_total{outcome=\"fresh\"}") > 0
     })?;
     // Each instance of a template is a unit of its own, and registered by what they are instances of.
     let instance = site.group("worker@7.service")?;
@@ -88,11 +87,8 @@ fn who_is_not_systemd_is_told_nothing() -> Result<()> {
     for name in ["", "x", "adf9/user/web.service/PASSWORD"] {
         ensure!(site.connect(&unit, name, 0)? == Loaded::Credential(String::new()), "`{name}` was answered");
     }
-    let metrics = metrics(&agent);
-    ensure!(
-        metrics.contains("bursar_agent_connections_total{outcome=\"not_allowed\"} 1"),
-        "it was not counted"
-    );
+    let not_allowed = agent.counted("bursar_agent_connections_total{outcome=\"not_allowed\"}");
+    ensure!(not_allowed == 1, "it was counted {not_allowed} times");
     Ok(())
 }
 
@@ -102,7 +98,7 @@ fn a_service_that_is_started_again_in_an_outage_gets_what_it_had() -> Result<()>
     let agent = site.agent("")?;
     let unit = site.group("web.service")?;
     wait_until(LIMIT, "the agent to hear the broker's events", || {
-        metrics(&agent).lines().any(|line| line == "bursar_agent_listening 1")
+        agent.counted("bursar_agent_listening") == 1
     })?;
     site.load(&unit, "PASSWORD")?;
     site.broker.process().kill()?;
@@ -222,20 +218,8 @@ pub(crate) fn prefix() -> String {
     format!("bursar{:x}-", fastrand::u64(..))
 }
 
-fn metrics(agent: &Agent) -> String {
-    let body = agent.http("/metrics").map(|reply| reply.body).unwrap_or_default();
-    String::from_utf8_lossy(&body).into_owned()
-}
-
 fn counted(agent: &Agent, outcome: &str) -> u64 {
-    let name = format!("bursar_agent_systemd_credentials_total{{outcome=\"{outcome}\"}} ");
-    let metrics = metrics(agent);
-    let value = metrics.lines().find_map(|line| line.strip_prefix(&name));
-    value.and_then(|value| value.parse().ok()).unwrap_or_default()
-}
-
-fn text(value: &Value, pointer: &str) -> String {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+    agent.counted(&format!("bursar_agent_systemd_credentials_total{{outcome=\"{outcome}\"}}"))
 }
 
 const LIMIT: Duration = Duration::from_secs(90);

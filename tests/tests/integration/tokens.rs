@@ -7,7 +7,9 @@ use anyhow::{Context, Result, ensure};
 use bursar_core::Clock;
 use bursar_core::clock::SystemClock;
 use bursar_proto::{Reason, v1};
-use bursar_tests::{Broker, Canary, Cli, IssuerDoor, TokenIssuer, Verdict, scan, scan_bytes, wait_until};
+use bursar_tests::{
+    Broker, Canary, Cli, IssuerDoor, TokenIssuer, Verdict, scan, scan_bytes, text, wait_until,
+};
 use jiff::Timestamp;
 use prost::Message;
 use serde_json::{Value, json};
@@ -435,10 +437,6 @@ fn reference() -> Vec<u8> {
 
 fn now() -> i64 {
     SystemClock.now().as_second()
-}
-
-fn text(value: &Value, at: &str) -> String {
-    value.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 const LIMIT: Duration = Duration::from_secs(60);

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use bursar_tests::{Agent, Broker, Canary, Cli, binary, wait_until};
 use tempfile::TempDir;
 
-use crate::supervised::POLICIES;
+use crate::policies::for_workloads;
 
 #[test]
 fn systemd_reads_the_units_without_a_word_and_finds_them_closed() -> Result<()> {
@@ -46,7 +46,7 @@ fn the_agent_alone_has_one_capability_and_each_feature_adds_its_own() -> Result<
 fn what_the_agent_calls_is_what_its_unit_allows() -> Result<()> {
     let broker = Broker::start("[backends.local]\nkind = 'local'\n")?;
     let admin = Cli::administering(&broker)?;
-    admin.apply_policies(POLICIES, REGISTRATIONS)?;
+    admin.apply_policies(&for_workloads(), REGISTRATIONS)?;
     let password = Canary::alphanumeric("password");
     let put = ["secret", "put", "local/shop/db", "--field", "password"];
     admin.done_with(&put, password.value().as_bytes())?;
@@ -64,15 +64,13 @@ fn what_the_agent_calls_is_what_its_unit_allows() -> Result<()> {
     let token = admin.done(&["node", "token", "web-1"])?;
     let mut agent = Agent::start_traced(&broker, token.trim(), &more)?;
     wait_until(LIMIT, "the files and the program", || {
-        let metrics = agent.http("/metrics").map(|reply| reply.body).unwrap_or_default();
-        let metrics = String::from_utf8_lossy(&metrics);
         [
-            "runs_total{outcome=\"started\"}",
-            "files_total{outcome=\"delivered\"}",
-            "hooks_total{outcome=\"done\"}",
+            "bursar_agent_runs_total{outcome=\"started\"}",
+            "bursar_agent_files_total{outcome=\"delivered\"}",
+            "bursar_agent_file_hooks_total{outcome=\"done\"}",
         ]
         .iter()
-        .all(|part| metrics.contains(part))
+        .all(|name| agent.counted(name) > 0)
     })?;
     let refused = Cli::through(&agent.socket())?.run(&["get", "local/shop/db#password"])?;
     refused.refused(77, &["registration"])?;

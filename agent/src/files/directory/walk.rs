@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
+use bursar_core::memory::is_in_memory;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawMode, Stat};
 use rustix::io::Errno;
 
@@ -15,8 +16,7 @@ pub(super) fn open(path: &Path, on_disk: bool, owner: Ownership) -> Result<Owned
     };
     let directory = walk(path, make)?.ok_or_else(|| failed(path, Errno::NOENT))?;
     let kind = rustix::fs::fstatfs(&directory).map_err(|error| failed(path, error))?.f_type;
-    // Their width differs from machine to machine.
-    if !on_disk && !IN_MEMORY.iter().any(|memory| i128::from(kind) == i128::from(*memory)) {
+    if !on_disk && !is_in_memory(kind) {
         return Err(DirectoryError::OnDisk { path: path.to_owned() });
     }
     Ok(directory)
@@ -110,5 +110,3 @@ pub(super) const FOLDER: Mode = Mode::from_raw_mode(0o750);
 /// Of folders that are not complete.
 pub(super) const CLOSED: Mode = Mode::from_raw_mode(0o700);
 const PASSABLE: Mode = Mode::from_raw_mode(0o755);
-/// tmpfs and ramfs (statfs(2)).
-const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];

@@ -45,10 +45,7 @@ impl Site {
         let error_detail = Some(Status { code: 3, message: words });
         requests.send(DiscoveryRequest { response_nonce: nonce, error_detail, ..request(&NAMES) })?;
         let rejected = "bursar_agent_sds_answers_total{outcome=\"rejected\"}";
-        wait_until(LIMIT, rejected, || {
-            let metrics = self.agent.http("/metrics").map(|answer| answer.body).unwrap_or_default();
-            String::from_utf8_lossy(&metrics).contains(rejected)
-        })
+        wait_until(LIMIT, rejected, || self.agent.counted(rejected) > 0)
     }
 
     /// A token where a certificate is wanted.

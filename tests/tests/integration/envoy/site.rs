@@ -138,14 +138,6 @@ fn registrations() -> Result<String> {
     ))
 }
 
-pub(super) fn policies() -> String {
-    format!(
-        "{ADMINISTRATION}\n@id(\"web\")\n\
-         permit (principal == Bursar::Principal::\"spiffe://example.org/workload/web\", \
-         action in Bursar::Action::\"use\", resource);\n"
-    )
-}
-
 /// A listener with a certificate, and one without that adds a token and trusts an authority.
 fn bootstrap(socket: &str, secure: SocketAddr, plain: SocketAddr, behind: SocketAddr) -> Value {
     let sds = |name: &str| {
@@ -316,17 +308,6 @@ const CERTIFICATE: &str = "vault/pki/issue/web/app.example.org";
 const ENVIRONMENT: &str = r#"
 [environment.shop.vars]
 AUTHORIZATION = { compose = "Bearer ${local/shop/api#token}" }
-"#;
-
-pub(super) const ADMINISTRATION: &str = r#"
-@id("administration")
-permit (principal == Bursar::Principal::"spiffe://example.org/user/admin",
-        action in Bursar::Action::"administer", resource);
-@id("write")
-permit (principal == Bursar::Principal::"spiffe://example.org/user/admin",
-        action == Bursar::Action::"write", resource in Bursar::Backend::"local");
-@id("watch")
-permit (principal, action == Bursar::Action::"watch", resource == Bursar::System::"broker");
 "#;
 
 const BAO_POLICY: &str = r#"

@@ -7,7 +7,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Result, ensure};
 use bursar_tests::{Agent, Canary, wait_until};
 
-use super::site::{ADMINISTRATION, LIMIT, REGISTRATION, Site};
+use super::site::{LIMIT, REGISTRATION, Site};
+use crate::policies::ADMINISTRATION;
 
 #[test]
 fn a_hook_hears_of_the_first_delivery_each_change_and_the_removal() -> Result<()> {
@@ -41,9 +42,8 @@ fn a_change_storm_runs_few_hooks_and_ends_with_the_last_value() -> Result<()> {
     wait_until(LIMIT, "the last value in the hook", || {
         site.heard().last().is_some_and(|heard| heard.contains(last.value()))
     })?;
-    let metrics = String::from_utf8_lossy(&site.agent.http("/metrics")?.body).into_owned();
-    let hooks = super::counted(&metrics, "bursar_agent_file_hooks_total{outcome=\"done\"}");
-    let deliveries = super::counted(&metrics, "bursar_agent_files_total{outcome=\"delivered\"}");
+    let hooks = site.agent.counted("bursar_agent_file_hooks_total{outcome=\"done\"}");
+    let deliveries = site.agent.counted("bursar_agent_files_total{outcome=\"delivered\"}");
     ensure!((2..=15).contains(&hooks), "{hooks} hooks ran");
     ensure!(deliveries >= hooks && deliveries <= 41, "{deliveries} deliveries for {hooks} hooks");
     Ok(())

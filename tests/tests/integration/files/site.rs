@@ -16,6 +16,7 @@ use rustix::fs::{Mode, OFlags};
 use tempfile::TempDir;
 
 use super::said;
+use crate::policies::for_workloads;
 
 pub(super) struct Site {
     pub(super) administrator: Cli,
@@ -28,7 +29,7 @@ impl Site {
     pub(super) fn start() -> Result<Self> {
         let broker = Broker::start("[backends.local]\nkind = 'local'\n")?;
         let administrator = Cli::administering(&broker)?;
-        administrator.apply_policies(&policies(), REGISTRATION)?;
+        administrator.apply_policies(&for_workloads(), REGISTRATION)?;
         administrator.write("shop.toml", ENVIRONMENT)?;
         let memory = tempfile::Builder::new().prefix("bursar-files-").tempdir_in("/dev/shm");
         let memory = memory.context("`/dev/shm` has to be a tmpfs that the tests may write")?;
@@ -176,25 +177,6 @@ principal = "spiffe://example.org/workload/broken"
 node = "web-1"
 selectors = ["files:set:broken"]
 "#;
-
-pub(super) const ADMINISTRATION: &str = r#"
-@id("administration")
-permit (principal == Bursar::Principal::"spiffe://example.org/user/admin",
-        action in Bursar::Action::"administer", resource);
-@id("write")
-permit (principal == Bursar::Principal::"spiffe://example.org/user/admin",
-        action == Bursar::Action::"write", resource in Bursar::Backend::"local");
-@id("watch")
-permit (principal, action == Bursar::Action::"watch", resource == Bursar::System::"broker");
-"#;
-
-pub(super) fn policies() -> String {
-    format!(
-        "{ADMINISTRATION}\n@id(\"sets\")\n\
-         permit (principal in Bursar::Group::\"spiffe://example.org/workload\", action in Bursar::Action::\"use\", \
-         resource);\n"
-    )
-}
 
 const ENVIRONMENT: &str = r#"
 [environment.shop]

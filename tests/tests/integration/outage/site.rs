@@ -55,10 +55,7 @@ impl Site {
 
     /// What a counter or gauge of the agent stands at.
     pub(super) fn counted(&self, name: &str) -> u64 {
-        let metrics = self.agent.http("/metrics").map(|answer| answer.body).unwrap_or_default();
-        let metrics = String::from_utf8_lossy(&metrics).into_owned();
-        let line = metrics.lines().find_map(|line| line.strip_prefix(name));
-        line.and_then(|value| value.trim().parse().ok()).unwrap_or_default()
+        self.agent.counted(name)
     }
 
     /// What the agent answered from memory so far.
