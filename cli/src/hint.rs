@@ -195,6 +195,9 @@ fn of_refusal(refusal: &Refusal) -> Option<&'static str> {
             "`bursar env explain NAME` shows what each entry is made of"
         }
         Reason::EnvironmentInvalid => "correct what is named above, then try again",
+        Reason::EnvironmentNotKept => {
+            "`bursar run` without --offline works while the broker answers; docs/offline.md says what may be kept"
+        }
         Reason::EnvironmentCycle => "take one link out of the circle",
         Reason::RevisionConflict => "somebody else changed it: look at it again, then decide",
         Reason::LeaseNotFound => "`bursar lease list` shows the leases you may see",

@@ -49,6 +49,9 @@ pub struct Terms {
     pub reason: String,
     /// Whether a credential is to be made also where the caller holds one.
     pub new_lease: bool,
+    /// Whether the caller keeps what it gets for when it can present no credential: then the end of the one that it has
+    /// now does not end the leases.
+    pub kept: bool,
 }
 
 /// One secret, leased: it may be handed out.
@@ -256,7 +259,7 @@ impl Leases {
         kill::at(Point::StoreCreated);
         match issued {
             Ok(issued) => {
-                let (ttl, bound) = self.effective(caller, terms.ttl, Some(issued.ttl), now);
+                let (ttl, bound) = self.effective(caller, terms, Some(issued.ttl), now);
                 let sealed = again::sealed(&self.seal, &intent, &issued.data).inspect_err(|error| {
                     tracing::error!(lease = %intent.id, %error, "a credential is not kept to be handed out again");
                 });
@@ -288,7 +291,7 @@ impl Leases {
                     let mut reference = wanted.reference.clone();
                     reference.version = cached.version.clone();
                     let left = cached.expires_at.map(|end| until(now, end));
-                    let effective = self.effective(caller, terms.ttl, left, now);
+                    let effective = self.effective(caller, terms, left, now);
                     let mut lease = self.lease(caller, terms, reference, effective, now)?;
                     lease.max_expires_at = lease.max_expires_at.into_iter().chain(cached.expires_at).min();
                     (lease.clone(), Change::Grant(lease))
@@ -319,7 +322,8 @@ impl Leases {
         Some((mount, mount.leasing(&reference.path)?))
     }
 
-    fn creates(&self, reference: &Reference) -> bool {
+    /// Whether a store makes a credential for each read of `reference`.
+    pub fn creates(&self, reference: &Reference) -> bool {
         self.leasing(reference).is_some()
     }
 
