@@ -111,7 +111,11 @@ impl Broker {
     ) -> Result<ResolvedEnvironment, Failure> {
         let draft =
             self.permit(call, Action::Resolve, Resource::Environment(name), name, &terms.reason).await?;
-        self.observe(draft, self.resolve_permitted(call, name, terms)).await
+        let work = async {
+            let found = self.catalog.flat(name).await?;
+            self.resolve_permitted(call, name, found, terms).await
+        };
+        self.observe(draft, work).await
     }
 
     /// Extends a lease: of its owner, or of anybody for whoever administers leases.
@@ -227,13 +231,17 @@ impl Broker {
         }
     }
 
-    async fn resolve_permitted(
+    /// The work of [`Broker::resolve`] for an environment that was found, once policy allows it.
+    ///
+    /// # Errors
+    /// As [`Broker::resolve`].
+    pub(crate) async fn resolve_permitted(
         &self,
         call: &Call,
         name: &str,
+        (revision, flat): (u64, Arc<Flat>),
         terms: Terms,
     ) -> Result<ResolvedEnvironment, Failure> {
-        let (revision, flat) = self.catalog.flat(name).await?;
         let terms = Terms { environment: Some(name.to_owned()), ..terms };
         let unresolved = |entries| Failure::Unresolved { name: name.to_owned(), entries };
         let (mut wanted, mut refused) = (Vec::new(), Vec::new());

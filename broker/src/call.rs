@@ -35,6 +35,7 @@ impl Call {
             decision: Decision::Deny,
             policies: Arc::default(),
             approvals: Vec::new(),
+            kept_until: None,
             reason: None,
         }
     }
@@ -52,6 +53,7 @@ pub struct Draft {
     decision: Decision,
     policies: Arc<[Arc<str>]>,
     approvals: Vec<ApprovalId>,
+    kept_until: Option<Timestamp>,
     reason: Option<Arc<str>>,
 }
 
@@ -89,6 +91,13 @@ impl Draft {
     #[must_use]
     pub fn approved(mut self, approvals: Vec<ApprovalId>) -> Self {
         self.approvals = approvals;
+        self
+    }
+
+    /// Until when the copy may be used that the caller is given to keep.
+    #[must_use]
+    pub fn kept_until(mut self, until: Timestamp) -> Self {
+        self.kept_until = Some(until);
         self
     }
 
@@ -152,6 +161,7 @@ impl Draft {
             decision: self.decision,
             policies: self.policies.iter().map(ToString::to_string).collect(),
             approvals: self.approvals.iter().map(ToString::to_string).collect(),
+            kept_until: self.kept_until,
             reason: self.reason.map(text),
             outcome,
             error_kind: error.map(str::to_owned),
@@ -194,6 +204,7 @@ pub fn own_record(
         decision: Decision::Allow,
         policies: Vec::new(),
         approvals: Vec::new(),
+        kept_until: None,
         reason: None,
         outcome: Outcome::Ok,
         error_kind: None,

@@ -47,12 +47,8 @@ impl Broker {
                 }]);
             }
         };
-        let vars =
-            flat.vars().iter().map(|(name, entry)| (EntryName::Variable(name.clone()), &entry.definition));
-        let files =
-            flat.files().iter().map(|(path, file)| (EntryName::File(path.clone()), &file.definition.entry));
         let mut findings = Vec::new();
-        for (named, entry) in vars.chain(files) {
+        for (named, entry) in flat.entries() {
             let references = flat.basis(entry).references;
             if references.is_empty() {
                 let (environment, entry) = (name.to_owned(), Some(named));

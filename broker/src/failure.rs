@@ -9,7 +9,7 @@ use bursar_core::secret::SelectError;
 use bursar_core::{BackendName, LeaseId, Reference};
 use bursar_proto::convert::WireError;
 
-use crate::environment::{Fault as DocumentFault, FlattenError, RenderError};
+use crate::environment::{EntryName, Fault as DocumentFault, FlattenError, RenderError};
 use crate::identity::admission::JoinFault;
 use crate::identity::authority::AuthorityError;
 use crate::identity::nodes::TokenFault;
@@ -75,6 +75,16 @@ pub enum Failure {
     Render(#[from] RenderError),
     #[error("environment `{name}` cannot be resolved")]
     Unresolved { name: String, entries: Vec<Unresolved> },
+    #[error(
+        "environment `{0}` does not say `offline` itself, so no copy of it may be kept; whoever defines it can write \
+         `offline = \"8h\"` there"
+    )]
+    NotOffline(String),
+    #[error(
+        "environment `{name}` cannot be kept: stores make {} of its entries for each lease, and take them back with it",
+        entries.len()
+    )]
+    MadeForLeases { name: String, entries: Vec<EntryName> },
     #[error("the policies have faults")]
     Policy(Vec<Diagnostic>),
     #[error("the join token is not valid: it was used, has expired, or never was")]
@@ -143,6 +153,7 @@ impl Failure {
             Self::EnvironmentNotFound(_) => "environment_not_found",
             Self::Document(_) | Self::Flatten(_) | Self::Render(_) => "environment_invalid",
             Self::Unresolved { .. } => "environment_unresolved",
+            Self::NotOffline(_) | Self::MadeForLeases { .. } => "environment_not_kept",
             Self::Policy(_) => "policy_invalid",
             Self::Kept(_) => "kept",
             Self::JoinToken(fault) => fault.as_str(),

@@ -1,7 +1,7 @@
 //! The Bursar broker. `main.rs` parses arguments; everything else is here, so that tests can reach it.
 //!
 //! Floors, each knowing only those below: start -> ports -> https -> api -> broker (with catalog, rulebook, membership,
-//! store, journal, oversight, check, rotation) -> lease -> mounts, identity -> backends, ledger, policy, environment, config.
+//! store, journal, oversight, check, rotation, keeping) -> lease -> mounts, identity -> backends, ledger, policy, environment, config.
 
 pub mod api;
 pub mod approvals;
@@ -24,6 +24,7 @@ pub mod identity;
 pub mod ids;
 pub mod init;
 pub mod journal;
+pub mod keeping;
 pub mod keys;
 pub mod kill;
 pub mod lease;

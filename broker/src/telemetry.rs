@@ -80,6 +80,7 @@ pub struct Metrics {
     changes: Family<BackendNameLabels, Counter>,
     watched: Gauge,
     credentials: Family<CredentialLabels, Counter>,
+    offline_copies: Counter,
     quota_refusals: Family<QuotaLabels, Counter>,
     rate_refusals: Family<RateLabels, Counter>,
     leases_ending: Family<WithinLabels, Gauge>,
@@ -108,6 +109,7 @@ impl Metrics {
             changes: Family::default(),
             watched: Gauge::default(),
             credentials: Family::default(),
+            offline_copies: Counter::default(),
             quota_refusals: Family::default(),
             rate_refusals: Family::default(),
             leases_ending: Family::default(),
@@ -152,6 +154,11 @@ impl Metrics {
             CREDENTIALS,
             "Reads of credentials that stores make, by what became of them",
             metrics.credentials.clone(),
+        );
+        registry.register(
+            OFFLINE_COPIES,
+            "Environments that were given out to be kept",
+            metrics.offline_copies.clone(),
         );
         registry.register(QUOTA_REFUSALS, "Requests that a quota refused", metrics.quota_refusals.clone());
         registry.register(
@@ -237,6 +244,11 @@ impl Metrics {
     pub fn credential(&self, backend: &str, outcome: &'static str) {
         let labels = CredentialLabels { backend: backend.to_owned(), outcome };
         self.credentials.get_or_create(&labels).inc();
+    }
+
+    /// An environment that was given out to be kept.
+    pub fn offline_copy(&self) {
+        self.offline_copies.inc();
     }
 
     /// A request that a quota refused: `of` says whose, `limit` which.
@@ -431,6 +443,7 @@ const ORPHANS: &str = "bursar_orphans";
 const CHANGES: &str = "bursar_changes";
 const WATCHED: &str = "bursar_watched_secrets";
 const CREDENTIALS: &str = "bursar_credentials";
+const OFFLINE_COPIES: &str = "bursar_offline_copies";
 const QUOTA_REFUSALS: &str = "bursar_quota_refusals";
 const RATE_REFUSALS: &str = "bursar_rate_refusals";
 const CLOCK_AHEAD: &str = "bursar_clock_ahead_seconds";

@@ -34,6 +34,9 @@ pub struct AuditRecord {
     /// The approvals that policies were shown, by id; of the giving or taking back of one, that one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub approvals: Vec<String>,
+    /// Until when the copy may be used that the caller was given to keep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_until: Option<Timestamp>,
     /// The reason that the caller gave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -74,6 +77,8 @@ pub enum Action {
     /// An agent served the secret from its cache, under a lease that the broker granted before.
     LocalRead,
     Resolve,
+    /// An environment was given out to be kept on the caller's machine and used there without a broker.
+    Keep,
     List,
     Write,
     Delete,
@@ -121,10 +126,11 @@ pub enum Action {
 
 impl Action {
     /// Every action, for the policy schema and the surface tables.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::Read,
         Self::LocalRead,
         Self::Resolve,
+        Self::Keep,
         Self::List,
         Self::Write,
         Self::Delete,
@@ -167,6 +173,7 @@ impl Action {
             Self::Read => "read",
             Self::LocalRead => "local-read",
             Self::Resolve => "resolve",
+            Self::Keep => "keep",
             Self::List => "list",
             Self::Write => "write",
             Self::Delete => "delete",

@@ -48,6 +48,8 @@ pub enum Reason {
     EnvironmentInvalid,
     /// Environments extend, or variables use, each other in a circle.
     EnvironmentCycle,
+    /// The environment, or something in it, may not be kept on anybody's machine; `google.rpc.BadRequest` names what.
+    EnvironmentNotKept,
     /// Somebody else changed it since the revision or version that the caller expects. Read again, then decide.
     RevisionConflict,
     /// There is no such lease, or it is not the caller's to see.
@@ -102,7 +104,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of the enum.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 42] = [
         Self::ReferenceMalformed,
         Self::BackendUnknown,
         Self::SecretNotFound,
@@ -119,6 +121,7 @@ impl Reason {
         Self::EnvironmentNotFound,
         Self::EnvironmentInvalid,
         Self::EnvironmentCycle,
+        Self::EnvironmentNotKept,
         Self::RevisionConflict,
         Self::LeaseNotFound,
         Self::LeaseNotRenewable,
@@ -185,7 +188,8 @@ impl Reason {
             | Self::IssuerUnknown
             | Self::JoinTokenInvalid => Code::Unauthenticated,
             Self::RevisionConflict => Code::Aborted,
-            Self::LeaseNotRenewable
+            Self::EnvironmentNotKept
+            | Self::LeaseNotRenewable
             | Self::BackendSealed
             | Self::BackendDenied
             | Self::BackendMisconfigured => Code::FailedPrecondition,
@@ -223,6 +227,7 @@ impl Reason {
             Self::EnvironmentNotFound => "ENVIRONMENT_NOT_FOUND",
             Self::EnvironmentInvalid => "ENVIRONMENT_INVALID",
             Self::EnvironmentCycle => "ENVIRONMENT_CYCLE",
+            Self::EnvironmentNotKept => "ENVIRONMENT_NOT_KEPT",
             Self::RevisionConflict => "REVISION_CONFLICT",
             Self::LeaseNotFound => "LEASE_NOT_FOUND",
             Self::LeaseNotRenewable => "LEASE_NOT_RENEWABLE",

@@ -3,16 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bursar_proto::Reason;
 use bursar_proto::v1::environments_client::EnvironmentsClient;
 use bursar_proto::v1::{EnvironmentsResolveRequest, EnvironmentsResolveResponse};
 use tonic::Status;
 
-use super::{Answered, Answers, Call, Wanted, unanswered};
+use super::{Answered, Answers, Call, Wanted, refuse, unanswered};
 use crate::cache::{Entry, Key, Payload, Question, Standing};
 use crate::upstream::{Failure, Upstream};
 
 impl Answers {
     /// An environment with all its values, or nothing.
+    ///
+    /// Not one that is to be kept: what the agent hands out it takes back when it hears of a revocation, and whom it
+    /// attests is a process on a node that has a broker. Whoever keeps a copy asks the broker as himself.
     ///
     /// # Errors
     /// What the broker says, or that it cannot be reached.
@@ -21,6 +25,9 @@ impl Answers {
         call: &Call,
         request: EnvironmentsResolveRequest,
     ) -> Result<EnvironmentsResolveResponse, Status> {
+        if request.offline {
+            return Err(refuse(Reason::EnvironmentNotKept, NOT_KEPT));
+        }
         let entry = self.environment(call, request, None).await?;
         entry.environment(&self.cache.now()).ok_or_else(unanswered)
     }
@@ -65,3 +72,6 @@ async fn ask(
     let resolve = |channel| async { EnvironmentsClient::new(channel).resolve(request).await };
     Ok(vec![Payload::of_resolve(upstream.ask(resolve).await?)])
 }
+
+const NOT_KEPT: &str =
+    "an agent gives out no copies to be kept; ask the broker itself, with a certificate or token of your own";

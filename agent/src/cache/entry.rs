@@ -52,7 +52,7 @@ impl Payload {
 
     /// Takes the values out of an answer, and leaves leases to be looked after.
     pub fn of_resolve(answer: EnvironmentsResolveResponse) -> (Self, Vec<Lease>) {
-        let EnvironmentsResolveResponse { revision, variables, files, leases } = answer;
+        let EnvironmentsResolveResponse { revision, variables, files, leases, offline: _ } = answer;
         let variable = |mut variable: ResolvedVariable| {
             let value = variable.take_value();
             (variable, value)
@@ -135,6 +135,7 @@ impl Entry {
             variables: variables.iter().map(variable).collect(),
             files: files.iter().map(file).collect(),
             leases: self.holdings.iter().map(|holding| holding.lease()).collect(),
+            offline: None,
         })
     }
 

@@ -22,9 +22,9 @@ impl Key {
         Fields::of("read", identity).text(reference).duration(*ttl).text(reason).text(instance).finish()
     }
 
-    /// For an environment.
+    /// For an environment. One that is to be kept has no answer here.
     pub fn of_resolve(identity: Identity, request: &EnvironmentsResolveRequest) -> Self {
-        let EnvironmentsResolveRequest { name, ttl, reason, instance, new_lease: _ } = request;
+        let EnvironmentsResolveRequest { name, ttl, reason, instance, new_lease: _, offline: _ } = request;
         Fields::of("resolve", identity).text(name).duration(*ttl).text(reason).text(instance).finish()
     }
 

@@ -7,8 +7,8 @@ use bursar_proto::v1::nodes_client::NodesClient;
 use bursar_proto::v1::secrets_client::SecretsClient;
 use bursar_proto::v1::secrets_watch_response::Event;
 use bursar_proto::v1::{
-    AuditJournalRequest, AuditTailRequest, EnvironmentsGetRequest, NodesListRequest, SecretsWatchRequest,
-    WorkloadContext,
+    AuditJournalRequest, AuditTailRequest, EnvironmentsGetRequest, EnvironmentsResolveRequest,
+    NodesListRequest, SecretsWatchRequest, WorkloadContext,
 };
 use bursar_proto::{REQUEST_ID_METADATA_KEY, Reason, WORKLOAD_CONTEXT_METADATA_KEY};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -141,6 +141,20 @@ async fn what_only_nodes_do_is_refused_before_it_leaves_the_machine() {
         assert_eq!(Reason::of(&refused.expect_err("refused")), Some(Reason::AccessDenied));
     }
     assert!(served.rig.broker.script.state().calls.is_empty());
+}
+
+#[tokio::test]
+async fn a_copy_to_be_kept_is_refused_before_it_leaves_the_machine() {
+    let served = Served::new().await;
+    let mut client = EnvironmentsClient::new(served.channel().await);
+    let request = EnvironmentsResolveRequest {
+        name: "app/prod".to_owned(),
+        offline: true,
+        ..EnvironmentsResolveRequest::default()
+    };
+    let refused = client.resolve(request).await.expect_err("refused");
+    assert_eq!(Reason::of(&refused), Some(Reason::EnvironmentNotKept));
+    assert!(served.rig.broker.script.state().contexts.is_empty(), "the broker was asked");
 }
 
 #[tokio::test]

@@ -210,6 +210,7 @@ impl Environments for Fake {
             ],
             files: Vec::new(),
             leases: vec![lease],
+            offline: None,
         }))
     }
 

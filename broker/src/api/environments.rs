@@ -27,6 +27,7 @@ use crate::broker::{Leased, ResolvedEnvironment};
 use crate::catalog::{ChangeKind, Kept};
 use crate::environment::{self as env, Definition, Difference, Entry, EntryName, Flat, document};
 use crate::failure::Failure;
+use crate::keeping::OfflineCopy;
 use crate::lease::grant::Terms;
 use crate::policy::Resource;
 
@@ -129,10 +130,15 @@ impl Environments for Api {
     ) -> Result<Response<EnvironmentsResolveResponse>, Status> {
         let read = |message: EnvironmentsResolveRequest| {
             let terms = terms(message.ttl, message.reason, message.instance)?;
-            Ok((name(message.name)?, Terms { new_lease: message.new_lease, ..terms }))
+            Ok((name(message.name)?, Terms { new_lease: message.new_lease, ..terms }, message.offline))
         };
-        self.answer(request, read, |call, (name, terms)| async move {
-            Ok(resolved(self.broker.resolve(&call, &name, terms).await?))
+        self.answer(request, read, |call, (name, terms, offline)| async move {
+            if !offline {
+                return Ok(resolved(self.broker.resolve(&call, &name, terms).await?));
+            }
+            let (environment, copy) = self.broker.resolve_to_keep(&call, &name, terms).await?;
+            self.metrics.offline_copy();
+            Ok(EnvironmentsResolveResponse { offline: Some(copy.into()), ..resolved(environment) })
         })
         .await
     }
@@ -248,7 +254,7 @@ fn resolved(environment: ResolvedEnvironment) -> EnvironmentsResolveResponse {
     });
     let files = files.collect();
     let leases = leases.into_values().map(|leased| leased.lease.into()).collect();
-    EnvironmentsResolveResponse { revision, variables, files, leases }
+    EnvironmentsResolveResponse { revision, variables, files, leases, offline: None }
 }
 
 /// What an answer says of a value beside the value.
@@ -324,7 +330,7 @@ fn difference(difference: Difference) -> EnvironmentDifference {
         env::Change::Removed => (EnvironmentChange::Removed, Vec::new()),
         env::Change::Changed(keys) => (EnvironmentChange::Changed, keys),
     };
-    let (kind, entry) = entry_name(&difference.entry);
+    let (kind, entry) = named(difference.entry.as_ref());
     EnvironmentDifference {
         entry_kind: kind.into(),
         entry,
@@ -333,10 +339,22 @@ fn difference(difference: Difference) -> EnvironmentDifference {
     }
 }
 
-fn entry_name(entry: &EntryName) -> (EnvironmentEntryKind, String) {
+/// What it is about; the environment as a whole where that is no entry.
+fn named(entry: Option<&EntryName>) -> (EnvironmentEntryKind, String) {
     match entry {
-        EntryName::Variable(name) => (EnvironmentEntryKind::Variable, name.to_string()),
-        EntryName::File(path) => (EnvironmentEntryKind::File, path.to_string()),
+        None => (EnvironmentEntryKind::Unspecified, String::new()),
+        Some(EntryName::Variable(name)) => (EnvironmentEntryKind::Variable, name.to_string()),
+        Some(EntryName::File(path)) => (EnvironmentEntryKind::File, path.to_string()),
+    }
+}
+
+impl From<OfflineCopy> for v1::OfflineCopy {
+    fn from(copy: OfflineCopy) -> Self {
+        Self {
+            given_at: Some(timestamp_to_wire(copy.given_at)),
+            usable_until: Some(timestamp_to_wire(copy.usable_until)),
+            principal: copy.principal.to_string(),
+        }
     }
 }
 
@@ -352,8 +370,7 @@ impl From<crate::check::Finding> for v1::EnvironmentFinding {
             Some(Failure::Backend(_)) => K::BackendUnavailable,
             Some(_) => K::Malformed,
         };
-        let (entry_kind, entry) =
-            finding.entry.as_ref().map_or((EnvironmentEntryKind::Unspecified, String::new()), entry_name);
+        let (entry_kind, entry) = named(finding.entry.as_ref());
         Self {
             environment: finding.environment,
             entry_kind: entry_kind.into(),

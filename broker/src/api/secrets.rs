@@ -131,6 +131,7 @@ pub(super) fn terms(
         environment: None,
         reason: text("reason", reason, limits::REASON)?,
         new_lease: false,
+        kept: false,
     })
 }
 

@@ -36,6 +36,11 @@ pub fn of(failure: &Failure, request_id: &str) -> Status {
                 details.add_bad_request_violation(reference.to_string(), text(failure));
             }
         }
+        Failure::MadeForLeases { entries, .. } => {
+            for entry in entries.iter().take(VIOLATIONS) {
+                details.add_bad_request_violation(entry.to_string(), MADE_FOR_LEASES);
+            }
+        }
         _ => {}
     }
     if let Some(after) = retry_after(failure) {
@@ -117,6 +122,7 @@ fn reason(failure: &Failure) -> Reason {
             entries if entries.iter().all(is_over_quota) => Reason::QuotaExceeded,
             _ => Reason::EnvironmentInvalid,
         },
+        Failure::NotOffline(_) | Failure::MadeForLeases { .. } => Reason::EnvironmentNotKept,
         Failure::Policy(_) => Reason::PolicyInvalid,
         Failure::JoinToken(_) => Reason::JoinTokenInvalid,
         Failure::NodeUnknown(_) => Reason::NodeUnknown,
@@ -182,6 +188,7 @@ impl std::fmt::Display for Causes<'_> {
 
 /// Details travel in a trailer, whose size clients limit.
 const VIOLATIONS: usize = 20;
+const MADE_FOR_LEASES: &str = "its store makes it for each lease";
 const BUSY_RETRY: Duration = Duration::from_millis(200);
 
 #[cfg(test)]

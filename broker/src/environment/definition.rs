@@ -20,6 +20,8 @@ pub struct Definition {
     pub name: EnvironmentName,
     /// Each at most once; later ones win over earlier ones, and the environment itself over all.
     pub extends: Vec<EnvironmentName>,
+    /// How long a copy of it may be kept on its user's machine; absent: none may. Not inherited.
+    pub offline: Option<Duration>,
     pub vars: BTreeMap<VariableName, Entry>,
     pub files: BTreeMap<FilePath, File>,
 }
@@ -34,6 +36,9 @@ impl Definition {
         if !self.extends.is_empty() {
             let parents: Vec<_> = self.extends.iter().map(|parent| quoted(parent.as_str())).collect();
             text.push_str(&format!("extends = [{}]\n", parents.join(", ")));
+        }
+        if let Some(longest) = &self.offline {
+            text.push_str(&format!("offline = {}\n", duration(longest)));
         }
         if !self.vars.is_empty() {
             text.push_str(&format!("\n[environment.{name}.vars]\n"));
@@ -222,11 +227,12 @@ fn inline_table(entry: &Entry, mode: Option<Mode>) -> String {
     let mut pairs = vec![format!("{source} = {text}")];
     pairs.extend(mode.map(|mode| format!("mode = \"{mode}\"")));
     pairs.extend(entry.contract.on_change.map(|what| format!("on_change = \"{}\"", what.as_str())));
-    pairs.extend(entry.contract.max_stale.map(|most| {
-        let most = SpanPrinter::new().unsigned_duration_to_string(&most);
-        format!("max_stale = \"{most}\"")
-    }));
+    pairs.extend(entry.contract.max_stale.map(|most| format!("max_stale = {}", duration(&most))));
     format!("{{ {} }}", pairs.join(", "))
+}
+
+fn duration(duration: &Duration) -> String {
+    format!("\"{}\"", SpanPrinter::new().unsigned_duration_to_string(duration))
 }
 
 fn key(key: &str) -> String {

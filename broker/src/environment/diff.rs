@@ -7,22 +7,27 @@ use super::flat::{Flat, Inherited};
 use super::name::EntryName;
 
 /// Compares what two environments define, inherited entries included; where an entry comes from does not count, nor
-/// do changes of the variables that it is composed of. Variables first, then files, in order of their names; what is
-/// the same is left out.
+/// do changes of the variables that it is composed of. The environment as a whole first, then variables, then files, in
+/// order of their names; what is the same is left out.
 pub fn diff(left: &Flat, right: &Flat) -> Vec<Difference> {
-    let mut differences = compare(left.vars(), right.vars(), EntryName::Variable, entry_keys);
+    let mut differences = Vec::new();
+    if left.offline() != right.offline() {
+        differences.push(Difference { entry: None, change: Change::Changed(vec![Key::Offline]) });
+    }
+    differences.extend(compare(left.vars(), right.vars(), EntryName::Variable, entry_keys));
     differences.extend(compare(left.files(), right.files(), EntryName::File, file_keys));
     differences
 }
 
-/// One entry that differs.
+/// One thing that differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    pub entry: EntryName,
+    /// Nothing for the environment as a whole.
+    pub entry: Option<EntryName>,
     pub change: Change,
 }
 
-/// How an entry differs.
+/// How it differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// Only on the right.
@@ -33,7 +38,7 @@ pub enum Change {
     Changed(Vec<Key>),
 }
 
-/// A key of an entry's definition.
+/// A key of a definition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Key {
     Literal,
@@ -42,6 +47,8 @@ pub enum Key {
     Mode,
     OnChange,
     MaxStale,
+    /// Of the environment as a whole.
+    Offline,
 }
 
 impl Key {
@@ -54,6 +61,7 @@ impl Key {
             Self::Mode => "mode",
             Self::OnChange => "on_change",
             Self::MaxStale => "max_stale",
+            Self::Offline => "offline",
         }
     }
 }
@@ -74,7 +82,8 @@ fn compare<K: Ord + Clone, T>(
         changes.insert(name, change);
     }
     changes.extend(right.keys().filter(|name| !left.contains_key(name)).map(|name| (name, Change::Added)));
-    changes.into_iter().map(|(name, change)| Difference { entry: named(name.clone()), change }).collect()
+    let differences = changes.into_iter();
+    differences.map(|(name, change)| Difference { entry: Some(named(name.clone())), change }).collect()
 }
 
 fn entry_keys(left: &Entry, right: &Entry) -> Vec<Key> {
@@ -122,12 +131,15 @@ mod tests {
     }
 
     fn shown(left: &str, right: &str) -> Vec<String> {
-        let show = |difference: &Difference| match &difference.change {
-            Change::Added => format!("{} added", difference.entry),
-            Change::Removed => format!("{} removed", difference.entry),
-            Change::Changed(keys) => {
-                let keys: Vec<_> = keys.iter().map(|key| key.as_str()).collect();
-                format!("{}: {}", difference.entry, keys.join(", "))
+        let show = |Difference { entry, change }: &Difference| {
+            let entry = entry.as_ref().map_or("environment".to_owned(), ToString::to_string);
+            match change {
+                Change::Added => format!("{entry} added"),
+                Change::Removed => format!("{entry} removed"),
+                Change::Changed(keys) => {
+                    let keys: Vec<_> = keys.iter().map(|key| key.as_str()).collect();
+                    format!("{entry}: {}", keys.join(", "))
+                }
             }
         };
         diff(&flat(left), &flat(right)).iter().map(show).collect()
@@ -157,6 +169,12 @@ mod tests {
     fn a_file_may_differ_in_its_mode_alone() {
         let left = "files.f = { from = 'v/f' }\n";
         assert_eq!(shown(left, "files.f = { from = 'v/f', mode = '0440' }\n"), ["file `f`: mode"]);
+    }
+
+    #[test]
+    fn whether_a_copy_may_be_kept_and_how_long_differs_for_the_whole() {
+        assert_eq!(shown("vars.A = 'a'\n", "offline = '8h'\nvars.A = 'a'\n"), ["environment: offline"]);
+        assert_eq!(shown("offline = '8h'\n", "offline = '480m'\n"), Vec::<String>::new());
     }
 
     #[test]

@@ -60,6 +60,10 @@ fn definition(node: &Node<'_>, faults: &mut Faults) -> Option<Definition> {
     let name = faults.check(&node.place, EnvironmentName::parse(node.key));
     let mut table = Table::of(node, "a table", faults)?;
     let extends = table.take("extends").map(|node| parents(&node, faults)).unwrap_or_default();
+    let offline = match table.take("offline") {
+        Some(node) => offline(&node, faults).map(Some),
+        None => Some(None),
+    };
     let mut vars = BTreeMap::new();
     if let Some(node) = table.take("vars") {
         each(&node, MAX_VARIABLES, faults, |node, faults| {
@@ -77,7 +81,7 @@ fn definition(node: &Node<'_>, faults: &mut Faults) -> Option<Definition> {
         });
     }
     table.finish(faults);
-    let definition = Definition { name: name?, extends, vars, files };
+    let definition = Definition { name: name?, extends, offline: offline?, vars, files };
     // The written form is what will be kept and read again, and it may be longer than what came.
     match definition.to_toml().len() {
         bytes if bytes > MAX_DOCUMENT => {
@@ -174,6 +178,14 @@ fn max_stale(node: &Node<'_>, faults: &mut Faults) -> Option<Duration> {
     faults.refuse(&node.place, "must be from `1s` to `8760h`, a year")
 }
 
+fn offline(node: &Node<'_>, faults: &mut Faults) -> Option<Duration> {
+    let longest = parsed(node, faults, parse_duration)?;
+    if (MIN_OFFLINE..=MAX_OFFLINE).contains(&longest) {
+        return Some(longest);
+    }
+    faults.refuse(&node.place, "must be from `1s` to `168h`, a week")
+}
+
 fn reference(node: &Node<'_>, faults: &mut Faults) -> Option<Source> {
     parsed(node, faults, Reference::parse).map(Source::From)
 }
@@ -235,6 +247,9 @@ const MAX_FILES: usize = 256;
 pub(super) const MAX_VARIABLE: usize = 32 * 4096 - 2;
 const MIN_STALE: Duration = Duration::from_secs(1);
 const MAX_STALE: Duration = Duration::from_secs(8_760 * 60 * 60);
+const MIN_OFFLINE: Duration = Duration::from_secs(1);
+/// What is taken away meanwhile does not reach a copy, so none is kept for long.
+const MAX_OFFLINE: Duration = Duration::from_secs(168 * 60 * 60);
 
 #[cfg(test)]
 mod tests;

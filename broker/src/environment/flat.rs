@@ -34,7 +34,8 @@ pub fn flatten(name: &str, lookup: impl Fn(&str) -> Option<Arc<Definition>>) -> 
     refuse_collisions(&files)?;
     let order = order(&vars, &files)?;
     let lineage = definitions.iter().map(|definition| definition.name.clone()).collect();
-    let flat = Flat { lineage, vars, files, order };
+    let offline = definitions.last().and_then(|own| own.offline);
+    let flat = Flat { lineage, offline, vars, files, order };
     refuse_excess("secrets", flat.references().len(), MAX_SECRETS)?;
     Ok(flat)
 }
@@ -43,6 +44,7 @@ pub fn flatten(name: &str, lookup: impl Fn(&str) -> Option<Arc<Definition>>) -> 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flat {
     lineage: Vec<EnvironmentName>,
+    offline: Option<Duration>,
     vars: BTreeMap<VariableName, Inherited<Entry>>,
     files: BTreeMap<FilePath, Inherited<File>>,
     /// The variables, each after those it is composed of.
@@ -55,6 +57,12 @@ impl Flat {
         &self.lineage
     }
 
+    /// How long a copy may be kept on its user's machine. What the environment says itself: what it extends does not
+    /// count, or what a base allows for development would be allowed for production by inheritance.
+    pub fn offline(&self) -> Option<Duration> {
+        self.offline
+    }
+
     /// The variables, in order of their names.
     pub fn vars(&self) -> &BTreeMap<VariableName, Inherited<Entry>> {
         &self.vars
@@ -63,6 +71,14 @@ impl Flat {
     /// The files, in order of their paths.
     pub fn files(&self) -> &BTreeMap<FilePath, Inherited<File>> {
         &self.files
+    }
+
+    /// Variables and files, in order of kind and name.
+    pub fn entries(&self) -> impl Iterator<Item = (EntryName, &Entry)> {
+        let vars = self.vars.iter();
+        let vars = vars.map(|(name, entry)| (EntryName::Variable(name.clone()), &entry.definition));
+        let files = self.files.iter();
+        vars.chain(files.map(|(path, file)| (EntryName::File(path.clone()), &file.definition.entry)))
     }
 
     /// The variables, each after those it is composed of.

@@ -44,6 +44,9 @@ pub struct Terms {
     pub reason: String,
     /// Whether a credential is to be made also where the caller holds one.
     pub new_lease: bool,
+    /// Whether the caller keeps what it gets for when it can present no credential: then the end of the one that it has
+    /// now does not end the leases.
+    pub kept: bool,
 }
 
 /// One secret, leased: it may be handed out.
@@ -140,7 +143,7 @@ impl Leases {
                     let mut reference = wanted.reference.clone();
                     reference.version = cached.version.clone();
                     let left = cached.expires_at.map(|end| until(now, end));
-                    let effective = self.effective(caller, terms.ttl, left, now);
+                    let effective = self.effective(caller, terms, left, now);
                     let mut lease = self.lease(caller, terms, reference, effective, now)?;
                     lease.max_expires_at = lease.max_expires_at.into_iter().chain(cached.expires_at).min();
                     (lease.clone(), Change::Grant(lease))

@@ -40,6 +40,7 @@ use crate::mounts::{Content, Mounts};
 use crate::seal::Seal;
 use crate::telemetry::Metrics;
 use again::Fruitless;
+use grant::Terms;
 use settle::Searches;
 use turns::Turns;
 use under_way::UnderWay;
@@ -134,11 +135,13 @@ impl Leases {
     fn effective(
         &self,
         caller: &Caller,
-        asked: Option<Duration>,
+        terms: &Terms,
         backend: Option<Duration>,
         now: Timestamp,
     ) -> (Duration, TtlBound) {
-        let (ttl, bound) = self.longest(caller, asked, backend, now);
+        let limits = self.ttl_limits(caller, terms.ttl, backend, now);
+        let credential = limits.credential.filter(|_| !terms.kept);
+        let (ttl, bound) = TtlLimits { credential, ..limits }.effective();
         (spread(ttl, bound), bound)
     }
 
@@ -150,17 +153,26 @@ impl Leases {
         backend: Option<Duration>,
         now: Timestamp,
     ) -> (Duration, TtlBound) {
+        self.ttl_limits(caller, asked, backend, now).effective()
+    }
+
+    fn ttl_limits(
+        &self,
+        caller: &Caller,
+        asked: Option<Duration>,
+        backend: Option<Duration>,
+        now: Timestamp,
+    ) -> TtlLimits {
         let policy = match asked {
             Some(_) => self.limits.max_ttl,
             None => self.limits.default_ttl,
         };
-        let limits = TtlLimits {
+        TtlLimits {
             asked,
             policy: caller.ttl.map_or(policy, |cap| cap.min(policy)),
             backend,
             credential: Some(until(now, caller.credential_expires)),
-        };
-        limits.effective()
+        }
     }
 
     fn announce(&self, lease: &Lease) {

@@ -188,7 +188,7 @@ impl Leases {
         kill::at(Point::StoreCreated);
         match issued {
             Ok(issued) => {
-                let (ttl, bound) = self.effective(caller, terms.ttl, Some(issued.ttl), now);
+                let (ttl, bound) = self.effective(caller, terms, Some(issued.ttl), now);
                 let sealed = again::sealed(&self.seal, &intent, &issued.data).inspect_err(|error| {
                     tracing::error!(lease = %intent.id, %error, "a credential is not kept to be handed out again");
                 });
@@ -210,7 +210,7 @@ impl Leases {
         Some((mount, mount.leasing(&reference.path)?))
     }
 
-    pub(super) fn creates(&self, reference: &Reference) -> bool {
+    pub fn creates(&self, reference: &Reference) -> bool {
         self.leasing(reference).is_some()
     }
 

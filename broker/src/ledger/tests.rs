@@ -233,6 +233,7 @@ pub(super) fn record(time: Timestamp) -> AuditRecord {
         decision: Decision::Allow,
         policies: Vec::new(),
         approvals: Vec::new(),
+        kept_until: None,
         reason: None,
         outcome: Came::Ok,
         error_kind: None,

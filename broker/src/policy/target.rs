@@ -30,7 +30,9 @@ impl Target {
         use Action as A;
         match action {
             A::Read | A::Write | A::Delete | A::Destroy | A::List => Self::secret(text),
-            A::Resolve | A::ApplyEnvironment | A::DeleteEnvironment => Ok(Self::Environment(text.to_owned())),
+            A::Resolve | A::Keep | A::ApplyEnvironment | A::DeleteEnvironment => {
+                Ok(Self::Environment(text.to_owned()))
+            }
             A::ViewEnvironment if !text.is_empty() => Ok(Self::Environment(text.to_owned())),
             A::CreateJoinToken | A::EvictNode | A::ReadmitNode => Ok(Self::Node(text.to_owned())),
             A::RotateRoot => Ok(Self::Backend(BackendName::parse(text.strip_suffix('/').unwrap_or(text))?)),

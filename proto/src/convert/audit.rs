@@ -26,6 +26,7 @@ impl From<AuditRecord> for v1::AuditRecord {
             decision: v1::Decision::from(record.decision).into(),
             policies: record.policies,
             approvals: record.approvals,
+            kept_until: record.kept_until.map(timestamp_to_wire),
             reason: record.reason.unwrap_or_default(),
             outcome: v1::Outcome::from(record.outcome).into(),
             error_kind: record.error_kind.unwrap_or_default(),
@@ -40,6 +41,7 @@ impl TryFrom<v1::AuditRecord> for AuditRecord {
     fn try_from(record: v1::AuditRecord) -> Result<Self, WireError> {
         let latency = duration_from_wire("latency", record.latency)?;
         let latency = latency.ok_or(WireError::Missing { field: "latency" })?;
+        let kept_until = record.kept_until.map(|until| timestamp_from_wire("kept_until", Some(until)));
         Ok(Self {
             seq: record.sequence,
             time: timestamp_from_wire("time", record.time)?,
@@ -54,6 +56,7 @@ impl TryFrom<v1::AuditRecord> for AuditRecord {
             decision: decision_from_wire("decision", record.decision)?,
             policies: record.policies,
             approvals: record.approvals,
+            kept_until: kept_until.transpose()?,
             reason: filled(record.reason),
             outcome: outcome_from_wire("outcome", record.outcome)?,
             error_kind: filled(record.error_kind),

@@ -103,13 +103,14 @@ impl Client {
 }
 
 impl ResolveOptions {
-    fn message(&self, environment: &str) -> EnvironmentsResolveRequest {
+    pub(crate) fn message(&self, environment: &str) -> EnvironmentsResolveRequest {
         EnvironmentsResolveRequest {
             name: environment.to_owned(),
             ttl: self.ttl.map(duration_to_wire),
             reason: self.reason.clone(),
             instance: self.instance.clone(),
             new_lease: self.new_lease,
+            offline: false,
         }
     }
 }

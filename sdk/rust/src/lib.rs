@@ -31,6 +31,7 @@ mod error;
 mod fake;
 mod follow;
 mod handle;
+mod keep;
 mod read;
 mod token;
 
@@ -42,5 +43,6 @@ pub use environment::{Contract, ResolveOptions, ResolvedEnvironment, ResolvedFil
 pub use error::{Error, Refusal, Violation};
 pub use follow::{Followed, Follower};
 pub use handle::Handle;
+pub use keep::KeptEnvironment;
 pub use read::{Leased, ReadOptions};
 pub use token::{TokenCommand, TokenCommandError, token_ends_at};

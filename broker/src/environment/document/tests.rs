@@ -108,6 +108,18 @@ fn a_file_is_its_owners_unless_it_says_otherwise() {
 }
 
 #[test]
+fn a_copy_is_kept_for_a_second_to_a_week_or_not_at_all() {
+    for (longest, seconds) in [("1s", 1), ("8h", 28_800), ("168h", 604_800), ("7d", 604_800)] {
+        let found = definition(&format!("offline = '{longest}'\n")).offline;
+        assert_eq!(found, Some(Duration::from_secs(seconds)), "`{longest}`");
+    }
+    assert_eq!(definition("").offline, None);
+    for longest in ["'0s'", "'169h'", "'-1h'", "'always'", "''", "true", "8"] {
+        assert_eq!(faults(&format!("[environment.e]\noffline = {longest}\n")).len(), 1, "{longest}");
+    }
+}
+
+#[test]
 fn a_limit_on_age_is_a_second_to_a_year() {
     let entry = |limit: &str| format!("vars.A = {{ from = 'v/a', max_stale = '{limit}' }}\n");
     for (limit, seconds) in [("1s", 1), ("10m", 600), ("1h 30m", 5_400), ("8760h", 31_536_000)] {

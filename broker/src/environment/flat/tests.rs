@@ -48,6 +48,15 @@ fn an_entry_is_replaced_whole() {
 }
 
 #[test]
+fn whether_a_copy_may_be_kept_is_said_by_an_environment_itself_and_not_inherited() {
+    let base = "[environment.base]\noffline = '8h'\n";
+    let inheriting = format!("[environment.top]\nextends = ['base']\n{base}");
+    assert_eq!(flat(&inheriting).offline(), None);
+    let own = format!("[environment.top]\nextends = ['base']\noffline = '1h'\n{base}");
+    assert_eq!(flat(&own).offline(), Some(Duration::from_secs(3_600)));
+}
+
+#[test]
 fn a_shared_base_does_not_undo_what_was_laid_over_it() {
     let document = "[environment.top]\nextends = ['left', 'right']\n\
                     [environment.left]\nextends = ['base']\nvars.A = 'left'\n\

@@ -312,7 +312,7 @@ fn the_first_administrator_may_do_everything_but_read() {
     let secret = reference("vault/a");
     let resource = |action| match action {
         Action::Read | Action::Write | Action::Delete | Action::List => Resource::secret(&secret),
-        Action::Resolve | Action::ApplyEnvironment | Action::DeleteEnvironment => {
+        Action::Resolve | Action::Keep | Action::ApplyEnvironment | Action::DeleteEnvironment => {
             Resource::Environment("a/b")
         }
         Action::CreateJoinToken | Action::EvictNode => Resource::Node("web-1"),
@@ -324,6 +324,6 @@ fn the_first_administrator_may_do_everything_but_read() {
         let denied = governed.filter(|action| verdict(action).decision == Decision::Deny);
         denied.map(Action::as_str).collect()
     };
-    assert_eq!(denied(&admin), ["read", "resolve"]);
+    assert_eq!(denied(&admin), ["read", "resolve", "keep"]);
     assert!(denied(&ada).len() > 15 && !denied(&ada).contains(&"watch"), "anybody else may only watch");
 }

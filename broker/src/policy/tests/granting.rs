@@ -94,6 +94,28 @@ fn the_common_cases_need_no_cedar() {
 }
 
 #[test]
+fn a_copy_is_kept_by_a_right_of_its_own_that_comes_with_no_other() {
+    let grant = |template: &str, resource: &str| {
+        granting(&format!(
+            "[[grant]]\ntemplate = '{template}'\nprincipal = 'spiffe://example.org/user/ada'\n{resource}"
+        ))
+    };
+    let shop = "environments = 'shop/*'\n";
+    let ada = facts("user/ada");
+    let keeps = |policies: &Policies, environment| {
+        policies.decide(&ask(&ada, Action::Keep, Resource::Environment(environment))).decision
+            == Decision::Allow
+    };
+    for (template, resource) in [("bursar.use", shop), ("bursar.define", shop), ("bursar.administer", "")] {
+        assert!(!keeps(&grant(template, resource), "shop/dev"), "{template}");
+    }
+    let policies = grant("bursar.keep", shop);
+    assert!(keeps(&policies, "shop/dev") && !keeps(&policies, "pay/dev"));
+    let resolve = ask(&ada, Action::Resolve, Resource::Environment("shop/dev"));
+    assert_eq!(policies.decide(&resolve).decision, Decision::Deny, "nor does it come with one");
+}
+
+#[test]
 fn nothing_that_a_grant_says_is_read_as_policy() {
     for principal in [
         r#"x\" || true"#,

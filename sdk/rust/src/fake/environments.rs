@@ -20,7 +20,8 @@ impl Environments for Fake {
         variable.secret = true;
         let leases = read.lease.take().into_iter().collect();
         let (variables, files) = (vec![variable], Vec::new());
-        Ok(Response::new(v1::EnvironmentsResolveResponse { revision: 1, variables, files, leases }))
+        let answer = v1::EnvironmentsResolveResponse { revision: 1, variables, files, leases, offline: None };
+        Ok(Response::new(answer))
     }
 
     async fn apply(&self, _: Request<v1::EnvironmentsApplyRequest>) -> Answer<v1::EnvironmentsApplyResponse> {
