@@ -18,6 +18,7 @@ mod changes;
 mod cli_dev;
 mod cli_golden;
 mod conformance;
+mod crowd;
 mod csi;
 mod delivering;
 mod disk;
