@@ -20,6 +20,8 @@ mod asked;
 mod listing;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "testing")]
+mod trial;
 mod versions;
 mod volume;
 
@@ -48,6 +50,8 @@ use crate::socket::{self, Acceptor};
 use crate::telemetry::Metrics;
 use crate::upstream::may_pass;
 use asked::{Asked, Pod};
+#[cfg(feature = "testing")]
+pub use trial::{Asking, asking, listed};
 use versions::Versions;
 use volume::{Environment, Object, Volume};
 
