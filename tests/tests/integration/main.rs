@@ -23,6 +23,7 @@ mod csi;
 mod delivering;
 mod disk;
 mod disk_full;
+mod dying;
 mod envoy;
 mod eviction;
 mod files;
