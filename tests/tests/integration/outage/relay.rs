@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 /// What becomes of what is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +82,7 @@ async fn accept(
     network: watch::Sender<Network>,
     accepted: Arc<AtomicU64>,
 ) {
-    let mut now = network.subscribe();
+    let (mut now, mut connections) = (network.subscribe(), JoinSet::new());
     loop {
         if now.wait_for(|network| *network != Network::Ignores).await.is_err() {
             return;
@@ -92,7 +93,7 @@ async fn accept(
         };
         let Ok((client, _)) = client else { continue };
         accepted.fetch_add(1, Ordering::Relaxed);
-        tokio::spawn(connect(client, server, network.subscribe()));
+        connections.spawn(connect(client, server, network.subscribe()));
     }
 }
 
@@ -129,7 +130,7 @@ async fn carry(
         }
     }
     let _from = swallow(from).await;
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 async fn swallow<R: AsyncRead + Unpin>(mut from: R) -> R {
