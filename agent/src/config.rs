@@ -148,6 +148,23 @@ impl Config {
     pub fn parse(text: &str) -> Result<Self, Vec<Fault>> {
         settings::read(text, root)
     }
+
+    /// With no more places for connections than a process can serve that may have so many files open: one without any to
+    /// spare can attest nobody, reach no broker and write nothing. A quarter is left for what is no connection.
+    #[must_use]
+    pub fn within(mut self, files: u64) -> Self {
+        // Those that have places of their own, beside the rest, which share theirs.
+        let sockets = 1 + u64::from(self.csi.is_some()) + u64::from(self.systemd.is_some());
+        let places = (files - files / 4) / (FILES_OF_CONNECTION * sockets);
+        let places = usize::try_from(places).unwrap_or(usize::MAX).max(1);
+        let Limits { connections, connections_per_user, .. } = self.limits;
+        if places < connections {
+            // Who could not take all of them before cannot now.
+            let per_user = connections_per_user.saturating_mul(places) / connections;
+            (self.limits.connections, self.limits.connections_per_user) = (places, per_user.max(1));
+        }
+        self
+    }
 }
 
 fn root(root: &mut Section<'_>) -> Option<Config> {
@@ -334,6 +351,8 @@ fn list(faults: &[Fault]) -> String {
     faults.iter().map(|fault| format!("\n  {fault}")).collect()
 }
 
+/// The connection, and a handle on the process behind it.
+const FILES_OF_CONNECTION: u64 = 2;
 /// A value that is not asked about for longer is not fresh by any meaning of the word.
 const MAX_FRESH: Duration = Duration::from_secs(3600);
 

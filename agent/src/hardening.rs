@@ -23,13 +23,15 @@ pub fn harden() -> Result<Hardened, HardeningError> {
     Ok(Hardened { locked: lock_memory() })
 }
 
-/// Lets the process open as many files as it may: each connection takes one, and one more for the process behind it.
+/// Lets the process open as many files as it may, and answers how many these are; nothing, where there is no limit. Each
+/// connection takes one, and one more for the process behind it.
 ///
 /// # Errors
 /// That of the system call.
-pub fn raise_open_files() -> rustix::io::Result<()> {
+pub fn raise_open_files() -> rustix::io::Result<Option<u64>> {
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
-    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
+    Ok(maximum)
 }
 
 /// What was reached.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bursar_core::Clock;
-use bursar_core::retry::Retry;
+use bursar_core::retry::{Retry, Transient};
 use bursar_proto::convert::timestamp_from_wire;
 use bursar_proto::v1::secrets_client::SecretsClient;
 use bursar_proto::v1::secrets_watch_response::Event;
@@ -37,24 +37,29 @@ impl Listener {
     pub async fn listen(&self) {
         let mut channels = self.upstream.channels();
         let mut position = None;
-        let mut short = 0_u32;
+        let (mut short, mut failed) = (0_u32, 0_u32);
         loop {
             // The keeper sends on this channel for as long as the process runs.
             let Ok(Some(channel)) = channels.wait_for(Option::is_some).await.map(|channel| channel.clone())
             else {
                 return std::future::pending().await;
             };
-            let opened = Retry::BACKGROUND.run(|| self.open(channel.clone(), position.clone()));
-            let stream = tokio::select! {
-                opened = opened => opened,
+            let opened = tokio::select! {
+                opened = self.open(channel, position.clone()) => opened,
                 _ = channels.changed() => continue,
             };
-            let Ok(stream) = stream else {
-                // For good, says the broker; but policies and brokers change.
-                short = short.saturating_add(1);
-                tokio::time::sleep(Retry::BACKGROUND.delay(short)).await;
-                continue;
+            let stream = match opened {
+                Ok(stream) => stream,
+                Err(failure) => {
+                    failed = failed.saturating_add(1);
+                    tokio::select! {
+                        () = self.pause(failed, &failure) => {}
+                        _ = channels.changed() => {}
+                    }
+                    continue;
+                }
             };
+            failed = 0;
             let began = Instant::now();
             self.begin(position.is_none());
             tokio::select! {
@@ -81,6 +86,24 @@ impl Listener {
         opened.map(tonic::Response::into_inner).inspect_err(|failure| {
             tracing::warn!(error = %failure, "the broker's events do not arrive");
         })
+    }
+
+    /// Between two attempts, of which so many failed. What the broker refuses for good is tried again too: policies and
+    /// brokers change. One that could not be reached is tried soon after it answered somebody else: until its events
+    /// arrive, every read asks it.
+    async fn pause(&self, failed: u32, failure: &Failure) {
+        let wait = Retry::BACKGROUND.delay(failed).max(failure.retry_after().unwrap_or_default());
+        let again = async {
+            if failure.is_answer() {
+                return std::future::pending().await;
+            }
+            self.upstream.answers_again().await;
+            tokio::time::sleep(Retry::BACKGROUND.delay(failed.min(3))).await;
+        };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = again => {}
+        }
     }
 
     fn begin(&self, gap: bool) {
@@ -162,3 +185,6 @@ impl Listener {
 /// A stream that ended sooner counts as an attempt that failed.
 const SHORT: Duration = Duration::from_secs(10);
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
+#[cfg(test)]
+mod tests;

@@ -55,10 +55,24 @@ fn main() -> ExitCode {
 
 fn serve(config: Config) -> anyhow::Result<Stop> {
     let hardened = hardening::harden().context("the process cannot be hardened")?;
-    hardening::raise_open_files().context("the limit on open files cannot be raised")?;
+    let files = hardening::raise_open_files().context("the limit on open files cannot be raised")?;
+    let configured = config.limits.connections;
+    let config = match files {
+        Some(files) => config.within(files),
+        None => config,
+    };
     if !hardened.locked {
         tracing::warn!(
             "memory may be swapped; allow the agent to lock it by LimitMEMLOCK=infinity or CAP_IPC_LOCK"
+        );
+    }
+    if config.limits.connections < configured {
+        tracing::warn!(
+            files,
+            configured,
+            places = config.limits.connections,
+            "there are fewer places for connections than are configured; allow the agent more open files, by \
+             LimitNOFILE= of its unit"
         );
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;

@@ -64,6 +64,8 @@ pub struct Metrics {
     calls: Family<CallLabels, Counter>,
     reads: Family<OutcomeLabel, Counter>,
     broker_calls: Family<OutcomeLabel, Counter>,
+    /// Connections to the broker that were given up because it said nothing over them.
+    pub connections_given_up: Counter,
     connections: Family<OutcomeLabel, Counter>,
     certificate: Family<OutcomeLabel, Counter>,
     renewals: Family<OutcomeLabel, Counter>,
@@ -118,6 +120,11 @@ impl Metrics {
         registry.register(CALLS, "Calls of local callers by method and by who answers", all.calls);
         registry.register(READS, "Secrets asked for by what the cache did", all.reads);
         registry.register(BROKER_CALLS, "Calls to the broker by outcome", all.broker_calls);
+        registry.register(
+            GIVEN_UP,
+            "Connections to the broker that were given up for another",
+            all.connections_given_up,
+        );
         registry.register(CONNECTIONS, "Connections of local callers by outcome", all.connections);
         registry.register(
             CERTIFICATE,
@@ -291,6 +298,7 @@ const LOUD_CRATES: [&str; 4] = ["h2", "hyper", "hyper_util", "rustls"];
 const CALLS: &str = "bursar_agent_calls";
 const READS: &str = "bursar_agent_reads";
 const BROKER_CALLS: &str = "bursar_agent_broker_calls";
+const GIVEN_UP: &str = "bursar_agent_broker_connections_given_up";
 const CONNECTIONS: &str = "bursar_agent_connections";
 const CERTIFICATE: &str = "bursar_agent_certificate";
 const RENEWALS: &str = "bursar_agent_lease_renewals";

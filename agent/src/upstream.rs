@@ -1,4 +1,5 @@
-//! The way to the broker: one channel, which is replaced when the node has a new certificate.
+//! The way to the broker: one channel, which is replaced when the node has a new certificate, or when the broker says
+//! nothing over it any more ([`link`]).
 //!
 //! Whoever makes a call takes the channel of that moment. Calls that are under way on one that was replaced end there,
 //! and its connection closes after the last of them.
@@ -7,6 +8,7 @@
 //! there was none may the cache speak for it. An answer that says that a store or the ledger is down is an answer: the
 //! broker knows what its configuration allows in that case. [`presence`] keeps what the calls show of the broker.
 
+mod link;
 mod presence;
 
 use std::future::Future;
@@ -25,12 +27,13 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
 
 use crate::telemetry::Metrics;
+use link::Link;
 use presence::Presence;
 
 /// The channel of the moment.
 #[derive(Debug)]
 pub struct Upstream {
-    channel: watch::Sender<Option<Channel>>,
+    link: Link,
     /// Counts answers.
     answered: watch::Sender<u64>,
     presence: Presence,
@@ -54,7 +57,7 @@ impl Upstream {
     /// Without a channel yet. A call that takes longer than `deadline` to be answered has failed.
     pub fn new(deadline: Duration, metrics: Metrics) -> Self {
         Self {
-            channel: watch::Sender::new(None),
+            link: Link::new(),
             answered: watch::Sender::new(0),
             presence: Presence::default(),
             refused: Notify::new(),
@@ -63,19 +66,25 @@ impl Upstream {
         }
     }
 
-    /// Calls go over `channel` from now on.
-    pub fn replace(&self, channel: Channel) {
-        self.channel.send_replace(Some(channel));
+    /// Calls go over a channel that `connect` makes from now on, and over another that it makes when that one is given up.
+    ///
+    /// # Errors
+    /// That of `connect`; all is as it was then.
+    pub fn replace(
+        &self,
+        connect: impl Fn() -> Result<Channel, ConnectError> + Send + 'static,
+    ) -> Result<(), ConnectError> {
+        self.link.replace(connect)
     }
 
     /// The channel, once there is one.
     pub fn channel(&self) -> Option<Channel> {
-        self.channel.borrow().clone()
+        self.link.channel()
     }
 
     /// Follows the channel through its replacements.
     pub fn channels(&self) -> watch::Receiver<Option<Channel>> {
-        self.channel.subscribe()
+        self.link.channels()
     }
 
     /// How long ago the broker answered last.
@@ -155,7 +164,15 @@ impl Upstream {
         let check = health.check(HealthCheckRequest::default());
         let failure = match tokio::time::timeout(THERE, check).await {
             Ok(answer) => answer.map_err(Failure::of).err(),
-            Err(_) => Some(Failure::away()),
+            Err(_) => {
+                if self.link.is_silent() {
+                    self.metrics.connections_given_up.inc();
+                    tracing::warn!(
+                        "the broker says nothing over its connection, which is given up for another"
+                    );
+                }
+                Some(Failure::away())
+            }
         };
         self.note(failure.as_ref());
         !matches!(failure, Some(Failure::Unreachable(_)))
@@ -173,6 +190,7 @@ impl Upstream {
             self.presence.missed();
         } else {
             self.presence.answered();
+            self.link.answered();
             self.answered.send_modify(|count| *count = count.wrapping_add(1));
         }
         if failure.is_some_and(Failure::is_of_certificate) {
@@ -214,19 +232,14 @@ impl Failure {
         }
     }
 
+    /// Whether it is the broker's own word.
+    pub fn is_answer(&self) -> bool {
+        matches!(self, Self::Answered(_))
+    }
+
     /// Whether the same call will fail again, so that nothing may be concluded from an older answer.
     pub fn is_final(&self) -> bool {
-        let Self::Answered(status) = self else { return false };
-        !matches!(
-            status.code(),
-            Code::Unavailable
-                | Code::DeadlineExceeded
-                | Code::ResourceExhausted
-                | Code::Aborted
-                | Code::Internal
-                | Code::Unknown
-                | Code::Cancelled
-        )
+        matches!(self, Self::Answered(status) if !may_pass(status))
     }
 
     /// The reason that the broker gave.
@@ -264,6 +277,20 @@ impl Transient for Failure {
 /// unavailable gives a reason.
 pub(crate) fn is_no_answer(status: &Status) -> bool {
     status.code() == Code::Unavailable && Reason::of(status).is_none()
+}
+
+/// Whether what a local caller was told may be otherwise later.
+pub(crate) fn may_pass(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::Unavailable
+            | Code::DeadlineExceeded
+            | Code::ResourceExhausted
+            | Code::Aborted
+            | Code::Internal
+            | Code::Unknown
+            | Code::Cancelled
+    )
 }
 
 /// How long the broker asked to be left alone.

@@ -204,6 +204,16 @@ impl Config {
         settings::read(text, root)
     }
 
+    /// With no more places for connections than a process can serve that may have so many files open: one without any to
+    /// spare reaches no store and writes no ledger. A quarter is left for what is no connection of a caller.
+    #[must_use]
+    pub fn within(mut self, files: u64) -> Self {
+        let ports = 1 + u64::from(self.listen.https.is_some());
+        let places = usize::try_from((files - files / 4) / ports).unwrap_or(usize::MAX).max(1);
+        self.limits.connections = self.limits.connections.min(places);
+        self
+    }
+
     /// The administrator whose certificate `init` makes.
     pub fn administrator(&self) -> SpiffeId {
         administrator(&self.trust_domain)

@@ -160,6 +160,7 @@ fn run(command: Option<Command>, config: Config) -> anyhow::Result<ExitCode> {
             Ok(say(&broken(&made)))
         }
         _ => {
+            let config = with_files(config)?;
             let stop = runtime.block_on(async {
                 let tasks = Tasks::new();
                 stop_on_signal(&tasks)?;
@@ -171,6 +172,24 @@ fn run(command: Option<Command>, config: Config) -> anyhow::Result<ExitCode> {
             })
         }
     }
+}
+
+/// With no more places for connections than files that may be open, which is said if it is less than was asked for.
+fn with_files(config: Config) -> anyhow::Result<Config> {
+    let files = hardening::raise_open_files().context("the limit on open files cannot be raised")?;
+    let Some(files) = files else { return Ok(config) };
+    let configured = config.limits.connections;
+    let config = config.within(files);
+    if config.limits.connections < configured {
+        tracing::warn!(
+            files,
+            configured,
+            places = config.limits.connections,
+            "there are fewer places for connections than are configured; allow the broker more open files, by \
+             LimitNOFILE= of its unit"
+        );
+    }
+    Ok(config)
 }
 
 fn initialised(config: &Config, made: &init::Initialised) -> String {

@@ -1,8 +1,9 @@
 //! The gRPC port: connections in, calls out.
 //!
 //! A connection costs a place among `limits.connections` from its first byte, and its address a part of its rate: one
-//! that comes too often is closed before it costs a handshake. The handshake has a deadline, so one that says nothing
-//! gives its place back. What the handshake established travels with every call of the connection.
+//! that comes too often is closed before it costs a handshake. The handshake has a deadline, and so have the first words
+//! after it, so one that says nothing gives its place back. What the handshake established travels with every call of the
+//! connection.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use bursar_core::tasks::Tasks;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
@@ -31,6 +33,8 @@ pub struct Listener {
     pub trust: Arc<Trust>,
     pub pace: Arc<Pace>,
     pub connections: usize,
+    /// How much a caller says at first, in bytes. What listens by itself for how long that takes is told so by 0.
+    pub preface: usize,
 }
 
 /// What the handshake established, for every call of the connection.
@@ -70,10 +74,12 @@ impl Listener {
                 continue;
             }
             let (acceptor, ready, trust) = (acceptor.clone(), ready.clone(), Arc::clone(&self.trust));
+            let preface = self.preface;
             drop(tasks.finish(async move {
                 match tokio::time::timeout(HANDSHAKE, shake_hands(&acceptor, stream, address, &trust)).await {
                     Ok(Ok((stream, handshake))) => {
-                        let connection = Connection { stream, handshake, _place: place };
+                        let begins = Begins::within(preface);
+                        let connection = Connection { stream, handshake, begins, _place: place };
                         // The server is gone only when the process stops.
                         drop(ready.send(Ok(connection)).await);
                     }
@@ -103,6 +109,7 @@ async fn shake_hands(
 pub struct Connection {
     stream: TlsStream<TcpStream>,
     handshake: Handshake,
+    begins: Option<Begins>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -120,7 +127,30 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let Some(begins) = &mut self.begins else { return read };
+        begins.left = begins.left.saturating_sub(buf.filled().len() - before);
+        if begins.left == 0 {
+            self.begins = None;
+        } else if read.is_pending() && begins.end.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        read
+    }
+}
+
+/// What is left of a caller's first words, and until when they are waited for. HTTP/2 listens for them without an end, and
+/// only after them for an answer to its pings.
+#[derive(Debug)]
+struct Begins {
+    left: usize,
+    end: Pin<Box<Sleep>>,
+}
+
+impl Begins {
+    fn within(preface: usize) -> Option<Self> {
+        (preface > 0).then(|| Self { left: preface, end: Box::pin(tokio::time::sleep(FIRST_WORDS)) })
     }
 }
 
@@ -153,3 +183,7 @@ impl AsyncWrite for Connection {
 const ACCEPT_BACKLOG: usize = 64;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const HANDSHAKE: Duration = Duration::from_secs(5);
+/// After the handshake.
+const FIRST_WORDS: Duration = Duration::from_secs(10);
+/// How long the first words of HTTP/2 are: RFC 9113, section 3.4.
+pub const HTTP2: usize = 24;

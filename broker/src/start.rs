@@ -44,7 +44,7 @@ use crate::ports;
 use crate::rulebook::Rulebook;
 use crate::seal::SealError;
 use crate::sealing::{self, Sealing};
-use crate::server::Listener;
+use crate::server::{HTTP2, Listener};
 use crate::shipping::{self, Ground};
 use crate::source::SourceError;
 use crate::telemetry::{Metrics, SinkMetrics};
@@ -233,12 +233,12 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
         message_bytes: config.limits.message_bytes,
     };
     let connections = config.limits.connections;
-    let listener = |tcp, tls| {
+    let listener = |tcp, tls, preface| {
         let (trust, pace) = (Arc::clone(&trust), Arc::clone(&pace));
-        Listener { tcp, tls, trust, pace, connections }
+        Listener { tcp, tls, trust, pace, connections, preface }
     };
-    let grpc = listener(grpc, tls).accept(&tasks);
-    let https = https.map(|tcp| listener(tcp, https_tls).accept(&tasks));
+    let grpc = listener(grpc, tls, HTTP2).accept(&tasks);
+    let https = https.map(|tcp| listener(tcp, https_tls, 0).accept(&tasks));
     tasks.run("grpc", ports::serve_calls(api, identify, config.limits.streams, grpc, https, tasks.clone()));
 
     let stop = tasks.stopping().await;

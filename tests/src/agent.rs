@@ -41,8 +41,22 @@ impl Agent {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn start_with(broker: &Broker, node: &str, token: &str, more: &str) -> Result<Self> {
+        Self::start_by_way_of(&broker.address(), broker, node, token, more)
+    }
+
+    /// As [`start_with`](Self::start_with), with another address, `https://HOST:PORT`, that leads to the broker.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_by_way_of(
+        address: &str,
+        broker: &Broker,
+        node: &str,
+        token: &str,
+        more: &str,
+    ) -> Result<Self> {
         let (directory, join) = with_token(node, token)?;
-        let mut agent = Self::launch_in(directory, broker, &join, more, Person::Own)?;
+        let mut agent = Self::launch_in(directory, (broker, address), &join, more, Person::Own)?;
         agent.wait_ready()?;
         Ok(agent)
     }
@@ -72,7 +86,7 @@ impl Agent {
         let (directory, join) = with_token("web-1", token)?;
         copy_program("bursar", directory.path())?;
         let person = Person::User { user, capabilities };
-        let mut agent = Self::launch_in(directory, broker, &join, more, person)?;
+        let mut agent = Self::launch_in(directory, (broker, &broker.address()), &join, more, person)?;
         agent.wait_ready()?;
         Ok(agent)
     }
@@ -85,7 +99,7 @@ impl Agent {
     pub fn start_traced(broker: &Broker, token: &str, more: &str) -> Result<Self> {
         let (directory, join) = with_token("web-1", token)?;
         copy_program("bursar", directory.path())?;
-        let mut agent = Self::launch_in(directory, broker, &join, more, Person::Traced)?;
+        let mut agent = Self::launch_in(directory, (broker, &broker.address()), &join, more, Person::Traced)?;
         agent.wait_ready()?;
         Ok(agent)
     }
@@ -113,7 +127,7 @@ impl Agent {
     pub fn launch(broker: &Broker, node: &str, token: &str, user: Option<u32>) -> Result<Self> {
         let (directory, join) = with_token(node, token)?;
         let person = user.map_or(Person::Own, |user| Person::User { user, capabilities: &[] });
-        Self::launch_in(directory, broker, &join, "", person)
+        Self::launch_in(directory, (broker, &broker.address()), &join, "", person)
     }
 
     /// Starts an agent that is let in as the lines `join` of its configuration say, with the lines `more` at its end, and
@@ -122,12 +136,12 @@ impl Agent {
     /// # Errors
     /// It was not built, or cannot be started.
     pub fn launch_by(broker: &Broker, join: &str, more: &str) -> Result<Self> {
-        Self::launch_in(directory()?, broker, join, more, Person::Own)
+        Self::launch_in(directory()?, (broker, &broker.address()), join, more, Person::Own)
     }
 
     fn launch_in(
         directory: TempDir,
-        broker: &Broker,
+        (broker, address): (&Broker, &str),
         join: &str,
         more: &str,
         person: Person<'_>,
@@ -135,8 +149,7 @@ impl Agent {
         let (here, http) = (directory.path(), free_port()?);
         fs::copy(broker.bootstrap("ca.pem"), here.join("ca.pem"))?;
         let config = format!(
-            "broker = '{broker}'\nca_file = '{ca}'\n{join}\ndata_dir = '{data}'\nsocket = '{socket}'\n[http]\nlisten = '{http}'\n[log]\nfilter = 'trace'\n{more}",
-            broker = broker.address(),
+            "broker = '{address}'\nca_file = '{ca}'\n{join}\ndata_dir = '{data}'\nsocket = '{socket}'\n[http]\nlisten = '{http}'\n[log]\nfilter = 'trace'\n{more}",
             ca = here.join("ca.pem").display(),
             data = here.join("data").display(),
             socket = here.join("run/agent.sock").display(),

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 use crate::wait::wait_for;
 
@@ -108,6 +108,35 @@ impl Process {
             }
         });
         found.with_context(|| self.report())
+    }
+
+    /// What it holds in memory, as the kernel counts it. In KiB.
+    ///
+    /// # Errors
+    /// The process has ended.
+    pub fn resident(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        // As proc(5) has it: `VmRSS:    852 kB`.
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
+        kib.with_context(|| format!("`{}` has ended", self.name))
+    }
+
+    /// How many files it has open.
+    ///
+    /// # Errors
+    /// The process has ended.
+    pub fn open_files(&self) -> Result<u64> {
+        Ok(u64::try_from(fs::read_dir(format!("/proc/{}/fd", self.pid()))?.count())?)
+    }
+
+    /// Lets it have no more files open than these, from now on.
+    ///
+    /// # Errors
+    /// The system refuses: only root may do that to others.
+    pub fn limit_files(&self, files: u64) -> Result<()> {
+        let limit = Rlimit { current: Some(files), maximum: Some(MOST_FILES.max(files)) };
+        Ok(prlimit(Some(Pid::from_child(&self.child)), Resource::Nofile, limit).map(drop)?)
     }
 
     /// Waits for its end.
@@ -227,5 +256,7 @@ fn tail(path: &Path) -> String {
     }
 }
 
+/// As many as it may ask for itself again.
+const MOST_FILES: u64 = 16_384;
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 const TAIL_LINES: usize = 20;

@@ -52,7 +52,22 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
 }
 
 /// Those of `bursar_fuzz::TARGETS`.
-const TARGETS: [&str; 5] = ["certificates", "policies", "references", "spiffe-ids", "tokens"];
+const TARGETS: [&str; 14] = [
+    "aws-requests",
+    "certificates",
+    "csi-lists",
+    "csi-requests",
+    "envoy-names",
+    "https-requests",
+    "policies",
+    "processes",
+    "references",
+    "sockets",
+    "spiffe-ids",
+    "states",
+    "systemd-names",
+    "tokens",
+];
 const MANIFEST: &str = "tests/fuzz/guided/Cargo.toml";
 const PROGRAM: &str = "bursar-fuzz-guided";
 /// What LLVM calls SanitizerCoverage: a counter at each edge, and every comparison told to libFuzzer.

@@ -40,6 +40,12 @@ impl Call {
         Self { good_for: Some(good_for), ..self }
     }
 
+    /// Whether what the cache has stands in for an answer that came to this. Where there was none, always; and for one who
+    /// has it already, whom an error would tell nothing, also where the same call may be answered otherwise later.
+    pub(super) fn outlasts(&self, failure: &Failure) -> bool {
+        !failure.is_answer() || (self.good_for.is_some() && !failure.is_final())
+    }
+
     /// The id under which the call is logged and recorded.
     pub fn request_id(&self) -> &MetadataValue<Ascii> {
         &self.request_id

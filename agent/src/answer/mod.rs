@@ -28,7 +28,6 @@ use tonic_types::StatusExt;
 
 pub use call::Call;
 
-use crate::attest::Workload;
 use crate::cache::{Arrival, Cache, Entry, Flights, Found, Key, Payload, Question};
 use crate::journal::{Full, Journal};
 use crate::telemetry::Metrics;
@@ -126,7 +125,7 @@ impl Answers {
             let refused = wanted.iter().zip(&found).filter(|(_, found)| !matches!(found, Found::Fresh(_)));
             refused.for_each(|(wanted, _)| self.cache.refused(&wanted.key));
         }
-        let answers = self.combine(&call.caller, found, asked);
+        let answers = self.combine(call, found, asked);
         let answers = answers.inspect_err(|_| self.metrics.read("failed"))?;
         for holding in answers.iter().flat_map(|entry| entry.holdings()) {
             holding.read_by(&call.caller);
@@ -137,7 +136,7 @@ impl Answers {
     /// Puts together what was found and what was asked for, and writes down what the broker did not just account for.
     fn combine(
         &self,
-        caller: &Arc<Workload>,
+        call: &Call,
         found: Vec<Found>,
         asked: Result<Arrival<Vec<Arc<Entry>>>, Failure>,
     ) -> Result<Vec<Arc<Entry>>, Status> {
@@ -148,7 +147,7 @@ impl Answers {
             let (entry, outcome, accounted) = match (found, &mut asked) {
                 (Found::Fresh(entry), _) => (entry, "fresh", false),
                 (_, Ok((entries, led))) => (entries.next().ok_or_else(unanswered)?, "asked", *led),
-                (Found::Lasting(entry), Err(Failure::Unreachable(_))) => (entry, "outage", false),
+                (Found::Lasting(entry), Err(failure)) if call.outlasts(failure) => (entry, "outage", false),
                 (_, Err(failure)) => return Err(failure.clone().into_status()),
             };
             self.metrics.read(outcome);
@@ -158,7 +157,7 @@ impl Answers {
             answers.push(entry);
         }
         let leases = unaccounted.iter().flat_map(|entry| entry.holdings());
-        self.journal.write(caller, leases).map_err(|Full| journal_full())?;
+        self.journal.write(&call.caller, leases).map_err(|Full| journal_full())?;
         Ok(answers)
     }
 

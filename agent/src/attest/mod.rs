@@ -36,6 +36,8 @@ mod selector;
 mod started;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "testing")]
+mod trial;
 
 use std::fmt;
 use std::io;
@@ -50,6 +52,8 @@ use tonic::metadata::MetadataMap;
 pub use bearer::{Bearer, NoBearer};
 pub use holder::Held;
 pub use started::Mark;
+#[cfg(feature = "testing")]
+pub use trial::{grouped, owned, since};
 
 use exe::Hashes;
 use process::{Alive, Owner, Process};

@@ -154,14 +154,14 @@ fn fault(pid: u32, file: &'static str, error: io::Error) -> AttestError {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-struct Started {
-    started: u64,
-    zombie: bool,
+pub(super) struct Started {
+    pub(super) started: u64,
+    pub(super) zombie: bool,
 }
 
 /// Reads `/proc/PID/stat` (proc(5)): the command in parentheses may hold anything, parentheses too, so fields are
 /// counted from the last one. The state is field 3, the start time field 22.
-fn parse_stat(text: &str) -> Option<Started> {
+pub(super) fn parse_stat(text: &str) -> Option<Started> {
     let (_, fields) = text.rsplit_once(')')?;
     let mut fields = fields.split_ascii_whitespace();
     let zombie = matches!(fields.next()?, "Z" | "X" | "x");
@@ -169,7 +169,7 @@ fn parse_stat(text: &str) -> Option<Started> {
 }
 
 /// Reads `/proc/PID/status`: real, effective, saved and filesystem ids, of which the effective ones count.
-fn parse_status(text: &str) -> Option<Owner> {
+pub(super) fn parse_status(text: &str) -> Option<Owner> {
     let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name));
     let effective = |name| field(name)?.split_ascii_whitespace().nth(1)?.parse().ok();
     let groups = field("Groups:")?.split_ascii_whitespace().map(str::parse);

@@ -31,7 +31,7 @@ pub struct Front {
 }
 
 /// What a request asks for.
-enum Wanted {
+pub(super) enum Wanted {
     Ping,
     /// In the way of AWS's agent.
     Get(Ask),
@@ -115,7 +115,7 @@ impl Wanted {
     }
 }
 
-fn wanted(request: &Request<Body>) -> Result<Wanted, Fault> {
+pub(super) fn wanted(request: &Request<Body>) -> Result<Wanted, Fault> {
     let (uri, headers) = (request.uri(), request.headers());
     is_meant_for_here(uri.authority(), headers)?;
     let is_get = request.method() == Method::GET;

@@ -56,7 +56,7 @@ fn question(peer: SocketAddr, local: SocketAddr) -> Vec<u8> {
     bytes
 }
 
-fn read(answer: &[u8], peer: SocketAddr, local: SocketAddr) -> Result<Held, NoSocket> {
+pub(super) fn read(answer: &[u8], peer: SocketAddr, local: SocketAddr) -> Result<Held, NoSocket> {
     match u16::from_ne_bytes(part(answer, 4)?) {
         BY_FAMILY => {}
         ERROR => {

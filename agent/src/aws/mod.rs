@@ -23,6 +23,10 @@ mod port;
 mod targets;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "testing")]
+mod trial;
 
 pub use front::Front;
 pub use port::{Port, PortError};
+#[cfg(feature = "testing")]
+pub use trial::{connected, references};

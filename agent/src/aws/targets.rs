@@ -56,6 +56,38 @@ impl Target {
     }
 }
 
+/// What is asked of an operation.
+pub(super) enum Asked {
+    Value(Ask),
+    Values(Vec<Ask>),
+    Description(Ask),
+}
+
+impl Asked {
+    /// Reads what was sent with a request for `target`.
+    pub(super) fn read(target: Target, request: &Bytes) -> Result<Self, Fault> {
+        let named = |secret_id| Ask { secret_id, ..Ask::default() };
+        match target {
+            Target::GetSecretValue => Ok(Self::Value(read::<GetSecretValue>(request)?.into())),
+            Target::BatchGetSecretValue => {
+                let BatchGetSecretValue { secret_id_list, filters } = read(request)?;
+                if filters.is_some() {
+                    return Err(Fault::parameter(
+                        "`Filters` is not taken; name the secrets in `SecretIdList`",
+                    ));
+                }
+                if secret_id_list.is_empty() || secret_id_list.len() > BATCH {
+                    return Err(Fault::parameter(format!("`SecretIdList` has 1 to {BATCH} names")));
+                }
+                Ok(Self::Values(secret_id_list.into_iter().map(named).collect()))
+            }
+            Target::DescribeSecret => {
+                Ok(Self::Description(named(read::<DescribeSecret>(request)?.secret_id)))
+            }
+        }
+    }
+}
+
 /// The whole of what was sent with a request. It is read before anything is answered: a client that is still sending when
 /// the connection ends may not look at the answer.
 pub(super) async fn gather(request: Body) -> Result<Bytes, Fault> {
@@ -73,31 +105,17 @@ pub(super) async fn answer(
     target: Target,
     request: &Bytes,
 ) -> Result<Body, Fault> {
-    match target {
-        Target::GetSecretValue => {
-            let ask: GetSecretValue = read(request)?;
-            Ok(body::body(front.read(call, &ask.into()).await?.write()))
-        }
-        Target::BatchGetSecretValue => batch(front, call, read(request)?).await,
-        Target::DescribeSecret => {
-            let DescribeSecret { secret_id } = read(request)?;
-            let ask = Ask { secret_id, ..Ask::default() };
-            Ok(Body::from(front.read(call, &ask).await?.describe().to_string()))
-        }
+    match Asked::read(target, request)? {
+        Asked::Value(ask) => Ok(body::body(front.read(call, &ask).await?.write())),
+        Asked::Values(asks) => batch(front, call, asks).await,
+        Asked::Description(ask) => Ok(Body::from(front.read(call, &ask).await?.describe().to_string())),
     }
 }
 
 /// Each secret by itself, as AWS has it: one that fails is named beside the others.
-async fn batch(front: &Front, call: &Call, request: BatchGetSecretValue) -> Result<Body, Fault> {
-    if request.filters.is_some() {
-        return Err(Fault::parameter("`Filters` is not taken; name the secrets in `SecretIdList`"));
-    }
-    if request.secret_id_list.is_empty() || request.secret_id_list.len() > BATCH {
-        return Err(Fault::parameter(format!("`SecretIdList` has 1 to {BATCH} names")));
-    }
+async fn batch(front: &Front, call: &Call, asks: Vec<Ask>) -> Result<Body, Fault> {
     // Side by side, so that a store that is slow is waited for once.
-    let reads = request.secret_id_list.into_iter().map(async |secret_id| {
-        let ask = Ask { secret_id, ..Ask::default() };
+    let reads = asks.into_iter().map(async |ask| {
         let read = front.read(call, &ask).await.map(|given| given.write());
         read.map_err(
             |fault| json!({ "SecretId": ask.secret_id, "ErrorCode": fault.kind, "Message": fault.message }),

@@ -27,6 +27,23 @@ fn a_good_file_is_read_whole() {
 }
 
 #[test]
+fn there_are_no_more_places_than_files_to_open_whatever_is_configured() {
+    let places = |more: &str, files| {
+        let least = "broker = 'https://b'\nca_file = 'ca'\nnode = 'n'\ndata_dir = 'd'\n";
+        let limits = Config::parse(&format!("{least}{more}")).expect("good").within(files).limits;
+        (limits.connections, limits.connections_per_user)
+    };
+    assert_eq!(places("", 524_288), (1024, 256));
+    assert_eq!(places("", 1024), (384, 96));
+    assert_eq!(places("[csi]\nsocket = '/run/c.sock'\n", 1024), (192, 48));
+    assert_eq!(
+        places("[limits]\nconnections = 100000\nconnections_per_user = 99000\n", 20_000),
+        (7500, 7425)
+    );
+    assert_eq!(places("", 0), (1, 1));
+}
+
+#[test]
 fn a_program_that_is_kept_running_is_read_with_its_defaults() {
     let config = Config::parse(include_str!("../testdata/good.toml")).expect("good");
     assert_eq!(config.cli.as_deref(), Some(Path::new("/opt/bursar/bin/bursar")));

@@ -20,6 +20,8 @@ mod asked;
 mod listing;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "testing")]
+mod trial;
 mod versions;
 mod volume;
 
@@ -46,8 +48,10 @@ use crate::config::{Csi, Limits};
 use crate::files::render::{File, Rendered, check_paths, render};
 use crate::socket::{self, Acceptor};
 use crate::telemetry::Metrics;
-use crate::upstream::is_no_answer;
+use crate::upstream::may_pass;
 use asked::{Asked, Pod};
+#[cfg(feature = "testing")]
+pub use trial::{Asking, asking, listed};
 use versions::Versions;
 use volume::{Environment, Object, Volume};
 
@@ -113,7 +117,7 @@ impl Provider {
                 self.last_good.insert(pod.uid.clone(), Arc::downgrade(&workload));
                 (rendered, false)
             }
-            Err(status) if is_no_answer(&status) => match before {
+            Err(status) if may_pass(&status) => match before {
                 Some(before) if before.identity() != workload.identity() => {
                     let last = self.contents(&before, &volume).await;
                     (last.map_err(|_| told(&pod, &status))?, true)

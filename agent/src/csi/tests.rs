@@ -210,6 +210,23 @@ async fn what_was_revoked_or_is_refused_is_never_the_last_good_copy() {
 }
 
 #[tokio::test]
+async fn a_pod_keeps_what_it_has_while_the_broker_says_that_something_is_away() {
+    let site = Site::new().await;
+    site.mount("uid-1", "one").await.expect("mounted");
+    site.rig.clock.advance(Duration::from_secs(301));
+    for reason in [Reason::BackendUnavailable, Reason::LedgerUnavailable, Reason::RateLimited] {
+        site.rig.broker.script.state().refusal = Some(reason);
+        // By the same token, and by the pod's next one.
+        for token in ["one", "two"] {
+            let last = site.mount("uid-1", token).await.expect("the last good one");
+            assert_eq!(contents(&last, "PASSWORD"), "secret-value", "{reason:?}");
+        }
+        let another = site.mount("uid-2", "three").await.expect_err("it never had anything");
+        assert_eq!(Some(another.code()), Some(reason.code()));
+    }
+}
+
+#[tokio::test]
 async fn a_broker_that_hangs_is_not_waited_for_where_there_is_something_that_lasts() {
     let site = Site::new().await;
     site.mount("uid-1", "one").await.expect("mounted");

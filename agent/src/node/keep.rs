@@ -166,10 +166,13 @@ impl Keeper {
     }
 
     fn use_now(&self, credential: Credential) -> Result<(), CertifyError> {
-        let tls = credential.tls(&self.ca, self.server_name.as_deref());
-        self.upstream.replace(bursar_sdk::channel_lazy(&self.broker, Some(&tls))?);
+        let credential = Arc::new(credential);
+        let (broker, ca, name) = (self.broker.clone(), self.ca.clone(), self.server_name.clone());
+        let shown = Arc::clone(&credential);
+        let connect = move || bursar_sdk::channel_lazy(&broker, Some(&shown.tls(&ca, name.as_deref())));
+        self.upstream.replace(connect)?;
         self.metrics.certificate_end.set(credential.not_after().as_second());
-        self.current.send_replace(Some(Arc::new(credential)));
+        self.current.send_replace(Some(credential));
         Ok(())
     }
 

@@ -124,6 +124,22 @@ impl SecretDiscoveryService for Discovery {
     }
 }
 
+/// What a resource name asks for, for those who try what can be done to its parser: a reference, or nothing where it is a
+/// variable of an environment.
+///
+/// # Errors
+/// What Envoy is told.
+#[cfg(feature = "testing")]
+pub fn named(text: &str) -> Result<Option<bursar_core::Reference>, String> {
+    let name = name::Name::parse(text).map_err(|error| error.line())?;
+    match name.source {
+        name::Source::Secret(reference) => {
+            bursar_core::Reference::parse(&reference).map(Some).map_err(|error| error.to_string())
+        }
+        name::Source::Variable { environment: _, variable: _ } => Ok(None),
+    }
+}
+
 /// Who calls; [`Admitted`] says so.
 fn called<M>(request: &Request<M>) -> Result<Call, Status> {
     let call = request.extensions().get::<Call>().cloned();

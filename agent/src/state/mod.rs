@@ -18,17 +18,21 @@ mod record;
 mod seal;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "testing")]
+mod trial;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bursar_core::Clock;
+use bursar_core::{Clock, Secret};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
 pub use file::{FileFault, Unusable};
 pub use key::KeyFault;
+#[cfg(feature = "testing")]
+pub use trial::{sealed, taken_up};
 
 use crate::attest::Attestor;
 use crate::cache::Cache;
@@ -189,7 +193,7 @@ impl State {
         let cache = &self.around.cache;
         let closed = |Closed| StateError::Seal;
         let mut sealer = Sealer::new(&key.key, head).map_err(closed)?;
-        let (wall, since_boot) = self.now();
+        let (wall, since_boot) = self.around.now();
         let beginning = Beginning::new(wall, since_boot, cache.lent(), journal);
         sealer.add(beginning.written(), false).map_err(closed)?;
         let mut left_out = 0_usize;
@@ -225,16 +229,18 @@ impl State {
         if key.written.is_some_and(|written| head.number < written) {
             return Err(Unusable::Older);
         }
-        let resumed = self.open_all(&key, &sealed).map_err(|Closed| Unusable::Closed)?;
+        let resumed = self.around.open_all(&key.key, &sealed).map_err(|Closed| Unusable::Closed)?;
         self.last.lock().unwrap_or_else(PoisonError::into_inner).number = head.number;
         Ok(Some(resumed))
     }
+}
 
+impl Surroundings {
     /// All of it is opened before any of it is taken up.
-    fn open_all(&self, key: &StateKey, sealed: &[u8]) -> Result<Resumed, Closed> {
-        let mut opener = Opener::new(&key.key, sealed)?;
+    fn open_all(&self, key: &Secret, sealed: &[u8]) -> Result<Resumed, Closed> {
+        let mut opener = Opener::new(key, sealed)?;
         let beginning = opener.next()?.and_then(|piece| Beginning::read(&piece)).ok_or(Closed)?;
-        let mut reading = Reading::new(&self.around.attestor);
+        let mut reading = Reading::new(&self.attestor);
         let mut answers = Vec::new();
         while let Some(piece) = opener.next()? {
             if !piece.is_empty() {
@@ -247,12 +253,12 @@ impl State {
             lines: waiting.len(),
             answers: answers
                 .into_iter()
-                .map(|kept| self.around.cache.take_up(kept, ago))
+                .map(|kept| self.cache.take_up(kept, ago))
                 .filter(|taken| *taken)
                 .count(),
         };
-        lent.into_iter().for_each(|lent| self.around.cache.lend(lent, ago));
-        self.around.journal.take_up(waiting);
+        lent.into_iter().for_each(|lent| self.cache.lend(lent, ago));
+        self.journal.take_up(waiting);
         Ok(resumed)
     }
 
@@ -265,7 +271,7 @@ impl State {
 
     /// Nanoseconds since 1970, which can be set, and since the machine started, asleep or not, which cannot.
     fn now(&self) -> (i64, u64) {
-        let wall = i64::try_from(self.around.clock.now().duration_since(Timestamp::UNIX_EPOCH).as_nanos());
+        let wall = i64::try_from(self.clock.now().duration_since(Timestamp::UNIX_EPOCH).as_nanos());
         let boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         let seconds = u64::try_from(boot.tv_sec).unwrap_or_default();
         let nanos = u64::try_from(boot.tv_nsec).unwrap_or_default();

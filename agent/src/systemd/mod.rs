@@ -131,6 +131,12 @@ fn name_of(stream: &UnixStream) -> Option<Asked> {
     Asked::read(stream.peer_addr().ok()?.as_abstract_name()?)
 }
 
+/// The unit and the credential that a name asks for, for those who try what can be done to its parser.
+#[cfg(feature = "testing")]
+pub fn named(name: &[u8]) -> Option<(String, String)> {
+    Asked::read(name).map(|Asked { unit, id }| (unit, id))
+}
+
 /// The variable, or the file at the top of the environment, that is called `id`.
 fn pick(mut resolved: EnvironmentsResolveResponse, id: &str, environment: &str) -> Result<Secret, Refused> {
     let variable = resolved.variables.iter_mut().find(|variable| variable.name == id);

@@ -57,6 +57,8 @@ pub(crate) struct State {
     pub(crate) refusal: Option<Reason>,
     /// Renewals are refused as those of somebody else's lease are.
     pub(crate) unrenewable: bool,
+    /// Whoever has no certificate hears events too.
+    pub(crate) tells_anybody: bool,
     /// Reads wait for this.
     pub(crate) gate: Option<Arc<tokio::sync::Semaphore>>,
     pub(crate) journal: Vec<LocalRead>,
@@ -93,6 +95,7 @@ impl FakeBroker {
             clock: Arc::new(SystemClock),
             refusal: None,
             unrenewable: false,
+            tells_anybody: false,
             gate: None,
             journal: Vec::new(),
             unjournaled: None,

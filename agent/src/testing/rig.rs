@@ -65,7 +65,7 @@ impl Rig {
             server_name: None,
         };
         let address = bursar_sdk::Address::parse(&broker.url()).expect("address");
-        upstream.replace(bursar_sdk::channel_lazy(&address, Some(&tls)).expect("channel"));
+        upstream.replace(move || bursar_sdk::channel_lazy(&address, Some(&tls))).expect("channel");
         let answers = Answers::new(
             Arc::clone(&cache),
             Arc::clone(&journal),

@@ -83,6 +83,15 @@ fn addresses_are_paced_unless_it_is_switched_off_and_principals_are_not() {
 }
 
 #[test]
+fn there_are_no_more_places_than_files_to_open_whatever_is_configured() {
+    let places = |more: &str, files| {
+        Config::parse(&[LEAST, more].concat()).expect("good").within(files).limits.connections
+    };
+    assert_eq!((places("", 524_288), places("", 1024), places("", 0)), (4096, 768, 1));
+    assert_eq!(places("[listen]\nhttps = '127.0.0.1:8443'\n", 1024), 384);
+}
+
+#[test]
 fn an_issuer_is_read_whole_and_needs_its_name_and_audience_only() {
     let config = Config::parse(include_str!("../testdata/good.toml")).expect("good");
     let [east, github] = config.issuers.as_slice() else { panic!("{:?}", config.issuers) };

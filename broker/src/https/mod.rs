@@ -81,6 +81,16 @@ async fn answer(
     }
 }
 
+/// The reference that a request asks for, for those who try what can be done to its parser.
+///
+/// # Errors
+/// The status that it is answered with.
+#[cfg(feature = "testing")]
+pub fn reference(parts: &http::request::Parts) -> Result<bursar_core::Reference, u16> {
+    let (wanted, _) = request::read(parts).map_err(|fault| fault.into_response().status().as_u16())?;
+    bursar_core::Reference::parse(&wanted.reference).map_err(|_| 0)
+}
+
 /// For the next request to begin and its headers to be there.
 const IDLE: Duration = Duration::from_secs(15);
 /// Then a connection takes no further request.

@@ -210,6 +210,7 @@ impl Leases {
         Some((mount, mount.leasing(&reference.path)?))
     }
 
+    /// Whether a store makes a credential for each read of `reference`.
     pub fn creates(&self, reference: &Reference) -> bool {
         self.leasing(reference).is_some()
     }

@@ -9,6 +9,7 @@ use crate::report::Figure;
 
 mod memory;
 mod propagate;
+mod revoke;
 mod run;
 mod socket;
 

@@ -42,7 +42,7 @@ const HOUSE: &[(&str, &[&str])] = &[
         "bursar-bench",
         &["bursar-agent", "bursar-broker", "bursar-core", "bursar-proto", "bursar-sdk", "bursar-tests"],
     ),
-    ("bursar-fuzz", &["bursar-broker", "bursar-core", "bursar-tests"]),
+    ("bursar-fuzz", &["bursar-agent", "bursar-broker", "bursar-core", "bursar-proto", "bursar-tests"]),
     ("bursar-torture", &["bursar-core", "bursar-proto", "bursar-sdk", "bursar-tests"]),
     ("xtask", &["bursar-tests"]),
 ];

@@ -1,6 +1,8 @@
 //! Reads over HTTPS, as the External Secrets Operator makes them: by templates, with a token, and no way past what a read by
 //! gRPC has to pass.
 
+mod crowd;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
@@ -216,10 +218,16 @@ impl Site {
 
     /// The answers to `requests`, one after the other.
     fn ask(&self, requests: &[Value]) -> Result<Vec<Value>> {
+        self.ask_from("127.0.0.1", requests)
+    }
+
+    /// The same, from another address of this machine.
+    fn ask_from(&self, source: &str, requests: &[Value]) -> Result<Vec<Value>> {
         let mut client = Command::new(venv("python")?)
             .args(["-c", include_str!("https_reads/client.py")])
             .env_clear()
             .env("HOST", self.address.to_string())
+            .env("SOURCE", source)
             .env("CA", self.broker.bootstrap("ca.pem"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

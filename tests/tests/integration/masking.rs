@@ -153,7 +153,7 @@ pub(crate) fn through(program: &[&str], command: &Command) -> Result<Command> {
 
 /// A broker with an environment, and whoever may resolve it.
 pub(crate) struct Site {
-    _broker: Broker,
+    pub(crate) broker: Broker,
     pub(crate) cli: Cli,
     pub(crate) key: Canary,
 }
@@ -169,7 +169,7 @@ impl Site {
         cli.done_with(&["secret", "put", "local/app/pin", "--field", "pin"], b"123")?;
         cli.write("app.toml", ENVIRONMENTS)?;
         cli.done(&["env", "apply", "app.toml"])?;
-        Ok(Self { _broker: broker, cli, key })
+        Ok(Self { broker, cli, key })
     }
 
     /// The command that runs `program` with its output masked.

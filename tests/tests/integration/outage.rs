@@ -1,7 +1,9 @@
 //! The broker is away: killed, behind a network that swallows packets, or replaced by one that knows less. What the agent
 //! has is served as long as its lease and its contract say, and not longer; and what was served is accounted for.
 
+mod relay;
 mod site;
+mod swallowed;
 
 use std::fs;
 use std::time::Duration;
@@ -246,4 +248,5 @@ const LOADS: usize = 4;
 const LONG: Duration = Duration::from_secs(900);
 const SHORT: Duration = Duration::from_secs(8);
 
+/// Of an environment with a value that may not be old.
 const STRICT: &str = "[environment.strict]\nvars.P = { from = 'local/strict#p', max_stale = '6s' }\n";

@@ -79,6 +79,7 @@ async fn a_broker_that_neither_answers_nor_hangs_up_is_noticed_in_seconds_and_wa
         assert!(rig.read(&app).await.is_ok());
     }
     assert!(rig.counted(unreachable) <= before + 3, "each asked anew");
+    assert_eq!(rig.counted("bursar_agent_broker_connections_given_up_total"), 1);
     drop(frozen);
     rig.pass(Duration::from_secs(2)).await;
     assert!(rig.read(&app).await.is_ok());

@@ -4,7 +4,7 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::process::{Command, Stdio};
 
 use bursar_core::tasks::Tasks;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -101,6 +101,19 @@ async fn what_a_command_leaves_behind_is_ended_when_it_ends() {
     once(shell(&script), LONG).await.expect("done");
     let started = fs::read_to_string(&file).expect("written");
     eventually("what it started to be gone", || is_gone(started.trim())).await;
+}
+
+#[tokio::test]
+async fn what_leaves_the_group_of_its_command_is_not_waited_for() {
+    let folder = tempfile::tempdir().expect("folder");
+    let file = folder.path().join("ran");
+    let script = format!("setsid sh -c 'echo $$ >\"$1\"; exec sleep 600' sh '{}' &", file.display());
+    once(shell(&script), LONG).await.expect("done, and not waited for");
+    // It may have been ended before it had left.
+    let left = fs::read_to_string(&file).ok().and_then(|pid| pid.trim().parse().ok()).and_then(Pid::from_raw);
+    if let Some(left) = left {
+        kill_process(left, Signal::KILL).unwrap_or_default();
+    }
 }
 
 /// Nobody may have waited for it yet.

@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{GROUP, figure};
+use super::{GROUP, figure, revoke};
 use crate::bursar::{Bursar, ENVIRONMENT_NAME, Programs, reference};
 use crate::histogram::Histogram;
 use crate::load::Plan;
@@ -49,6 +49,7 @@ pub(super) fn measure(runtime: &Runtime, programs: &Programs, plan: &Plan) -> Re
             sleep(PAUSE).await;
         }
         let calls = (bursar.reads_of("local")? - before) / changes as f64;
+        let revoked = revoke::measure(&node, &administrator, changes).await?;
         ensure!(others.try_join_next().is_none(), "a watcher does not listen any more");
         drop(node);
         let milliseconds = |percent| taken.percentile(percent).as_secs_f64() * 1e3;
@@ -57,6 +58,10 @@ pub(super) fn measure(runtime: &Runtime, programs: &Programs, plan: &Plan) -> Re
             figure("propagate_p99.ms", "ms", milliseconds(99)).noted(&format!(
                 "from the beginning of the write until the file has it; {changes} changes, {SETS} sets of files of one \
                  agent, {watchers} watchers in all"
+            )),
+            figure("revoke_p99.ms", "ms", revoked.percentile(99).as_secs_f64() * 1e3).noted(&format!(
+                "from the beginning of a revocation until a program of the machine was told, after its agent had let go \
+                 of the value; {changes} revocations, {watchers} watchers in all"
             )),
             figure("propagate.store_calls", "calls", calls).beside_bare(1.0).noted("for each change"),
         ])

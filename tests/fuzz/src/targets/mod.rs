@@ -1,13 +1,35 @@
 //! The targets.
 
+mod aws;
 mod certificates;
+mod csi;
+mod envoy;
+mod head;
+mod https;
 mod policies;
+mod processes;
 mod references;
 mod spiffe_ids;
+mod states;
+mod systemd;
 mod tokens;
 
 use crate::Target;
 
 /// Every target.
-pub const TARGETS: &[Target] =
-    &[certificates::TARGET, policies::TARGET, references::TARGET, spiffe_ids::TARGET, tokens::TARGET];
+pub const TARGETS: &[Target] = &[
+    aws::REQUESTS,
+    aws::SOCKETS,
+    certificates::TARGET,
+    csi::LISTS,
+    csi::REQUESTS,
+    envoy::TARGET,
+    https::TARGET,
+    policies::TARGET,
+    processes::TARGET,
+    references::TARGET,
+    spiffe_ids::TARGET,
+    states::TARGET,
+    systemd::TARGET,
+    tokens::TARGET,
+];

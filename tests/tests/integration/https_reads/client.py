@@ -14,7 +14,9 @@ context = ssl.create_default_context(cafile=os.environ["CA"])
 assert context.minimum_version <= ssl.TLSVersion.TLSv1_3
 
 
-connection = http.client.HTTPSConnection(host, int(port), context=context, timeout=60)
+connection = http.client.HTTPSConnection(
+    host, int(port), context=context, timeout=60, source_address=(os.environ["SOURCE"], 0)
+)
 
 
 def ask(request):

@@ -9,13 +9,16 @@ use anyhow::{Context, Result, ensure};
 use bursar_core::{Clock, SystemClock};
 use bursar_proto::convert::{duration_to_wire, timestamp_from_wire};
 use bursar_proto::v1::secrets_client::SecretsClient;
-use bursar_proto::v1::{SecretsReadRequest, SecretsReadResponse};
+use bursar_proto::v1::secrets_watch_response::Event;
+use bursar_proto::v1::{SecretsReadRequest, SecretsReadResponse, SecretsWatchRequest, SecretsWatchResponse};
 use bursar_sdk::Address;
 use bursar_tests::{Agent, Broker, Canary, Cli, wait_until};
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
-use tonic::Request;
 use tonic::transport::Channel;
+use tonic::{Request, Streaming};
+
+use super::relay::Relay;
 
 pub(super) struct Site {
     pub(super) administrator: Cli,
@@ -26,12 +29,24 @@ pub(super) struct Site {
 impl Site {
     /// `more` is what the agent's configuration says besides.
     pub(super) fn start(more: &str) -> Result<Self> {
-        let broker = Broker::start("[backends.local]\nkind = 'local'\n")?;
+        let broker = Broker::start(STORE)?;
+        let address = broker.address();
+        Self::with(broker, &address, more)
+    }
+
+    /// The same, with a network between the two.
+    pub(super) fn apart(more: &str) -> Result<(Self, Relay)> {
+        let broker = Broker::start(STORE)?;
+        let relay = Relay::before(broker.address().trim_start_matches("https://").parse()?)?;
+        Ok((Self::with(broker, &relay.url(), more)?, relay))
+    }
+
+    fn with(broker: Broker, address: &str, more: &str) -> Result<Self> {
         let administrator = Cli::administering(&broker)?;
         let uid = rustix::process::geteuid().as_raw().to_string();
         administrator.apply_policies(POLICIES, &REGISTRATION.replace("UID", &uid))?;
         let token = administrator.done(&["node", "token", "web-1"])?;
-        let agent = Agent::start_with(&broker, "web-1", token.trim(), more)?;
+        let agent = Agent::start_by_way_of(address, &broker, "web-1", token.trim(), more)?;
         let site = Self { administrator, agent, broker };
         site.until_heard()?;
         Ok(site)
@@ -103,6 +118,36 @@ impl Reader {
         let mut secrets = SecretsClient::new(self.channel.clone());
         let read = self.runtime.block_on(async { secrets.read(request).await })?;
         Ok(read.into_inner())
+    }
+
+    /// What happens to what was read, from now on, as the agent tells it.
+    pub(super) fn events(&self) -> Result<Streaming<SecretsWatchResponse>> {
+        let watch = async {
+            let mut secrets = SecretsClient::new(self.channel.clone());
+            let stream = secrets.watch(SecretsWatchRequest::default()).await?.into_inner();
+            anyhow::Ok(stream)
+        };
+        let mut stream = self.runtime.block_on(watch)?;
+        // It begins with word that nothing is known of before.
+        let first = self.runtime.block_on(stream.message())?.and_then(|message| message.event);
+        ensure!(matches!(first, Some(Event::Resync(_))), "the stream began with {first:?}");
+        Ok(stream)
+    }
+
+    /// Waits until `events` say that the lease is over, or that anything may be.
+    pub(super) fn until_told(&self, events: &mut Streaming<SecretsWatchResponse>, lease: &str) -> Result<()> {
+        let told = async {
+            loop {
+                let message = events.message().await?.context("the stream of events ended")?;
+                match message.event {
+                    Some(Event::LeaseRevoked(revoked)) if revoked.lease_id == lease => return Ok(()),
+                    Some(Event::Resync(_)) => return Ok(()),
+                    _ => {}
+                }
+            }
+        };
+        let told = async { tokio::time::timeout(LIMIT, told).await };
+        self.runtime.block_on(told).context("nobody told of a lease that was revoked")?
     }
 
     /// The same, of a field that is text, with its lease.
@@ -185,6 +230,8 @@ pub(super) fn all_served(loads: Vec<Load>) -> Result<Duration> {
 pub(super) const LIMIT: Duration = Duration::from_secs(90);
 /// Of a program that reads. An agent whose broker is gone takes less than half of it to notice.
 pub(super) const PATIENCE: Duration = Duration::from_secs(12);
+
+const STORE: &str = "[backends.local]\nkind = 'local'\n";
 
 const REGISTRATION: &str = r#"
 [[registration]]
