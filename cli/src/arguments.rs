@@ -45,6 +45,8 @@ pub(crate) enum Command {
     Node(command::node::Command),
     #[command(subcommand)]
     Backend(command::backend::Command),
+    #[command(subcommand)]
+    Offline(command::offline::Command),
     Token(command::token::Arguments),
     /// Show whether the broker can authenticate, commit and issue now
     Status,

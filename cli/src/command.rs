@@ -9,6 +9,7 @@ pub(crate) mod env;
 pub(crate) mod get;
 pub(crate) mod lease;
 pub(crate) mod node;
+pub(crate) mod offline;
 pub(crate) mod policy;
 pub(crate) mod run;
 pub(crate) mod secret;
@@ -70,6 +71,7 @@ pub(crate) fn carry_out(arguments: Arguments) -> Result<ExitCode, Error> {
         Command::Policy(policy) => wait(policy.carry_out(&session)),
         Command::Node(node) => wait(node.carry_out(&session)),
         Command::Backend(backend) => wait(backend.carry_out(&session)),
+        Command::Offline(offline) => wait(offline.carry_out(&session)),
         Command::Status => wait(status::carry_out(&session)),
         Command::Token(token) => wait(token.carry_out(&session)),
         Command::Doctor => wait(doctor::carry_out(&session)),

@@ -13,6 +13,7 @@ use bursar_sdk::{AddressError, ConnectError};
 use tonic::Code;
 
 use crate::issuer::IssuerError;
+use crate::offline::OfflineError;
 
 /// Why a command failed. Hints are in [`crate::hint`].
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +40,8 @@ pub(crate) enum Error {
         #[source]
         source: IssuerError,
     },
+    #[error(transparent)]
+    Offline(#[from] OfflineError),
     #[error(
         "there is nowhere to put the token: it is not shown, and $XDG_RUNTIME_DIR is no folder of yours alone in memory"
     )]
@@ -172,6 +175,7 @@ impl Error {
             | Self::NoIssuer(_)
             | Self::IssuerAddress
             | Self::NowhereToKeep
+            | Self::Offline(_)
             | Self::OpenKey { .. }
             | Self::Deliver { .. }
             | Self::Clash { .. }

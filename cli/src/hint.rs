@@ -7,6 +7,7 @@ use tonic::Code;
 
 use crate::error::Error;
 use crate::issuer::IssuerError;
+use crate::offline::OfflineError;
 
 /// The hint for an error.
 pub(crate) fn of(error: &Error) -> Option<&'static str> {
@@ -21,6 +22,7 @@ pub(crate) fn of(error: &Error) -> Option<&'static str> {
             "give --issuer URL and --client-id ID, or BURSAR_ISSUER and BURSAR_CLIENT_ID, or `[token]` in config.toml",
         ),
         Error::Issuer { source, .. } => of_issuer(source),
+        Error::Offline(source) => of_copies(source),
         Error::NowhereToKeep => Some("pipe it into a program, or name a file by --out FILE"),
         Error::OpenKey { .. } => Some("make it yours alone: `chmod 600 FILE`"),
         Error::SecretOnTerminal => Some("pipe it into a program or a file, or add --show"),
@@ -47,6 +49,38 @@ pub(crate) fn of(error: &Error) -> Option<&'static str> {
         }
         _ => None,
     }
+}
+
+fn of_copies(error: &OfflineError) -> Option<&'static str> {
+    let hint = match error {
+        OfflineError::NoIdentity { .. } => {
+            "`bursar offline init` makes one; or name yours by --offline-identity FILE or BURSAR_OFFLINE_IDENTITY"
+        }
+        OfflineError::IdentityThere { .. } => {
+            "use it; what was encrypted with it cannot be opened without it"
+        }
+        OfflineError::OpenIdentity { .. } => "make it yours alone: `chmod 600 FILE`",
+        OfflineError::BadIdentity { .. } => {
+            "`bursar offline init` and `age-keygen` make files of the right form"
+        }
+        OfflineError::Nowhere => "set $HOME, or XDG_CACHE_HOME to a folder of yours",
+        OfflineError::NotKept { .. } => {
+            "`bursar offline list` shows what is kept; `bursar offline keep NAME` keeps one while the broker answers"
+        }
+        OfflineError::NotOurs { .. } => {
+            "find out who could write there, then remove it, and keep copies anew by `bursar offline keep`"
+        }
+        OfflineError::NoCopy { .. }
+        | OfflineError::OfSomethingElse { .. }
+        | OfflineError::Changed { .. }
+        | OfflineError::OtherIdentity { .. } => {
+            "name the identity that it was made with, or keep it anew by `bursar offline keep`"
+        }
+        OfflineError::Over { .. } => "`bursar offline keep NAME` keeps it anew, once the broker answers",
+        OfflineError::ClockBack { .. } | OfflineError::ClockOff { .. } => "set this machine's clock",
+        OfflineError::Unsealable => return None,
+    };
+    Some(hint)
 }
 
 fn of_delivery(error: &FolderError) -> Option<&'static str> {

@@ -63,8 +63,12 @@ pub(crate) fn private_document(path: &Path, limit: usize) -> Result<Zeroizing<St
     Ok(Zeroizing::new(text.to_owned()))
 }
 
-/// Reads everything into a buffer that never grows, so that no copy is left behind where it was before.
-fn bounded(from: impl Read, path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, Error> {
+/// Reads everything into a buffer that never grows, so that no copy is left behind where it was before. `path` is what
+/// errors name.
+///
+/// # Errors
+/// [`Error::Unreadable`], [`Error::TooLarge`].
+pub(crate) fn bounded(from: impl Read, path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, Error> {
     // One byte to see that there is more than the limit, one so that the end is seen without growing.
     let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 2));
     let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);

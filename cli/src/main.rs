@@ -17,6 +17,7 @@ mod hint;
 mod import;
 mod input;
 mod issuer;
+mod offline;
 mod output;
 mod page;
 mod progress;

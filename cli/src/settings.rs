@@ -1,6 +1,7 @@
 //! Where to connect, and as whom: options, then the environment, then the file, then the agent's socket.
 
 mod issuer;
+mod offline;
 mod words;
 
 use std::ffi::OsString;
@@ -13,6 +14,7 @@ use clap::Args;
 
 use self::issuer::IssuerInFile;
 pub(crate) use self::issuer::{IssuerArguments, IssuerSettings, Use, address};
+pub(crate) use self::offline::OfflineArguments;
 use crate::error::Error;
 
 /// Options that every command takes. Environment variables are read by clap, where an option is not given. Paths are
@@ -75,6 +77,8 @@ pub(crate) struct Folders {
     config: Option<PathBuf>,
     /// `$XDG_RUNTIME_DIR`.
     runtime: Option<PathBuf>,
+    /// `$XDG_CACHE_HOME`, or `$HOME/.cache`.
+    cache: Option<PathBuf>,
 }
 
 impl Settings {
@@ -132,12 +136,18 @@ impl Folders {
         Self {
             config: folder("XDG_CONFIG_HOME").or_else(|| Some(folder("HOME")?.join(".config"))),
             runtime: folder("XDG_RUNTIME_DIR"),
+            cache: folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache"))),
         }
     }
 
     /// The folder for what a user has while logged in, if there is one.
     pub(crate) fn runtime(&self) -> Option<&Path> {
         self.runtime.as_deref()
+    }
+
+    /// The folder for what could be made anew, if there is one.
+    pub(crate) fn cache(&self) -> Option<&Path> {
+        self.cache.as_deref()
     }
 }
 
@@ -150,6 +160,7 @@ struct InFile {
     key: Option<PathBuf>,
     token: Option<TokenPlace>,
     issuer: IssuerInFile,
+    offline_identity: Option<PathBuf>,
 }
 
 impl InFile {
@@ -186,7 +197,9 @@ fn read(path: &Path) -> Result<Option<InFile>, Error> {
         let command = command.unwrap_or_else(|what| root.fault("token_command", what.to_owned()));
         let token = token_file.map(TokenPlace::File).or(command);
         let issuer = root.section("token", |section| IssuerInFile::read(section, folder));
-        Some(InFile { address, ca: inside(ca), cert: inside(cert), key: inside(key), token, issuer })
+        let offline_identity = inside(root.path("offline_identity"));
+        let (ca, cert, key) = (inside(ca), inside(cert), inside(key));
+        Some(InFile { address, ca, cert, key, token, issuer, offline_identity })
     };
     let read = settings::read(&text, content);
     read.map(Some).map_err(|faults| Error::Configuration { path: path.to_owned(), faults })
@@ -230,7 +243,7 @@ mod tests {
 
         fn decide(&self, arguments: ConnectionArguments) -> Result<Settings, Error> {
             let folder = Some(self.place.path().to_owned());
-            Settings::decide(arguments, &Folders { config: folder.clone(), runtime: folder })
+            Settings::decide(arguments, &Folders { config: folder.clone(), runtime: folder, cache: None })
         }
     }
 

@@ -4,6 +4,7 @@
 //! that a later release fills with something unknown is an error here, not a wrong word in a table.
 
 mod approval;
+mod copy;
 mod environment;
 mod lease;
 mod node;
@@ -14,6 +15,7 @@ mod store;
 mod system;
 
 pub(crate) use approval::ApprovalView;
+pub(crate) use copy::CopyView;
 pub(crate) use environment::{ChangeView, DifferenceView, EnvironmentView, FindingView, ResolvedView};
 pub(crate) use lease::{HolderView, LeaseView};
 pub(crate) use node::NodeView;

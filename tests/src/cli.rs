@@ -114,6 +114,7 @@ impl Cli {
         cli.set("BURSAR_ADDRESS", address);
         cli.set("TMPDIR", &cli.path("").display().to_string());
         cli.set("XDG_CONFIG_HOME", &cli.path("config").display().to_string());
+        cli.set("XDG_CACHE_HOME", &cli.path("cache").display().to_string());
         Ok(cli)
     }
 

@@ -53,7 +53,7 @@ fn package(name: &str) -> String {
     format!("--package={name}")
 }
 
-/// What the units are put to, and the packages that have it.
-const DEBIANS: [(&str, &str); 3] =
-    [("systemd-analyze", "systemd"), ("strace", "strace"), ("setpriv", "util-linux")];
+/// What the units are put to, and copies of environments, and the packages that have it.
+const DEBIANS: [(&str, &str); 4] =
+    [("systemd-analyze", "systemd"), ("strace", "strace"), ("setpriv", "util-linux"), ("age", "age")];
 const PROGRAMS: [&str; 3] = ["bursar-broker", "bursar-agent", "bursar"];

@@ -11,6 +11,7 @@
 mod attend;
 mod change;
 mod deliver;
+mod offline;
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -31,6 +32,7 @@ use rustix::process::{Signal, umask};
 
 use super::Session;
 use crate::error::Error;
+use crate::settings::OfflineArguments;
 use attend::Attendance;
 use change::{Action, Hook};
 use deliver::{Delivered, Way};
@@ -47,6 +49,8 @@ use deliver::{Delivered, Way};
 /// --as keeps secrets out of the program's environment, which shows in /proc and is inherited: `NAME_FILE` is where
 /// the value of NAME is read, a file in memory (`files`) or a descriptor (`fd`). The environment's own files are below
 /// the directory in `BURSAR_FILES`. Files go when the program has ended.
+///
+/// --offline asks nobody: the program runs on the copy that `bursar offline keep` made, as long as that may be used.
 ///
 /// It sees the environment's variables and, of yours, HOME, LANG, LC_*, LOGNAME, PATH, SHELL, TERM, TMPDIR, TZ
 /// and USER, with what --pass names. BURSAR_* variables are passed only when named.
@@ -133,13 +137,18 @@ pub(crate) struct Arguments {
     /// Ask stores for other credentials, although you hold some
     #[arg(long, display_order = 3)]
     new_lease: bool,
+    /// Run on the copy that is kept of the environment, without any connection
+    #[arg(long, conflicts_with_all = ["on_change", "new_lease", "ttl", "reason"])]
+    offline: bool,
+    #[command(flatten)]
+    copies: OfflineArguments,
 }
 
 impl Arguments {
     /// Becomes the program, or stands before it until it ends.
     ///
     /// # Errors
-    /// [`Error::Unresolved`], [`Error::Deliver`], [`Error::Clash`], [`Error::Mask`], [`Error::Execute`], [`Error::Run`],
+    /// [`Error::Unresolved`], [`Error::Offline`], [`Error::Deliver`], [`Error::Clash`], [`Error::Mask`], [`Error::Execute`], [`Error::Run`],
     /// [`Error::Usage`].
     pub(super) fn carry_out(self, session: &Session) -> Result<ExitCode, Error> {
         let Some((program, arguments)) = self.command.split_first() else {
@@ -150,31 +159,37 @@ impl Arguments {
             // What this command itself makes has its mode set.
             umask(bits);
         }
-        let runtime = super::runtime()?;
-        let (client, resolved) = runtime.block_on(async {
-            let client = session.client()?;
-            let resolved = self.resolve(&client, &named).await?;
-            Ok::<_, Error>((client, resolved))
-        })?;
+        let (online, resolved) = match self.offline {
+            true => (None, offline::resolved(&self, &named, session)?),
+            false => {
+                let runtime = super::runtime()?;
+                let (client, resolved) = runtime.block_on(async {
+                    let client = session.client()?;
+                    let resolved = self.resolve(&client, &named).await?;
+                    Ok::<_, Error>((client, resolved))
+                })?;
+                (Some((client, runtime)), resolved)
+            }
+        };
         let outputs = if self.mask { masked(&named, session, &resolved)? } else { Outputs::Own };
         let passed = self.passed(std::env::vars_os());
         let delivered = Delivered::new(&self, passed.clone(), &resolved, &named, None)?;
         if self.on_change.is_none() && matches!(outputs, Outputs::Own) && delivered.folder.is_none() {
-            drop((client, runtime));
+            drop(online);
             let mut command = std::process::Command::new(program);
             command.args(arguments).env_clear().envs(delivered.variables);
             session.core_limit.restore().map_err(std::io::Error::from)?;
             return Err(Error::Execute { program: named, source: command.exec() });
         }
         let attendance = Attendance { arguments: &self, session, program: named, outputs, passed };
-        if self.on_change.is_some() {
+        if let (Some(_), Some((client, runtime))) = (self.on_change, &online) {
             self.has_its_hook(&resolved)?;
             let follower =
                 runtime.block_on(async { client.follow(&self.env, self.options(), &resolved.leases) });
             return runtime.block_on(attendance.follow(follower, resolved, delivered));
         }
         // Without the connection, and without another copy of the values.
-        drop((client, runtime, resolved));
+        drop((online, resolved));
         super::block_on(attendance.attend(delivered))?
     }
 
@@ -259,7 +274,8 @@ Examples:
   bursar run --env payments/prod --reason 'ticket 4711' --ttl 1h -- psql
   bursar run --env payments/dev --pass SSH_AUTH_SOCK -- make test
   bursar run --env payments/dev --mask -- npm test
-  bursar run --env payments/prod --as fd -- ./server --port 8080";
+  bursar run --env payments/prod --as fd -- ./server --port 8080
+  bursar run --env payments/dev --offline -- npm start";
 
 #[cfg(test)]
 mod tests {

@@ -122,7 +122,7 @@ mod tests {
         let folder = place.path().join("bursar");
         std::fs::create_dir(&folder).expect("folder");
         std::fs::write(folder.join("config.toml"), config).expect("file");
-        let folders = Folders { config: Some(place.path().to_owned()), runtime: None };
+        let folders = Folders { config: Some(place.path().to_owned()), ..Folders::default() };
         (place, folders)
     }
 

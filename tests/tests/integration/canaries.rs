@@ -4,6 +4,7 @@
 
 mod aws_clients;
 mod discovering;
+mod keeping;
 mod mounting;
 mod processes;
 mod units;
@@ -262,6 +263,7 @@ impl Site {
         self.discover()?;
         self.mount()?;
         self.load()?;
+        self.keep()?;
         let leases = self.admin.json(&["lease", "list"])?;
         for lease in leases.as_array().into_iter().flatten().filter_map(|lease| lease.get("id")?.as_str()) {
             let said = self.admin.run(&["lease", "renew", lease])?;
@@ -517,6 +519,13 @@ KEY = { from = "vault/secret/api#key" }
 AWS = { from = "aws/app#p" }
 LOCAL = { from = "local/a#p" }
 URL = { compose = "postgres://${vault/database/creds/app#username}:${vault/database/creds/app#password}@db/app" }
+[environment."kept"]
+offline = "1h"
+[environment."kept".vars]
+KEY = { from = "vault/secret/api#key" }
+LOCAL = { compose = "x://${KEY}:${local/a#p}" }
+[environment."kept".files]
+"aws" = { from = "aws/app#p" }
 [environment."broken".vars]
 KEY = { from = "vault/secret/api#key" }
 URL = { compose = "x://${KEY}:${local/a#p}:${odd/kv/fails#p}" }

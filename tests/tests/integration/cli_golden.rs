@@ -75,6 +75,11 @@ fn errors_before_any_connection_are_as_they_were() -> Result<()> {
         &["run", "--env", "shop"],
         &["run", "--env", "shop", "--ttl", "soon", "--", "true"],
         &["run", "--env", "shop", "--", "true"],
+        &["run", "--env", "shop", "--offline", "--", "true"],
+        &["run", "--env", "shop", "--offline", "--on-change", "restart", "--", "true"],
+        &["offline", "keep", "shop"],
+        &["offline", "list"],
+        &["offline", "forget"],
         &["secret", "put", "local/db", "hunter2"],
         &["secret", "put", "local/db#field"],
         &["secret", "put", "local/db", "--from-file", "nowhere"],
@@ -188,9 +193,10 @@ struct Place {
 impl Place {
     fn new() -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("bursar-cli-").tempdir()?;
-        let config = directory.path().join("config").display().to_string();
+        let folder = |name: &str| directory.path().join(name).display().to_string();
         let variables = vec![
-            ("XDG_CONFIG_HOME".to_owned(), config),
+            ("XDG_CONFIG_HOME".to_owned(), folder("config")),
+            ("XDG_CACHE_HOME".to_owned(), folder("cache")),
             ("PATH".to_owned(), "/usr/bin:/bin".to_owned()),
             ("BURSAR_ADDRESS".to_owned(), format!("unix://{}/agent.sock", directory.path().display())),
         ];

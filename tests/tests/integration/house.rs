@@ -91,6 +91,7 @@ const OPENERS: &[&str] = &[
     "broker/src/seal.rs",
     "broker/src/sealing.rs",
     "cli/src/disclose.rs",
+    "cli/src/offline/seal.rs",
     "core/src/secret.rs",
     "core/src/secret/bytes.rs",
     "exec/src/folder.rs",

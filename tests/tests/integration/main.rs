@@ -39,6 +39,7 @@ mod main_job;
 mod masked_terminal;
 mod masking;
 mod node_rules;
+mod offline;
 mod ordinary_user;
 mod outage;
 mod people;
