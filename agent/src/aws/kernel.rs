@@ -60,10 +60,11 @@ pub(super) fn read(answer: &[u8], peer: SocketAddr, local: SocketAddr) -> Result
     match u16::from_ne_bytes(part(answer, 4)?) {
         BY_FAMILY => {}
         ERROR => {
-            let number = i32::from_ne_bytes(part(answer, HEADER)?);
-            return match Errno::from_raw_os_error(number.saturating_neg()) {
-                Errno::NOENT => Err(NoSocket::Unknown),
-                error => Err(fault(error)),
+            // Not every number is an error that there is.
+            let number = i32::from_ne_bytes(part(answer, HEADER)?).saturating_neg();
+            return match number == Errno::NOENT.raw_os_error() {
+                true => Err(NoSocket::Unknown),
+                false => Err(NoSocket::Kernel(io::Error::from_raw_os_error(number))),
             };
         }
         _ => return Err(NoSocket::Malformed),

@@ -86,6 +86,8 @@ fn socket_seeds() -> Vec<Vec<u8>> {
         answer(INET, 2, 1, 4711),
         answer(INET, 1, 2, 0),
         unknown,
+        // An error without a number.
+        [header(ERROR), vec![0; 60]].concat(),
         Vec::new(),
     ]
 }
@@ -113,6 +115,6 @@ mod tests {
         assert_eq!(asked, [one, one, one, Some(0), None, one, two, one, None, None]);
         let known: Vec<_> =
             socket_seeds().iter().map(|seed| connected(seed, PEER, LOCAL).map(|held| held.uid)).collect();
-        assert_eq!(known, [Some(1000), Some(1000), None, None, None, None]);
+        assert_eq!(known, [Some(1000), Some(1000), None, None, None, None, None]);
     }
 }

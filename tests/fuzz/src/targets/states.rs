@@ -19,7 +19,7 @@ use tokio::sync::watch;
 
 use crate::Target;
 
-pub(super) const TARGET: Target = Target { name: "states", seeds, run, rounds: 10_000 };
+pub(super) const TARGET: Target = Target { name: "states", seeds, run, rounds: 3_000 };
 
 static KEY: LazyLock<Secret> = LazyLock::new(|| Secret::new(vec![7; 32]));
 static ATTESTOR: LazyLock<Arc<Attestor>> =
