@@ -50,7 +50,7 @@ pub async fn init(config: &Config, clock: Arc<dyn Clock>) -> Result<Initialised,
         quotas: Quotas::default(),
     };
     let ledger = Ledger::open(ledger_config, Arc::clone(&clock))?;
-    let bootstrap = config.data_dir.join("bootstrap");
+    let bootstrap = config.data_dir.join(BOOTSTRAP);
     directory(&bootstrap)?;
     let initialised = with_ledger(config, &ledger, &seal, &bootstrap, clock).await;
     ledger.close().await;
@@ -64,7 +64,7 @@ async fn with_ledger(
     bootstrap: &Path,
     clock: Arc<dyn Clock>,
 ) -> Result<Initialised, StartError> {
-    let (ca, verifier) = (bootstrap.join("ca.pem"), bootstrap.join("audit.vkey"));
+    let (ca, verifier) = (bootstrap.join(CA), bootstrap.join("audit.vkey"));
     let origin = origin(config);
     let administrator = config.administrator();
     let open = Keys::open(ledger, seal, &config.trust_domain, &origin, &administrator, &clock);
@@ -86,6 +86,18 @@ async fn with_ledger(
     let record = own_record(actor, at, "init".to_owned(), Action::ApplyPolicy, "bootstrap".to_owned());
     ledger.commit(Entry { changes, records: vec![record] }).await?;
     Ok(Initialised { fresh: true, ca, administrator: Some(files), verifier })
+}
+
+/// The certificate of the authority that vouches for the broker, in PEM, as `init` left it.
+///
+/// # Errors
+/// [`StartError::NotInitialised`] where it is not there; [`StartError::File`].
+pub fn authority(config: &Config) -> Result<String, StartError> {
+    let path = config.data_dir.join(BOOTSTRAP).join(CA);
+    std::fs::read_to_string(&path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => StartError::NotInitialised,
+        _ => StartError::File { path, source },
+    })
 }
 
 /// Makes a directory for this user alone, where there is none.
@@ -135,3 +147,6 @@ fn write(path: &Path, options: &mut OpenOptions, content: &[u8]) -> Result<(), S
     let mut file = options.mode(0o600).open(path).map_err(fault)?;
     file.write_all(content).and_then(|()| file.sync_all()).map_err(fault)
 }
+
+const BOOTSTRAP: &str = "bootstrap";
+const CA: &str = "ca.pem";

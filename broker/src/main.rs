@@ -37,6 +37,8 @@ enum Command {
     Serve,
     /// Make what a new data directory needs: keys, ledger, first policies, the administrator's certificate.
     Init,
+    /// Write the certificate of the authority that vouches for the broker, which agents and clients need, to standard output.
+    Ca,
     /// Make the seal key, where it is a file that is not there; the broker may go on serving.
     SealKey,
     /// Check the configuration and say every fault in it.
@@ -98,6 +100,12 @@ fn main() -> ExitCode {
     };
     if let Some(Command::CheckConfig) = arguments.command {
         return say(&format!("{}: no faults", arguments.config.display()));
+    }
+    if let Some(Command::Ca) = arguments.command {
+        return match init::authority(&config) {
+            Ok(certificate) => say(certificate.trim_end()),
+            Err(error) => fail(EX_FAILED, &error.into()),
+        };
     }
     match run(arguments.command, config) {
         Ok(code) => code,

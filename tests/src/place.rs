@@ -48,7 +48,7 @@ pub fn venv(program: &str) -> Result<PathBuf> {
     Ok(told("BURSAR_TEST_VENV")?.join("bin").join(program))
 }
 
-fn told(variable: &str) -> Result<PathBuf> {
+pub(crate) fn told(variable: &str) -> Result<PathBuf> {
     let path = std::env::var_os(variable).map(PathBuf::from);
     let path = path.with_context(|| format!("`{variable}` is not set: {ADVICE}"))?;
     ensure!(path.exists(), "`{}`, named by `{variable}`, is not there: {ADVICE}", path.display());

@@ -11,9 +11,12 @@ use crate::workspace::Workspace;
 mod apt;
 mod bench;
 mod command;
+mod container;
 mod demo;
 mod fuzz;
+mod image;
 mod lint;
+mod musl;
 mod postgres;
 mod test;
 mod torture;
@@ -37,6 +40,7 @@ fn run(task: &Task) -> Result<()> {
         Task::Bench(options) => bench::run(&workspace, options),
         Task::Demo => demo::run(&workspace),
         Task::Fuzz(options) => fuzz::run(&workspace, options),
+        Task::Image(options) => image::run(&workspace, options),
         Task::Lint => lint::run(&workspace),
         Task::Test(options) => test::run(&workspace, options),
         Task::Torture(options) => torture::run(&workspace, options),
@@ -53,6 +57,8 @@ enum Task {
     Demo,
     /// Let libFuzzer look for what breaks a parser, for a while; needs a C++ compiler
     Fuzz(fuzz::Options),
+    /// Build static programs and the images that hold them, without any registry of images; minutes, as a release takes
+    Image(image::Options),
     /// Check formatting, lints and the protobuf API
     Lint,
     /// Set up the servers that the tests need, build the programs, run the tests

@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::venv::Venv;
 use crate::workspace::Workspace;
-use crate::{apt, command, postgres};
+use crate::{apt, command, container, postgres};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -18,6 +18,14 @@ pub(crate) struct Options {
     /// Run only the tests of this package, not of the whole workspace (may be repeated)
     #[arg(long = "package", short, value_name = "NAME")]
     packages: Vec<String>,
+}
+
+impl Options {
+    /// Whether tests may run that need images, which take a build of their own.
+    fn pods(&self) -> bool {
+        let integration = self.packages.is_empty() || self.packages.iter().any(|name| name == "bursar-tests");
+        integration && self.only.as_ref().is_none_or(|filter| filter.contains("pods::"))
+    }
 }
 
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
@@ -39,12 +47,14 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     // targets: with it cargo resolves them as `cargo test` will, and compiles each dependency once instead of twice.
     let programs = PROGRAMS.map(package);
     command::run(workspace.cargo().args(["build", "--bins", "--tests"]).args(&packages).args(programs))?;
+    let podman = options.pods().then(|| container::for_tests(workspace)).transpose()?;
 
     let mut test = workspace.cargo();
     test.args(["test", "--no-fail-fast"]).args(&packages);
     if let Some(filter) = &options.only {
         test.args(["--", filter]);
     }
+    test.envs(podman.map(|podman| ("BURSAR_TEST_PODMAN", podman.directory().to_owned())));
     test.env("BURSAR_TEST_BAO", bao).env("BURSAR_TEST_PG_BIN", postgres).env("BURSAR_TEST_VENV", &venv.path);
     command::run(&mut test)
 }

@@ -43,6 +43,7 @@ const HOUSE: &[(&str, &[&str])] = &[
         &["bursar-agent", "bursar-broker", "bursar-core", "bursar-proto", "bursar-sdk", "bursar-tests"],
     ),
     ("bursar-fuzz", &["bursar-agent", "bursar-broker", "bursar-core", "bursar-proto", "bursar-tests"]),
+    ("bursar-pod", &[]),
     ("bursar-torture", &["bursar-core", "bursar-proto", "bursar-sdk", "bursar-tests"]),
     ("xtask", &["bursar-tests"]),
 ];

@@ -15,6 +15,21 @@ use tonic::Code;
 use crate::raw::{Caller, Ended, join};
 
 #[test]
+fn what_an_agent_has_to_trust_is_written_to_standard_output() -> Result<()> {
+    let broker = Broker::start("")?;
+    let written = broker.command(&["ca"])?;
+    let authority = fs::read(broker.bootstrap("ca.pem"))?;
+    ensure!(written.status.success() && written.stdout.trim_ascii_end() == authority.trim_ascii_end());
+
+    fs::remove_file(broker.bootstrap("ca.pem"))?;
+    let refused = broker.command(&["ca"])?;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    ensure!(refused.status.code() == Some(1) && refused.stdout.is_empty(), "{said}");
+    ensure!(said.contains("run `bursar-broker init`"), "{said}");
+    Ok(())
+}
+
+#[test]
 fn a_token_is_good_once_and_its_second_use_is_seen() -> Result<()> {
     let site = Site::start()?;
     let token = site.token(&["web-1"])?;
