@@ -5,8 +5,9 @@
 //! begun is finished. A webhook that went at once would have the API server refuse the pods of a rollout.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -178,13 +179,9 @@ impl Shared {
     }
 
     async fn review(&self, request: Request<Incoming>) -> Result<Answer, Unanswered> {
-        if request.body().size_hint().lower() > LONGEST as u64 {
-            return Err(Unanswered::TooLong);
-        }
         let turn = timeout(PATIENCE, self.reviews.acquire()).await;
         let Ok(Ok(_turn)) = turn else { return Err(Unanswered::Busy) };
-        let body = axum::body::to_bytes(Body::new(request.into_body()), LONGEST).await;
-        let body = body.map_err(|_| Unanswered::TooLong)?;
+        let body = gather(request.into_body()).await?;
         let answer = answer(&body, &self.settings)?;
         if answer.outcome != "untouched" {
             tracing::info!(outcome = answer.outcome, shape = answer.shape, "a review was answered");
@@ -193,13 +190,31 @@ impl Shared {
     }
 }
 
+/// The whole body. What is too long is read on and thrown away, up to a limit: one who is still sending when the connection
+/// ends hears of that and not of the answer.
+async fn gather(mut body: Incoming) -> Result<Vec<u8>, Unanswered> {
+    let (mut gathered, mut seen) = (Vec::new(), 0_usize);
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        let Ok(piece) = frame.map_err(|_| Unanswered::BrokenOff)?.into_data() else { continue };
+        seen = seen.saturating_add(piece.len());
+        if seen <= LONGEST {
+            gathered.extend_from_slice(&piece);
+        } else if seen > THROWN_AWAY {
+            break;
+        }
+    }
+    if seen > LONGEST { Err(Unanswered::TooLong) } else { Ok(gathered) }
+}
+
 /// Why a review has no answer of its own.
 #[derive(Debug, thiserror::Error)]
 enum Unanswered {
     #[error(transparent)]
     Bad(#[from] super::review::BadReview),
-    #[error("the body is longer than 3 MiB, which no pod is, or broke off")]
+    #[error("the body is longer than 3 MiB, which no pod is")]
     TooLong,
+    #[error("the body broke off")]
+    BrokenOff,
     #[error("too many reviews are under way; try again")]
     Busy,
     #[error("the review did not arrive, or was not answered, within 5 s")]
@@ -209,7 +224,7 @@ enum Unanswered {
 impl Unanswered {
     fn outcome(&self) -> &'static str {
         match self {
-            Self::Bad(_) => "bad",
+            Self::Bad(_) | Self::BrokenOff => "bad",
             Self::TooLong => "too_long",
             Self::Busy => "busy",
             Self::Late => "late",
@@ -219,6 +234,7 @@ impl Unanswered {
     fn status(&self) -> StatusCode {
         match self {
             Self::Bad(bad) => bad.status(),
+            Self::BrokenOff => StatusCode::BAD_REQUEST,
             Self::TooLong => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::Late => StatusCode::GATEWAY_TIMEOUT,
@@ -241,6 +257,7 @@ const PATH: &str = "/mutate";
 const JSON: &str = "application/json";
 /// In bytes. etcd takes objects of 1.5 MiB; a review has the object and what it is about.
 const LONGEST: usize = 3 * 1024 * 1024;
+const THROWN_AWAY: usize = 16 * 1024 * 1024;
 const MAX_HEADERS: usize = 32 * 1024;
 /// For a review, from its first byte to its answer.
 const DEADLINE: Duration = Duration::from_secs(5);
