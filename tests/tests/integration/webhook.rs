@@ -83,7 +83,7 @@ fn what_is_no_review_is_refused_whatever_its_size() -> Result<()> {
         ensure!(reply.status == status && said.contains(words), "{method} {path}: {} {said}", reply.status);
     }
     ensure!(
-        response(&webhook.send(&roots, "localhost", "POST", "/mutate", &review(&pod("node")))?)?["allowed"]
+        response(&webhook.send(&roots, "localhost", "POST", "/mutate", &review(&pod("exec")))?)?["allowed"]
             == true,
         "it is gone"
     );

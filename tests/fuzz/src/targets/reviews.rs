@@ -22,7 +22,8 @@ static SETTINGS: LazyLock<Settings> = LazyLock::new(|| {
 /// What is answered is an answer: under the id that came, with a patch only where a pod is let in that opted in.
 fn run(input: &[u8]) {
     let Ok(answered) = answer(input, &SETTINGS) else { return };
-    let asked: Value = serde_json::from_slice(input).expect("what is answered is JSON");
+    // Members that nobody reads are passed over without a look at what their texts say.
+    let Ok(asked) = serde_json::from_slice::<Value>(input) else { return };
     let said: Value = serde_json::from_slice(&answered.body).expect("an answer is JSON");
     assert_eq!(said["response"]["uid"], asked["request"]["uid"]);
     let opted_in = asked["request"]["object"]["metadata"]["labels"]["bursar.io/inject"] == "true";
@@ -32,7 +33,7 @@ fn run(input: &[u8]) {
 
 fn seeds() -> Vec<Vec<u8>> {
     let review = |shape: &str, more: &Value| {
-        let mut annotations = json!({ "bursar.io/environment": "shop/prod", "bursar.io/shape": shape });
+        let mut annotations = json!({ "bursar.io/shape": shape });
         let members = annotations.as_object_mut().expect("members");
         members.extend(more.as_object().cloned().unwrap_or_default());
         let review = json!({
@@ -50,16 +51,20 @@ fn seeds() -> Vec<Vec<u8>> {
         review.to_string().into_bytes()
     };
     let template = "{{- with secret \"secret/data/a\" -}}{{ .Data.data.b }}{{- end }}";
+    let environment = json!({ "bursar.io/environment": "shop/prod" });
     let vault = json!({
-        "bursar.io/environment": null, "vault.hashicorp.com/agent-inject": "true",
+        "vault.hashicorp.com/agent-inject": "true",
         "vault.hashicorp.com/agent-inject-secret-x": "a/b", "vault.hashicorp.com/agent-inject-template-x": template,
     });
     let mut vault: Value = serde_json::from_slice(&review("sidecar", &vault)).expect("JSON");
     let annotations = vault["request"]["object"]["metadata"]["annotations"].as_object_mut().expect("members");
     annotations.retain(|name, _| !name.starts_with("bursar.io/"));
     vec![
-        review("exec", &json!({})),
-        review("sidecar", &json!({ "bursar.io/template.a": "{{ A }}", "bursar.io/output.b": "pem:A" })),
+        review("exec", &environment),
+        review(
+            "sidecar",
+            &json!({ "bursar.io/environment": "a", "bursar.io/template.a": "{{ A }}", "bursar.io/output.b": "pem:A" }),
+        ),
         review("node", &json!({ "bursar.io/containers": "a" })),
         vault.to_string().into_bytes(),
     ]
