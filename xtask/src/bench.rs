@@ -101,7 +101,7 @@ fn measure(
 }
 
 const PROGRAMS: [&str; 4] = ["bursar-broker", "bursar-agent", "bursar", "bursar-bench"];
-const GROUPS: [&str; 7] = [COUNT, "identity", "read", "ledger", BACKENDS, AGENT, "run"];
+const GROUPS: [&str; 8] = [COUNT, "identity", "read", "ledger", BACKENDS, AGENT, "run", "webhook"];
 /// The group that valgrind counts for.
 const COUNT: &str = "count";
 /// The groups that need a PostgreSQL.

@@ -9,6 +9,7 @@ mod https;
 mod policies;
 mod processes;
 mod references;
+mod reviews;
 mod spiffe_ids;
 mod states;
 mod systemd;
@@ -28,6 +29,7 @@ pub const TARGETS: &[Target] = &[
     policies::TARGET,
     processes::TARGET,
     references::TARGET,
+    reviews::TARGET,
     spiffe_ids::TARGET,
     states::TARGET,
     systemd::TARGET,
