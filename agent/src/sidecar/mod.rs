@@ -153,7 +153,7 @@ impl Delivery {
                 self.end = Some(Instant::now() + AGAIN);
             }
             Err(_) => {
-                tracing::error!("the removal did not end as it should; the lines before this one say why")
+                tracing::error!("the removal did not end as it should; the lines before this one say why");
             }
         }
     }
