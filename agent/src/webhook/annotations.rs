@@ -155,7 +155,7 @@ impl<'a> Said<'a> {
                 }
                 Some(_) => said.fault(name, "may not be set here: the webhook's `allow` does not have it"),
                 None if name == INJECT => {
-                    said.fault(name, "is a label, so that the API server can select by it")
+                    said.fault(name, "is a label, so that the API server can select by it");
                 }
                 None => {
                     let nearest = nearest::among(name, KNOWN.iter().map(|known| known.name));

@@ -107,7 +107,7 @@ impl<'a> Draft<'a> {
                 None => missing.push(wanted),
                 Some(there) if covers(&value(there), &wanted) => {}
                 Some(_) => {
-                    self.foreign(&format!("a variable `{name}` of another value in `{}`", place.name()))
+                    self.foreign(&format!("a variable `{name}` of another value in `{}`", place.name()));
                 }
             }
         }
