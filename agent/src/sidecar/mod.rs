@@ -159,9 +159,13 @@ impl Delivery {
     }
 }
 
-/// Without anything to be made of variables, each is a file of its name.
+/// Without anything to be made of variables, each is a file of its name. The modes that the environment gives its files
+/// are for an owner who reads them; here nobody but this process owns what others read.
 fn render(outputs: &[Output], contents: Contents, mode: u32) -> Result<Rendered, RenderError> {
     let Contents { variables, mut files, .. } = contents;
+    for file in files.values_mut() {
+        file.mode = mode;
+    }
     if !outputs.is_empty() {
         return compose(outputs, variables, files);
     }

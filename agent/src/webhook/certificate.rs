@@ -11,8 +11,6 @@ mod keep;
 mod kept;
 mod lease;
 mod made;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 
@@ -97,3 +95,6 @@ pub(super) enum Unusable {
     #[error("a file of the certificate cannot be read")]
     Unreadable(#[from] crate::source::SourceError),
 }
+
+#[cfg(test)]
+mod tests;

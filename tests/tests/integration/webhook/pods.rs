@@ -57,10 +57,11 @@ fn a_sidecar_delivers_follows_and_takes_away() -> Result<()> {
         cluster.is_delivered(container)? && file("app.env").contains("PASSWORD="),
         "the set is not whole"
     );
-    let mode = std::os::unix::fs::PermissionsExt::mode(
-        &std::fs::metadata(cluster.files().join("app.env"))?.permissions(),
-    );
-    ensure!(mode & 0o777 == 0o444, "{mode:o}");
+    for name in ["app.env", "tls/key.pem"] {
+        let found = std::fs::metadata(cluster.files().join(name))?;
+        let mode = std::os::unix::fs::PermissionsExt::mode(&found.permissions());
+        ensure!(mode & 0o777 == 0o444, "{name}: {mode:o}");
+    }
 
     let next = Canary::random("second password");
     cluster.put(&next)?;
@@ -241,8 +242,13 @@ fn open_up(folder: &Path) -> Result<()> {
     Ok(std::fs::set_permissions(folder, everybody)?)
 }
 
-const ENVIRONMENT: &str =
-    "[environment.\"shop/prod\".vars]\nPASSWORD = { from = \"local/db#password\" }\nLEVEL = \"info\"\n";
+const ENVIRONMENT: &str = r#"
+[environment."shop/prod".vars]
+PASSWORD = { from = "local/db#password" }
+LEVEL = "info"
+[environment."shop/prod".files]
+"tls/key.pem" = { from = "local/db#password" }
+"#;
 
 const NOBODY: &str = r#"
 @id("everything")
