@@ -25,10 +25,12 @@ fn run(input: &[u8]) {
     // Members that nobody reads are passed over without a look at what their texts say.
     let Ok(asked) = serde_json::from_slice::<Value>(input) else { return };
     let said: Value = serde_json::from_slice(&answered.body).expect("an answer is JSON");
-    assert_eq!(said["response"]["uid"], asked["request"]["uid"]);
-    let opted_in = asked["request"]["object"]["metadata"]["labels"]["bursar.io/inject"] == "true";
-    let is_patched = said["response"].get("patch").is_some();
-    assert!(!is_patched || (opted_in && said["response"]["allowed"] == true), "{said}");
+    assert_eq!(said.pointer("/response/uid"), asked.pointer("/request/uid"));
+    let label = asked.pointer("/request/object/metadata/labels/bursar.io~1inject");
+    let opted_in = label.is_some_and(|label| label == "true");
+    let is_allowed = said.pointer("/response/allowed").is_some_and(|allowed| allowed == true);
+    let is_patched = said.pointer("/response/patch").is_some();
+    assert!(!is_patched || (opted_in && is_allowed), "{said}");
 }
 
 fn seeds() -> Vec<Vec<u8>> {
@@ -57,7 +59,8 @@ fn seeds() -> Vec<Vec<u8>> {
         "vault.hashicorp.com/agent-inject-secret-x": "a/b", "vault.hashicorp.com/agent-inject-template-x": template,
     });
     let mut vault: Value = serde_json::from_slice(&review("sidecar", &vault)).expect("JSON");
-    let annotations = vault["request"]["object"]["metadata"]["annotations"].as_object_mut().expect("members");
+    let annotations = vault.pointer_mut("/request/object/metadata/annotations");
+    let annotations = annotations.and_then(Value::as_object_mut).expect("members");
     annotations.retain(|name, _| !name.starts_with("bursar.io/"));
     vec![
         review("exec", &environment),
