@@ -223,7 +223,11 @@ fn keeper(
     Ok(keeper)
 }
 
-async fn serve_http(address: std::net::SocketAddr, shown: Shown, tasks: &Tasks) -> Result<(), StartError> {
+pub(crate) async fn serve_http(
+    address: std::net::SocketAddr,
+    shown: Shown,
+    tasks: &Tasks,
+) -> Result<(), StartError> {
     let listener = TcpListener::bind(address).await.map_err(|source| StartError::Http { address, source })?;
     let (router, stop) = (http::router(Arc::new(shown)), tasks.clone());
     tasks.run("http", async move {

@@ -17,16 +17,23 @@ mod run;
 mod sds;
 mod state;
 mod systemd;
+mod webhook;
 
 pub use aws::{Aws, Callers, Mount};
 pub use csi::Csi;
 pub use files::{Account, Content, FileSet, Format, Output};
 pub(crate) use files::{format_named, mode, relative};
 pub use hook::{Hook, HookAction};
+pub(crate) use hook::{server as local_server, signal_name};
 pub use run::{Restart, Run};
 pub use sds::Sds;
 pub use state::StateSettings;
 pub use systemd::{Systemd, Unit};
+pub use webhook::{
+    Allowed, ApiServer, Injection, NamespaceDefaults, Resources, ReviewLimits, SelfMade, Serving, Shape,
+    VaultStore, WebhookConfig,
+};
+pub(crate) use webhook::{absolute_path, environment_name};
 
 /// Everything that a file can say.
 #[derive(Debug)]
@@ -136,9 +143,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`], with every fault.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-        Self::parse(&text).map_err(|faults| ConfigError::Faulty { path: path.to_owned(), faults })
+        load(path, Self::parse)
     }
 
     /// Reads the text of a file.
@@ -148,6 +153,12 @@ impl Config {
     pub fn parse(text: &str) -> Result<Self, Vec<Fault>> {
         settings::read(text, root)
     }
+}
+
+fn load<T>(path: &Path, parse: impl FnOnce(&str) -> Result<T, Vec<Fault>>) -> Result<T, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    parse(&text).map_err(|faults| ConfigError::Faulty { path: path.to_owned(), faults })
 }
 
 fn root(root: &mut Section<'_>) -> Option<Config> {
@@ -177,10 +188,7 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
     let systemd = root.section_if_given("systemd", systemd::systemd).flatten();
     let runs = run::runs(root);
     let cli = root.parsed("cli", files::absolute);
-    let log = root.section("log", |log| Log {
-        format: log.parsed("format", str::parse).unwrap_or(LogFormat::Json),
-        filter: log.text("filter").unwrap_or_else(|| "info".to_owned()),
-    });
+    let log = log(root);
     Some(Config {
         broker: broker?,
         ca_file: ca_file?,
@@ -257,6 +265,13 @@ fn limits(limits: &mut Section<'_>) -> Limits {
         limits.fault::<()>("deadline", "must be longer than nothing".to_owned());
     }
     read
+}
+
+fn log(root: &mut Section<'_>) -> Log {
+    root.section("log", |log| Log {
+        format: log.parsed("format", str::parse).unwrap_or(LogFormat::Json),
+        filter: log.text("filter").unwrap_or_else(|| "info".to_owned()),
+    })
 }
 
 fn broker_address(text: &str) -> Result<Address, String> {

@@ -28,6 +28,7 @@ pub mod listen;
 pub mod node;
 pub mod run;
 pub mod sds;
+pub mod sidecar;
 pub mod socket;
 pub mod source;
 pub mod state;
@@ -37,4 +38,5 @@ pub mod tend;
 #[cfg(test)]
 mod testing;
 pub mod upstream;
+pub mod webhook;
 pub mod witness;

@@ -51,7 +51,7 @@ fn exchange(address: SocketAddr, head: &[u8], body: &[u8]) -> std::io::Result<Ve
     Ok(answer)
 }
 
-fn parse(answer: &[u8]) -> Result<Reply> {
+pub(crate) fn parse(answer: &[u8]) -> Result<Reply> {
     let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n").context("it has no end of headers")?;
     let (head, body) = answer.split_at(end);
     let head = str::from_utf8(head).context("its headers are not text")?;

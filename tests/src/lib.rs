@@ -32,6 +32,7 @@ pub use crate::gate::Gate;
 pub use crate::google_door::GoogleDoor;
 pub use crate::issuer_door::{DeviceAnswer, IssuerDoor, Verdict};
 pub use crate::key_vault::{CLIENT_ID, KeyVault, LONGEST_VALUE, RESOURCE, TENANT};
+pub use crate::kube_api::KubeApi;
 pub use crate::moto::{AwsKey, EVERYTHING, LONGEST_SECRET, Moto, REGION};
 pub use crate::odd_store::{OddStore, Oddity};
 pub use crate::openbao::{AppRole, OpenBao};
@@ -43,8 +44,10 @@ pub use crate::process::{Process, wait_stopped};
 pub use crate::token_issuer::TokenIssuer;
 pub use crate::token_review::TokenReviews;
 pub use crate::wait::{wait_for, wait_until};
+pub use crate::webhook::{ServedFiles, Webhook, patiently};
 
 pub mod http;
+pub mod webhook;
 
 mod agent;
 mod broker;
@@ -58,6 +61,7 @@ mod gate;
 mod google_door;
 mod issuer_door;
 mod key_vault;
+mod kube_api;
 mod moto;
 mod odd_store;
 mod openbao;

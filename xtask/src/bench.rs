@@ -62,7 +62,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     Ok(())
 }
 
-const GROUPS: [&str; 7] = [COUNT, "identity", "read", "ledger", BACKENDS, AGENT, "run"];
+const GROUPS: [&str; 8] = [COUNT, "identity", "read", "ledger", BACKENDS, AGENT, "run", "webhook"];
 /// The group that valgrind counts for.
 const COUNT: &str = "count";
 /// The groups that need a PostgreSQL.

@@ -41,7 +41,7 @@ fn socket(text: &str) -> Result<PathBuf, String> {
         .to_owned())
 }
 
-fn audience(text: &str) -> Result<String, String> {
+pub(super) fn audience(text: &str) -> Result<String, String> {
     let good = (1..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     if good { Ok(text.to_owned()) } else { Err("is 1 to 256 characters without blanks".to_owned()) }
 }

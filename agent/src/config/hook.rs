@@ -61,7 +61,7 @@ fn signal(text: &str) -> Result<Signal, String> {
 }
 
 /// The name of a signal, without `SIG`.
-pub(super) fn signal_name(text: &str) -> Result<&'static str, String> {
+pub(crate) fn signal_name(text: &str) -> Result<&'static str, String> {
     known(text).map(|(name, _)| name)
 }
 
@@ -72,7 +72,7 @@ fn known(text: &str) -> Result<(&'static str, Signal), String> {
 }
 
 /// Nothing leaves the machine in the clear, and no name is looked up.
-fn server(text: &str) -> Result<(SocketAddr, Uri), String> {
+pub(crate) fn server(text: &str) -> Result<(SocketAddr, Uri), String> {
     let wanted = "is a URL like `http://127.0.0.1:9000/reload`, on an address of this machine itself";
     let uri: Uri = text.parse().map_err(|_| wanted.to_owned())?;
     let host = uri.host().map(|host| host.trim_start_matches('[').trim_end_matches(']'));

@@ -9,7 +9,7 @@ pub struct Board(Vec<Place>);
 
 /// The place of one.
 #[derive(Debug, Clone)]
-pub(super) struct Place(Arc<Good>);
+pub(crate) struct Place(Arc<Good>);
 
 #[derive(Debug)]
 struct Good {
@@ -18,7 +18,7 @@ struct Good {
 }
 
 impl Board {
-    pub(super) fn place(&mut self) -> Place {
+    pub(crate) fn place(&mut self) -> Place {
         let place = Place(Arc::new(Good { files: AtomicBool::new(false), hook: AtomicBool::new(true) }));
         self.0.push(place.clone());
         place
@@ -41,7 +41,7 @@ impl Board {
 
 impl Place {
     /// Whether the files are there, and up to date.
-    pub(super) fn delivered(&self, good: bool) {
+    pub(crate) fn delivered(&self, good: bool) {
         self.0.files.store(good, Ordering::Relaxed);
     }
 

@@ -11,10 +11,10 @@
 //! Letting a helper of the workload ask through the socket was the alternative. Each would have to be trusted to write
 //! files with the right mode, to hear of a revocation, and to be there when it comes.
 
-mod board;
+pub(crate) mod board;
 mod delivery;
-mod directory;
-mod hook;
+pub(crate) mod directory;
+pub(crate) mod hook;
 mod record;
 pub(crate) mod render;
 

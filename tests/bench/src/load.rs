@@ -106,6 +106,11 @@ impl Plan {
         changes: (20, 2),
         peer_held: (500, Duration::from_secs(5)),
     };
+
+    /// How long a pace is kept.
+    pub(crate) fn paced(&self) -> Duration {
+        self.time * u32::try_from(self.rounds).unwrap_or(1)
+    }
 }
 
 /// What a server did under load: medians over the rounds, each figure for itself.

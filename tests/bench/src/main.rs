@@ -31,6 +31,7 @@ mod openbao;
 mod read;
 mod report;
 mod run;
+mod webhook;
 
 #[expect(clippy::print_stderr, reason = "a failed measurement is told to whoever started it")]
 fn main() -> ExitCode {
@@ -66,6 +67,7 @@ fn measure(runtime: &Runtime, options: &Options) -> Result<()> {
             Group::Ledger => ledger::measure(runtime, &options.programs, &plan),
             Group::Read => read::measure(runtime, &options.programs, &plan),
             Group::Run => run::measure(runtime, &options.programs, &plan),
+            Group::Webhook => webhook::measure(runtime, &options.programs, &plan),
         };
         figures.extend(measured.with_context(|| format!("group `{}` failed", group.name()))?);
     }
@@ -130,6 +132,7 @@ enum Group {
     Ledger,
     Read,
     Run,
+    Webhook,
 }
 
 impl Group {
@@ -142,6 +145,7 @@ impl Group {
             Self::Ledger => ledger::GROUP,
             Self::Read => read::GROUP,
             Self::Run => run::GROUP,
+            Self::Webhook => webhook::GROUP,
         }
     }
 }

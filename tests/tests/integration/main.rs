@@ -64,3 +64,4 @@ mod vault_backend;
 mod vault_cluster;
 mod vault_engines;
 mod vault_login;
+mod webhook;

@@ -8,14 +8,13 @@ use rustix::fs::{FileType, Mode, OFlags, Stat};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::walk::FOLDER;
 use super::write::folder;
 use super::{DATA, Ownership, through, top};
 use crate::files::render::{self, Rendered};
 
 /// What a set's files have to be, without their contents.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::files) struct Expected(Vec<ExpectedFile>);
+pub(crate) struct Expected(Vec<ExpectedFile>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct ExpectedFile {
@@ -54,7 +53,7 @@ fn closed_folder(parent: &OwnedFd, name: &str, owner: Ownership) -> Option<Owned
     let folder = folder(parent, name).ok()?;
     let found = rustix::fs::fstat(&folder).ok()?;
     let mode = Mode::from_raw_mode(found.st_mode);
-    let fits = mode == FOLDER && found.st_gid == owner.group.as_raw();
+    let fits = mode == owner.folder && found.st_gid == owner.group.as_raw();
     fits.then_some(folder)
 }
 

@@ -23,8 +23,9 @@ use std::path::{Path, PathBuf};
 use bursar_core::Clock;
 use rustix::io::Errno;
 
-pub(super) use compare::Expected;
+pub(crate) use compare::Expected;
 pub(super) use owner::Ownership;
+use walk::Ground;
 
 use super::render::Rendered;
 use crate::account::NoAccount;
@@ -32,15 +33,15 @@ use crate::config::FileSet;
 
 /// Where a set is delivered.
 #[derive(Debug, Clone)]
-pub(super) struct Directory {
+pub(crate) struct Directory {
     path: PathBuf,
-    on_disk: bool,
+    ground: Ground,
     owner: Ownership,
 }
 
 /// What a delivery did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Delivered {
+pub(crate) enum Delivered {
     /// The files were there as they have to be.
     AsTheyWere,
     /// They were replaced.
@@ -55,27 +56,32 @@ impl Directory {
     pub(super) fn of(set: &FileSet) -> Result<Self, NoAccount> {
         Ok(Self {
             path: set.directory.clone(),
-            on_disk: set.on_disk,
+            ground: if set.on_disk { Ground::OnDisk } else { Ground::InMemory },
             owner: Ownership::find(set.owner.as_ref(), set.group.as_ref())?,
         })
     }
 
+    /// A volume of the pod that this process is part of.
+    pub(crate) fn in_pod(path: &Path) -> Self {
+        Self { path: path.to_owned(), ground: Ground::Pod, owner: Ownership::in_pod() }
+    }
+
     /// A directory from before, in which nothing is to be written any more.
     pub(super) fn left_behind(path: &Path) -> Self {
-        Self { path: path.to_owned(), on_disk: false, owner: Ownership::own() }
+        Self { path: path.to_owned(), ground: Ground::InMemory, owner: Ownership::own() }
     }
 
     /// Puts the files of `rendered` there, and nothing else; does nothing where they are there already.
     ///
     /// # Errors
     /// [`DirectoryError`]; the files are then as they were before.
-    pub(super) fn deliver(
+    pub(crate) fn deliver(
         &self,
         rendered: &Rendered,
         clock: &dyn Clock,
     ) -> Result<(Delivered, Expected), DirectoryError> {
         let expected = Expected::of(rendered);
-        let directory = walk::open(&self.path, self.on_disk, self.owner)?;
+        let directory = walk::open(&self.path, self.ground, self.owner)?;
         if compare::differs(&directory, &expected, self.owner).is_none() {
             return Ok((Delivered::AsTheyWere, expected));
         }
@@ -89,7 +95,7 @@ impl Directory {
     /// # Errors
     /// [`DirectoryError`], when the directory itself will not do.
     pub(super) fn drift(&self, expected: &Expected) -> Result<Option<String>, DirectoryError> {
-        let directory = walk::find(&self.path)?;
+        let directory = walk::find(&self.path, self.ground)?;
         let drift = |directory| compare::differs(&directory, expected, self.owner);
         Ok(directory.map_or_else(|| Some(DATA.to_owned()), drift))
     }
@@ -98,8 +104,8 @@ impl Directory {
     ///
     /// # Errors
     /// [`DirectoryError`]; some of them may be gone.
-    pub(super) fn clear(&self) -> Result<bool, DirectoryError> {
-        match walk::find(&self.path)? {
+    pub(crate) fn clear(&self) -> Result<bool, DirectoryError> {
+        match walk::find(&self.path, self.ground)? {
             Some(directory) => self.told(write::clear(&directory)),
             None => Ok(false),
         }
@@ -131,7 +137,7 @@ fn at(name: impl fmt::Display) -> impl FnOnce(Errno) -> Step {
 
 /// Why files cannot be put into a directory.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum DirectoryError {
+pub(crate) enum DirectoryError {
     #[error("`{}` is a symbolic link, which may lead anywhere; write the path that it leads to", path.display())]
     Link { path: PathBuf },
     #[error("`{}` is no directory", path.display())]

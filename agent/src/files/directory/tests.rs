@@ -21,7 +21,7 @@ impl Site {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("sets/web");
         let owner = Ownership::find(None, None).expect("own");
-        Self { folder, directory: Directory { path, on_disk: true, owner }, clock: TestClock::new() }
+        Self { folder, directory: Directory { path, ground: Ground::OnDisk, owner }, clock: TestClock::new() }
     }
 
     fn deliver(&self, files: &[(&str, &str)]) -> Result<(Delivered, Expected), DirectoryError> {
@@ -184,7 +184,7 @@ fn what_is_no_directory_or_in_the_way_of_a_name_is_named_and_stays() {
 #[test]
 fn what_is_not_in_memory_is_refused_unless_told_otherwise() {
     let owner = Ownership::find(None, None).expect("own");
-    let directory = Directory { path: "/proc/sys".into(), on_disk: false, owner };
+    let directory = Directory { path: "/proc/sys".into(), ground: Ground::InMemory, owner };
     let error = directory.deliver(&rendered(&[("a", "1")]), &TestClock::new()).expect_err("no memory");
     assert!(error.to_string().starts_with("`/proc/sys` is on a disk"), "{error}");
 }

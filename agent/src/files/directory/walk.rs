@@ -9,27 +9,38 @@ use rustix::io::Errno;
 use super::{DirectoryError, Ownership};
 
 /// Opens the directory at `path`, and makes what is not there yet. It has to be in memory, unless it may be on a disk.
-pub(super) fn open(path: &Path, on_disk: bool, owner: Ownership) -> Result<OwnedFd, DirectoryError> {
+pub(super) fn open(path: &Path, ground: Ground, owner: Ownership) -> Result<OwnedFd, DirectoryError> {
     let make = |parent: &OwnedFd, name: &Path, here: &Path, last: bool| {
         make(parent, name, here, last.then_some(owner)).map(Some)
     };
-    let directory = walk(path, make)?.ok_or_else(|| failed(path, Errno::NOENT))?;
+    let directory = walk(path, ground, make)?.ok_or_else(|| failed(path, Errno::NOENT))?;
     let kind = rustix::fs::fstatfs(&directory).map_err(|error| failed(path, error))?.f_type;
     // Their width differs from machine to machine.
-    if !on_disk && !IN_MEMORY.iter().any(|memory| i128::from(kind) == i128::from(*memory)) {
+    if ground != Ground::OnDisk && !IN_MEMORY.iter().any(|memory| i128::from(kind) == i128::from(*memory)) {
         return Err(DirectoryError::OnDisk { path: path.to_owned() });
     }
     Ok(directory)
 }
 
 /// Opens the directory at `path`, wherever it lies. Nothing, where there is none.
-pub(super) fn find(path: &Path) -> Result<Option<OwnedFd>, DirectoryError> {
-    walk(path, |_, _, _, _| Ok(None))
+pub(super) fn find(path: &Path, ground: Ground) -> Result<Option<OwnedFd>, DirectoryError> {
+    walk(path, ground, |_, _, _, _| Ok(None))
+}
+
+/// What a directory lies on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ground {
+    InMemory,
+    /// Or in memory.
+    OnDisk,
+    /// A volume in memory of a pod's own, which kubelet makes open to everybody: who may write there is who mounts it so.
+    Pod,
 }
 
 /// Goes to `path`. What is not there is what `missing` makes of it, for the last step or one before.
 fn walk(
     path: &Path,
+    ground: Ground,
     missing: impl Fn(&OwnedFd, &Path, &Path, bool) -> Result<Option<OwnedFd>, DirectoryError>,
 ) -> Result<Option<OwnedFd>, DirectoryError> {
     let mut here = PathBuf::from("/");
@@ -45,7 +56,9 @@ fn walk(
         };
         let Some(next) = next else { return Ok(None) };
         directory = next;
-        trust(&rustix::fs::fstat(&directory).map_err(|error| failed(&here, error))?, &here, last)?;
+        if ground != Ground::Pod {
+            trust(&rustix::fs::fstat(&directory).map_err(|error| failed(&here, error))?, &here, last)?;
+        }
     }
     // For reading, which the steps were not opened for: they may be passable only.
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -92,7 +105,7 @@ fn make(
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let given = rustix::fs::openat(&directory, ".", flags, Mode::empty()).and_then(|directory| {
         rustix::fs::fchown(&directory, None, Some(owner.group))?;
-        rustix::fs::fchmod(&directory, FOLDER)
+        rustix::fs::fchmod(&directory, owner.folder)
     });
     match given {
         Ok(()) => Ok(directory),

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::walk::{CLOSED, FOLDER};
+use super::walk::CLOSED;
 use super::{DATA, Ownership, Step, at, through, top};
 use crate::files::render::Rendered;
 
@@ -81,7 +81,7 @@ fn write(directory: &OwnedFd, version: &str, rendered: &Rendered, owner: Ownersh
 /// Lets the group of the files into a folder.
 fn open_up(folder: &OwnedFd, owner: Ownership) -> Result<(), Errno> {
     rustix::fs::fchown(folder, None, Some(owner.group))?;
-    rustix::fs::fchmod(folder, FOLDER)
+    rustix::fs::fchmod(folder, owner.folder)
 }
 
 /// Has `name` lead to `target`, in one step, whatever it led to before.

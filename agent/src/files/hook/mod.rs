@@ -26,7 +26,7 @@ use crate::telemetry::Metrics;
 
 /// Why a hook runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Event {
+pub(crate) enum Event {
     Delivered,
     Removed,
 }
@@ -42,11 +42,11 @@ impl Event {
 
 /// Tells a hook that something happened.
 #[derive(Debug)]
-pub(super) struct Bell(Option<watch::Sender<Event>>);
+pub(crate) struct Bell(Option<watch::Sender<Event>>);
 
 impl Bell {
     /// Does not wait.
-    pub(super) fn ring(&self, event: Event) {
+    pub(crate) fn ring(&self, event: Event) {
         if let Some(sender) = &self.0 {
             sender.send_replace(event);
         }
@@ -55,7 +55,7 @@ impl Bell {
 
 /// Runs the hook of one set.
 #[derive(Debug)]
-pub(super) struct Runner {
+pub(crate) struct Runner {
     set: String,
     directory: PathBuf,
     hook: Hook,
@@ -65,7 +65,7 @@ pub(super) struct Runner {
 }
 
 /// The hook of `set`, if it has one, and what makes it run.
-pub(super) fn of(set: &FileSet, metrics: &Metrics, place: &Place) -> (Bell, Option<Runner>) {
+pub(crate) fn of(set: &FileSet, metrics: &Metrics, place: &Place) -> (Bell, Option<Runner>) {
     let Some(hook) = set.hook.clone() else { return (Bell(None), None) };
     let (sender, events) = watch::channel(Event::Delivered);
     let runner = Runner {
@@ -81,7 +81,7 @@ pub(super) fn of(set: &FileSet, metrics: &Metrics, place: &Place) -> (Bell, Opti
 
 impl Runner {
     /// Ends with the set.
-    pub(super) async fn run(mut self) {
+    pub(crate) async fn run(mut self) {
         let mut next = Instant::now();
         while self.events.changed().await.is_ok() {
             let mut failed = 0;

@@ -35,13 +35,25 @@ pub(crate) struct File {
 }
 
 /// A variable of the environment.
-struct Variable {
+pub(crate) struct Variable {
     /// Whether a secret is in it; otherwise it is a literal.
     is_secret: bool,
     value: Arc<Secret>,
 }
 
-type Variables = BTreeMap<String, Variable>;
+impl Variable {
+    pub(crate) fn new(is_secret: bool, value: Secret) -> Self {
+        Self { is_secret, value: Arc::new(value) }
+    }
+
+    /// The value, of a variable that nobody else has.
+    pub(crate) fn into_value(self) -> Option<Secret> {
+        Arc::into_inner(self.value)
+    }
+}
+
+/// Variables by their names.
+pub(crate) type Variables = BTreeMap<String, Variable>;
 
 /// Makes the files of `environment`, and `outputs` of its variables. Blocks: templates are read from their files, each time
 /// anew.
@@ -53,15 +65,26 @@ pub(crate) fn render(
     environment: EnvironmentsResolveResponse,
 ) -> Result<Rendered, RenderError> {
     let variable = |mut variable: ResolvedVariable| {
-        let value = Arc::new(variable.take_value());
-        (std::mem::take(&mut variable.name), Variable { is_secret: variable.secret, value })
+        let value = variable.take_value();
+        (std::mem::take(&mut variable.name), Variable::new(variable.secret, value))
     };
-    let variables: Arc<Variables> = Arc::new(environment.variables.into_iter().map(variable).collect());
     let own = environment.files.into_iter().map(|mut file: ResolvedFile| {
         let contents = file.take_contents();
         (std::mem::take(&mut file.path), File { mode: file.mode & 0o777, contents })
     });
-    let mut rendered: Rendered = own.collect();
+    compose(outputs, environment.variables.into_iter().map(variable).collect(), own.collect())
+}
+
+/// The same of variables and files that came in another way.
+///
+/// # Errors
+/// [`RenderError`], for the first that cannot be made.
+pub(crate) fn compose(
+    outputs: &[Output],
+    variables: Variables,
+    mut rendered: Rendered,
+) -> Result<Rendered, RenderError> {
+    let variables = Arc::new(variables);
     for output in outputs {
         let contents = make(output, &variables)?;
         let file = File { mode: output.mode, contents };

@@ -3,11 +3,18 @@
 mod certificates;
 mod policies;
 mod references;
+mod reviews;
 mod spiffe_ids;
 mod tokens;
 
 use crate::Target;
 
 /// Every target.
-pub const TARGETS: &[Target] =
-    &[certificates::TARGET, policies::TARGET, references::TARGET, spiffe_ids::TARGET, tokens::TARGET];
+pub const TARGETS: &[Target] = &[
+    certificates::TARGET,
+    policies::TARGET,
+    references::TARGET,
+    reviews::TARGET,
+    spiffe_ids::TARGET,
+    tokens::TARGET,
+];
