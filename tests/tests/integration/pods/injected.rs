@@ -23,7 +23,7 @@ fn a_program_has_its_variables_by_exec_and_is_not_started_once_it_may_not_have_t
     pod.remove()?;
 
     let pod = site.nodes.pod(&manifest)?;
-    ensure!(pod.wait(LIMIT, WEB)? == 78, "{}", pod.output(WEB)?);
+    ensure!(pod.wait(LIMIT, WEB)? == 77, "{}", pod.output(WEB)?);
     ensure!(!pod.output(WEB)?.contains("PASSWORD "), "the program was started");
     Ok(())
 }
