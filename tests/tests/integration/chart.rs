@@ -70,14 +70,17 @@ fn wrong_values_are_refused_by_name() -> Result<()> {
 fn its_configurations_are_those_of_our_programs() -> Result<()> {
     let place = tempfile::tempdir()?;
     for (values, rendered) in cases().iter().zip(render(&cases())?) {
-        for (file, program) in [("broker.toml", "bursar-broker"), ("agent.toml", "bursar-agent")] {
+        for (file, program, words) in [
+            ("broker.toml", "bursar-broker", &["check-config"][..]),
+            ("agent.toml", "bursar-agent", &["check-config"]),
+            ("webhook.toml", "bursar-agent", &["webhook", "--check"]),
+        ] {
             let found =
                 objects(&rendered)?.iter().find_map(|object| object.pointer(&format!("/data/{file}")));
             let Some(text) = found.and_then(Value::as_str) else { continue };
             let path = place.path().join(file);
             fs::write(&path, text)?;
-            let checked =
-                Command::new(binary(program)?).arg("check-config").arg("--config").arg(&path).output()?;
+            let checked = Command::new(binary(program)?).arg("--config").arg(&path).args(words).output()?;
             let said = String::from_utf8_lossy(&checked.stderr);
             ensure!(checked.status.success(), "{values}: {said}\n{text}");
         }

@@ -1,6 +1,8 @@
 //! Real pods: the agent as the chart runs it, and workloads that have nothing but their own program, played by podman from
 //! images that are made of nothing.
 
+mod injected;
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -112,7 +114,7 @@ impl Site {
         let fetched = [
             Fetched { volume: "config", file: "agent.toml", text: &config },
             Fetched { volume: "authority", file: "ca.pem", text: &authority },
-            Fetched { volume: TOKEN, file: "token", text: &token },
+            Fetched { volume: "token", file: "token", text: &token },
         ];
         let mut manifest = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": "agent" } });
         manifest.as_object_mut().context("no object")?.insert("spec".to_owned(), template);
@@ -184,8 +186,8 @@ struct Node {
 
 const LIMIT: Duration = Duration::from_secs(60);
 const WEB: &str = "web";
-/// The volume with the token of the pod's service account.
-const TOKEN: &str = "token";
+/// The volume with the token of the pod's service account, as the webhook names it.
+const TOKEN: &str = "bursar-token";
 
 const ADMINISTRATOR: &str = r#"
 @id("everything")
