@@ -190,14 +190,16 @@ impl Site {
 
     /// Asks a replica as the API server does: by the name of its Service, trusting what the configuration says.
     fn asks(&self, replica: &Webhook) -> Result<()> {
-        let reply = replica.send(&self.bundles()?[0], NAME, "POST", "/mutate", &review(&pod("exec")))?;
-        ensure!(response(&reply)?["allowed"] == true, "it does not answer");
+        let bundles = self.bundles()?;
+        let bundle = bundles.first().context("no webhook is configured")?;
+        let reply = replica.send(bundle, NAME, "POST", "/mutate", &review(&pod("exec")))?;
+        ensure!(response(&reply)?.pointer("/allowed") == Some(&true.into()), "it does not answer");
         Ok(())
     }
 
     fn bundles(&self) -> Result<Vec<String>> {
         let configuration = self.api.object(CONFIGURATION).context("no configuration")?;
-        let webhooks = configuration["webhooks"].as_array().context("no webhooks")?;
+        let webhooks = configuration.pointer("/webhooks").and_then(Value::as_array).context("no webhooks")?;
         let bundle = |webhook: &Value| {
             let text = webhook.pointer("/clientConfig/caBundle").and_then(Value::as_str).unwrap_or_default();
             Ok(String::from_utf8(BASE64.decode(text.as_bytes())?)?)
@@ -215,7 +217,8 @@ impl Site {
 
     fn kept(&self, key: &str) -> Result<String> {
         let secret = self.api.object(SECRET).context("no Secret")?;
-        let text = secret["data"][key].as_str().context("no such key")?;
+        let text = secret.pointer("/data").and_then(|data| data.get(key)).and_then(Value::as_str);
+        let text = text.context("no such key")?;
         Ok(String::from_utf8(BASE64.decode(text.as_bytes())?)?)
     }
 }

@@ -165,7 +165,8 @@ impl Cluster {
         let reply =
             self.webhook.send(&self.served.authority()?, "localhost", "POST", "/mutate", &review(wanted))?;
         let response = response(&reply)?;
-        let patch = response["patch"].as_str().with_context(|| format!("no patch: {response}"))?;
+        let patch = response.pointer("/patch").and_then(Value::as_str);
+        let patch = patch.with_context(|| format!("no patch: {response}"))?;
         let patch: json_patch::Patch = serde_json::from_slice(&BASE64.decode(patch.as_bytes())?)?;
         let mut pod = wanted.clone();
         json_patch::patch(&mut pod, &patch)?;
