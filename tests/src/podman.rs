@@ -48,15 +48,15 @@ impl Podman {
         Ok(Self { directory: told("BURSAR_TEST_PODMAN")? })
     }
 
-    /// Builds an image named `name` from `file`, of what is in `context`.
+    /// Builds an image named `name` from `file`, of what is in `context`, on top of the image `base`.
     ///
     /// # Errors
     /// Podman is missing, or does not build it; with what it said.
-    pub fn build(&self, name: &str, file: &Path, context: &Path) -> Result<()> {
+    pub fn build(&self, name: &str, file: &Path, context: &Path, base: &str) -> Result<()> {
         let mut build = self.command();
         // The same programs make the same image.
         build.args(["build", "--quiet", "--pull=never", "--layers=false", "--timestamp=0", "--tag", name]);
-        said(build.arg("--file").arg(file).arg(context))?;
+        said(build.arg(format!("--build-arg=BASE={base}")).arg("--file").arg(file).arg(context))?;
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! What images are made with: podman, its runtime, and a directory of what goes into one.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -9,7 +9,7 @@ use bursar_tests::Podman;
 use tempfile::TempDir;
 
 use crate::workspace::Workspace;
-use crate::{apt, musl};
+use crate::{apt, command};
 
 /// Podman over a directory of the target directory named `name`; podman and its runtime are installed where they are not there.
 pub(crate) fn podman(workspace: &Workspace, name: &str) -> Result<Podman> {
@@ -32,21 +32,40 @@ pub(crate) fn gather<'a>(files: impl IntoIterator<Item = &'a Path>) -> Result<Te
     Ok(directory)
 }
 
-/// The images that the pods of the tests run, of programs that are built static and not optimised; answers the podman that
-/// has them, without what an earlier run left.
+/// The images that the pods of the tests run: the programs that other tests run, with the libraries that they are linked
+/// to below them. Answers the podman that has them, without what an earlier run left.
 pub(crate) fn for_tests(workspace: &Workspace) -> Result<Podman> {
-    let programs = musl::build(workspace, "pod", &["bursar-agent", "bursar", "bursar-pod"])?;
+    let programs =
+        ["bursar-agent", "bursar", "bursar-pod"].map(|name| workspace.target.join("debug").join(name));
     let podman = podman(workspace, "podman-test")?;
     podman.run(&["pod", "rm", "--all", "--force", "--time=0"])?;
-    let context = gather(
-        ["bursar-agent", "bursar", "bursar-pod"].map(|name| programs.join(name)).iter().map(AsRef::as_ref),
-    )?;
-    for (name, file) in [
-        ("bursar-agent", "deploy/container/agent.Containerfile"),
-        ("bursar-pod", "tests/pod/bare.Containerfile"),
-        ("bursar-pod-client", "tests/pod/client.Containerfile"),
+    let context = gather(programs.iter().map(AsRef::as_ref))?;
+    for program in &programs {
+        let name = program.file_name().context("a program has a name")?;
+        command::run(Command::new("strip").arg(context.path().join(name)))?;
+        for library in libraries(program)? {
+            let below = context.path().join("root").join(library.strip_prefix("/")?);
+            fs::create_dir_all(below.parent().context("a library is in a directory")?)?;
+            fs::copy(&library, &below)
+                .with_context(|| format!("`{}` cannot be copied", library.display()))?;
+        }
+    }
+    for (name, file, base) in [
+        (BASE, "tests/pod/base.Containerfile", "scratch"),
+        ("localhost/bursar-agent:test", "deploy/container/agent.Containerfile", BASE),
+        ("localhost/bursar-pod:test", "tests/pod/bare.Containerfile", BASE),
+        ("localhost/bursar-pod-client:test", "tests/pod/client.Containerfile", BASE),
     ] {
-        podman.build(&format!("localhost/{name}:test"), &workspace.root.join(file), context.path())?;
+        podman.build(name, &workspace.root.join(file), context.path(), base)?;
     }
     Ok(podman)
 }
+
+/// What `program` is linked to, and what loads it.
+fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
+    let listed = command::output(Command::new("ldd").arg(program))?;
+    let paths = listed.split_ascii_whitespace().filter(|word| word.starts_with('/'));
+    Ok(paths.map(PathBuf::from).collect())
+}
+
+const BASE: &str = "localhost/bursar-libraries:test";

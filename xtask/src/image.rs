@@ -19,7 +19,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
-    let built = musl::build(workspace, "release", &["bursar-broker", "bursar-agent", "bursar"])?;
+    let built = musl::build(workspace, &["bursar-broker", "bursar-agent", "bursar"])?;
     let authorities = Path::new(AUTHORITIES);
     if !authorities.is_file() {
         apt::install("ca-certificates", "the bundle of public authorities")?;
@@ -34,7 +34,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         let context = container::gather(files.iter().map(AsRef::as_ref))?;
         let name = format!("localhost/bursar-{kind}:{VERSION}");
         let file = workspace.root.join(format!("deploy/container/{kind}.Containerfile"));
-        podman.build(&name, &file, context.path())?;
+        podman.build(&name, &file, context.path(), "scratch")?;
         for program in &programs {
             // With nothing beside it, a program that is not static cannot be started.
             let entry = format!("--entrypoint=/{program}");

@@ -10,23 +10,23 @@ use anyhow::{Context, Result};
 use crate::workspace::Workspace;
 use crate::{apt, command};
 
-/// Builds the programs of `packages` in `profile`, which is not `dev`; answers the directory that they are in.
+/// Builds a release of the programs of `packages`; answers the directory that they are in.
 ///
 /// # Errors
 /// The compiler for musl or Rust's library for it cannot be had, or something does not build.
-pub(crate) fn build(workspace: &Workspace, profile: &str, packages: &[&str]) -> Result<PathBuf> {
+pub(crate) fn build(workspace: &Workspace, packages: &[&str]) -> Result<PathBuf> {
     let target = format!("{ARCH}-unknown-linux-musl");
     if Command::new(COMPILER).arg("--version").output().is_err() {
         apt::install("musl-tools", "a C compiler for musl")?;
     }
     add(&target)?;
     let mut build = workspace.cargo();
-    build.args(["build", "--bins", "--target", &target, "--profile", profile]);
+    build.args(["build", "--bins", "--release", "--target", &target]);
     build.args(packages.iter().map(|name| format!("--package={name}")));
     // SQLite, ring and mimalloc.
     build.env(format!("CC_{}", target.replace('-', "_")), COMPILER);
     command::run(&mut build)?;
-    Ok(workspace.target.join(target).join(profile))
+    Ok(workspace.target.join(target).join("release"))
 }
 
 /// Adds Rust's library for `target` to the toolchain, where it is not there yet.
