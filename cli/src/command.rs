@@ -20,6 +20,7 @@ mod version;
 use std::future::Future;
 use std::process::ExitCode;
 
+use bursar_proto::convert::WireError;
 use bursar_sdk::Client;
 use tokio::runtime::Runtime;
 
@@ -27,8 +28,9 @@ use crate::arguments::{Arguments, Command};
 use crate::connection;
 use crate::dumps::CoreLimit;
 use crate::error::Error;
-use crate::output::Output;
+use crate::output::{Output, Row};
 use crate::settings::{ConnectionArguments, Folders, Settings};
+use crate::{page, view};
 
 /// What every command needs. Settings are read only by the commands that connect: a faulty file does not keep anybody
 /// from verifying an export.
@@ -46,6 +48,22 @@ impl Session {
 
     fn client(&self) -> Result<Client, Error> {
         connection::client(&self.settings()?)
+    }
+
+    /// Shows `limit` items of a list at most, as rows, and says when there are more; `nothing` says in words that it is
+    /// empty. `page` fetches a page: see [`page::fetch`].
+    async fn list<V: TryFrom<M, Error = WireError> + Row, M>(
+        &self,
+        limit: usize,
+        nothing: &str,
+        mut page: impl AsyncFnMut(Client, u32, String) -> Result<(Vec<M>, String), Error>,
+    ) -> Result<(), Error> {
+        let client = self.client()?;
+        let fetched = page::fetch(limit, async |size, token| page(client.clone(), size, token).await).await?;
+        let rows: Vec<V> = view::read_all(&client, fetched.items)?;
+        self.output.list(&rows, nothing)?;
+        self.output.say_more(fetched.more);
+        Ok(())
     }
 }
 

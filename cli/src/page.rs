@@ -1,7 +1,5 @@
 //! Lists that come in pages.
 
-use std::future::Future;
-
 use bursar_proto::limits;
 
 use crate::error::Error;
@@ -19,13 +17,10 @@ pub(crate) struct Fetched<T> {
 ///
 /// # Errors
 /// The first error of `page`.
-pub(crate) async fn fetch<T, F>(
+pub(crate) async fn fetch<T>(
     limit: usize,
-    mut page: impl FnMut(u32, String) -> F,
-) -> Result<Fetched<T>, Error>
-where
-    F: Future<Output = Result<(Vec<T>, String), Error>>,
-{
+    mut page: impl AsyncFnMut(u32, String) -> Result<(Vec<T>, String), Error>,
+) -> Result<Fetched<T>, Error> {
     let mut items = Vec::new();
     let mut token = String::new();
     loop {
@@ -54,7 +49,7 @@ mod tests {
     /// A list of `length` numbers in pages, and how many pages of it were asked for.
     fn fetched(length: u32, limit: usize) -> (Fetched<u32>, u32) {
         let mut pages = 0;
-        let result = fetch(limit, |size, token| {
+        let result = fetch(limit, |size: u32, token: String| {
             pages += 1;
             let start = token.parse::<u32>().unwrap_or_default();
             let end = (start + size).min(length);

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bursar_core::settings::parse_duration;
 use bursar_proto::v1::{EnvironmentsDeleteRequest, EnvironmentsGetRequest, EnvironmentsListRequest};
-use bursar_sdk::ResolveOptions;
+use bursar_sdk::{Client, ResolveOptions};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
@@ -112,25 +112,15 @@ async fn get(session: &Session, name: String, revision: Option<u64>) -> Result<(
 }
 
 async fn list(session: &Session, prefix: String, limit: usize) -> Result<(), Error> {
-    let client = session.client()?;
-    let fetched = page::fetch(limit, |page_size, page_token| {
-        let (client, prefix) = (client.clone(), prefix.clone());
-        async move {
-            let message = EnvironmentsListRequest { prefix, page_size, page_token };
-            let page = client
-                .repeatable(
-                    message,
-                    |client, request| async move { client.environments().list(request).await },
-                )
-                .await?;
-            Ok((page.environments, page.next_page_token))
-        }
-    });
-    let fetched = fetched.await?;
-    let environments: Vec<EnvironmentView> = view::read_all(&client, fetched.items)?;
-    session.output.list(&environments, "there is no environment that you may see")?;
-    session.output.say_more(fetched.more);
-    Ok(())
+    let nothing = "there is no environment that you may see";
+    let page = async |client: Client, page_size, page_token| {
+        let message = EnvironmentsListRequest { prefix: prefix.clone(), page_size, page_token };
+        let call = client
+            .repeatable(message, |client, request| async move { client.environments().list(request).await });
+        let page = call.await?;
+        Ok((page.environments, page.next_page_token))
+    };
+    session.list::<EnvironmentView, _>(limit, nothing, page).await
 }
 
 impl Delete {

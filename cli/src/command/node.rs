@@ -8,6 +8,7 @@ use bursar_proto::convert::{duration_to_wire, timestamp_from_wire};
 use bursar_proto::v1::{
     NodesCreateJoinTokenRequest, NodesEvictRequest, NodesListRequest, NodesReadmitRequest,
 };
+use bursar_sdk::Client;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
@@ -126,22 +127,14 @@ impl Token {
 }
 
 async fn list(session: &Session, limit: usize) -> Result<(), Error> {
-    let client = session.client()?;
-    let fetched = page::fetch(limit, |page_size, page_token| {
-        let client = client.clone();
-        async move {
-            let message = NodesListRequest { page_size, page_token };
-            let page = client
-                .repeatable(message, |client, request| async move { client.nodes().list(request).await })
-                .await?;
-            Ok((page.nodes, page.next_page_token))
-        }
-    });
-    let fetched = fetched.await?;
-    let nodes: Vec<NodeView> = view::read_all(&client, fetched.items)?;
-    session.output.list(&nodes, "no node has joined")?;
-    session.output.say_more(fetched.more);
-    Ok(())
+    let page = async |client: Client, page_size, page_token| {
+        let message = NodesListRequest { page_size, page_token };
+        let call =
+            client.repeatable(message, |client, request| async move { client.nodes().list(request).await });
+        let page = call.await?;
+        Ok((page.nodes, page.next_page_token))
+    };
+    session.list::<NodeView, _>(limit, "no node has joined", page).await
 }
 
 impl Evict {

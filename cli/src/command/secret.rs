@@ -16,6 +16,7 @@ use bursar_proto::v1::{
     LocalStoreDeleteRequest, LocalStoreGetMetadataRequest, LocalStoreHistoryRequest, LocalStoreListRequest,
     LocalStoreUndeleteRequest,
 };
+use bursar_sdk::Client;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -128,18 +129,12 @@ async fn metadata(session: &Session, reference: &Reference) -> Result<(), Error>
 
 async fn list(session: &Session, folder: String, limit: usize) -> Result<(), Error> {
     let client = session.client()?;
-    let fetched = page::fetch(limit, |page_size, page_token| {
-        let (client, folder) = (client.clone(), folder.clone());
-        async move {
-            let message = LocalStoreListRequest { folder, page_size, page_token };
-            let page = client
-                .repeatable(
-                    message,
-                    |client, request| async move { client.local_store().list(request).await },
-                )
-                .await?;
-            Ok((page.names, page.next_page_token))
-        }
+    let fetched = page::fetch(limit, async |page_size, page_token| {
+        let message = LocalStoreListRequest { folder: folder.clone(), page_size, page_token };
+        let call = client
+            .repeatable(message, |client, request| async move { client.local_store().list(request).await });
+        let page = call.await?;
+        Ok((page.names, page.next_page_token))
     });
     let fetched = fetched.await?;
     let names: Vec<_> = fetched.items.into_iter().map(NameView::from).collect();
@@ -173,26 +168,16 @@ async fn undelete(session: &Session, of: Versions) -> Result<(), Error> {
 }
 
 async fn history(session: &Session, reference: &Reference, limit: usize) -> Result<(), Error> {
-    let client = session.client()?;
     let reference = whole(reference)?;
-    let fetched = page::fetch(limit, |page_size, page_token| {
-        let (client, reference) = (client.clone(), reference.clone());
-        async move {
-            let message = LocalStoreHistoryRequest { reference, page_size, page_token };
-            let page = client
-                .repeatable(
-                    message,
-                    |client, request| async move { client.local_store().history(request).await },
-                )
-                .await?;
-            Ok((page.versions, page.next_page_token))
-        }
-    });
-    let fetched = fetched.await?;
-    let versions: Vec<VersionView> = view::read_all(&client, fetched.items)?;
-    session.output.list(&versions, "it has no version")?;
-    session.output.say_more(fetched.more);
-    Ok(())
+    let page = async |client: Client, page_size, page_token| {
+        let message = LocalStoreHistoryRequest { reference: reference.clone(), page_size, page_token };
+        let call = client.repeatable(message, |client, request| async move {
+            client.local_store().history(request).await
+        });
+        let page = call.await?;
+        Ok((page.versions, page.next_page_token))
+    };
+    session.list::<VersionView, _>(limit, "it has no version", page).await
 }
 
 /// The reference as text, where it names a secret as a whole.

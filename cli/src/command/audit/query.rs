@@ -1,5 +1,3 @@
-use std::cell::Cell;
-
 use bursar_proto::v1::{AuditOrder, AuditQueryRequest, AuditTailRequest};
 use clap::Args;
 
@@ -37,28 +35,25 @@ impl Query {
     pub(super) async fn carry_out(self, session: &Session) -> Result<(), Error> {
         let client = session.client()?;
         // The oldest record that is kept, as the last page said.
-        let kept = Cell::new(0);
+        let mut kept = 0;
         let order = if self.oldest_first { AuditOrder::OldestFirst } else { AuditOrder::NewestFirst };
         let filter = self.filter.filter();
-        let fetched = page::fetch(self.limit, |page_size, page_token| {
-            let (client, filter, kept) = (client.clone(), Some(filter.clone()), &kept);
-            async move {
-                let message = AuditQueryRequest { filter, order: order.into(), page_size, page_token };
-                let page = client
-                    .repeatable(message, |client, request| async move { client.audit().query(request).await })
-                    .await?;
-                kept.set(page.first_sequence);
-                Ok((page.records, page.next_page_token))
-            }
+        let fetched = page::fetch(self.limit, async |page_size, page_token| {
+            let filter = Some(filter.clone());
+            let message = AuditQueryRequest { filter, order: order.into(), page_size, page_token };
+            let call = client
+                .repeatable(message, |client, request| async move { client.audit().query(request).await });
+            let page = call.await?;
+            kept = page.first_sequence;
+            Ok((page.records, page.next_page_token))
         });
         let fetched = fetched.await?;
         let records: Vec<RecordView> = view::read_all(&client, fetched.items)?;
         session.output.list(&records, "no record matches")?;
         session.output.say_more(fetched.more);
-        if !fetched.more && kept.get() > 0 {
-            session
-                .output
-                .say(&format!("records before {} were pruned; find them where a sink put them", kept.get()));
+        if !fetched.more && kept > 0 {
+            let words = format!("records before {kept} were pruned; find them where a sink put them");
+            session.output.say(&words);
         }
         Ok(())
     }

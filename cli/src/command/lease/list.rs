@@ -1,12 +1,13 @@
 use bursar_core::lease::LeaseState;
 use bursar_core::{BackendName, SpiffeId};
 use bursar_proto::v1::{self, LeasesListRequest};
+use bursar_sdk::Client;
 use clap::Args;
 
 use super::Session;
 use crate::error::Error;
 use crate::page;
-use crate::view::{self, LeaseView};
+use crate::view::LeaseView;
 
 /// List leases, newest first; without options those that are live
 #[derive(Debug, Args)]
@@ -40,24 +41,15 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(super) async fn carry_out(self, session: &Session) -> Result<(), Error> {
-        let client = session.client()?;
-        let limit = self.limit;
-        let filter = self.filter();
-        let fetched = page::fetch(limit, |page_size, page_token| {
-            let (client, filter) = (client.clone(), filter.clone());
-            async move {
-                let message = LeasesListRequest { page_size, page_token, ..filter };
-                let page = client
-                    .repeatable(message, |client, request| async move { client.leases().list(request).await })
-                    .await?;
-                Ok((page.leases, page.next_page_token))
-            }
-        });
-        let fetched = fetched.await?;
-        let leases: Vec<LeaseView> = view::read_all(&client, fetched.items)?;
-        session.output.list(&leases, "no lease matches")?;
-        session.output.say_more(fetched.more);
-        Ok(())
+        let (limit, filter) = (self.limit, self.filter());
+        let page = async |client: Client, page_size, page_token| {
+            let message = LeasesListRequest { page_size, page_token, ..filter.clone() };
+            let call = client
+                .repeatable(message, |client, request| async move { client.leases().list(request).await });
+            let page = call.await?;
+            Ok((page.leases, page.next_page_token))
+        };
+        session.list::<LeaseView, _>(limit, "no lease matches", page).await
     }
 
     fn filter(self) -> LeasesListRequest {

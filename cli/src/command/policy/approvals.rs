@@ -1,10 +1,11 @@
 use bursar_proto::v1::PoliciesListApprovalsRequest;
+use bursar_sdk::Client;
 use clap::Args;
 
 use super::Session;
 use crate::error::Error;
 use crate::page;
-use crate::view::{self, ApprovalView};
+use crate::view::ApprovalView;
 
 /// List the approvals in force
 #[derive(Debug, Args)]
@@ -17,22 +18,14 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(super) async fn carry_out(self, session: &Session) -> Result<(), Error> {
-        let client = session.client()?;
-        let fetched = page::fetch(self.limit, |page_size, page_token| {
-            let client = client.clone();
-            async move {
-                let message = PoliciesListApprovalsRequest { page_size, page_token };
-                let call = client.repeatable(message, |client, request| async move {
-                    client.policies().list_approvals(request).await
-                });
-                let page = call.await?;
-                Ok((page.approvals, page.next_page_token))
-            }
-        });
-        let fetched = fetched.await?;
-        let approvals: Vec<ApprovalView> = view::read_all(&client, fetched.items)?;
-        session.output.list(&approvals, "no approval is in force")?;
-        session.output.say_more(fetched.more);
-        Ok(())
+        let page = async |client: Client, page_size, page_token| {
+            let message = PoliciesListApprovalsRequest { page_size, page_token };
+            let call = client.repeatable(message, |client, request| async move {
+                client.policies().list_approvals(request).await
+            });
+            let page = call.await?;
+            Ok((page.approvals, page.next_page_token))
+        };
+        session.list::<ApprovalView, _>(self.limit, "no approval is in force", page).await
     }
 }

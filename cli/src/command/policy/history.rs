@@ -1,10 +1,11 @@
 use bursar_proto::v1::PoliciesHistoryRequest;
+use bursar_sdk::Client;
 use clap::Args;
 
 use super::Session;
 use crate::error::Error;
 use crate::page;
-use crate::view::{self, RevisionView};
+use crate::view::RevisionView;
 
 /// List the sets of policies that are or were in force, newest first
 #[derive(Debug, Args)]
@@ -17,23 +18,16 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(super) async fn carry_out(self, session: &Session) -> Result<(), Error> {
-        let client = session.client()?;
-        let fetched = page::fetch(self.limit, |page_size, page_token| {
-            let client = client.clone();
-            async move {
-                let message = PoliciesHistoryRequest { page_size, page_token };
-                let call = client.repeatable(message, |client, request| async move {
-                    client.policies().history(request).await
-                });
-                let page = call.await?;
-                Ok((page.revisions, page.next_page_token))
-            }
-        });
-        let fetched = fetched.await?;
-        let revisions: Vec<RevisionView> = view::read_all(&client, fetched.items)?;
-        session.output.list(&revisions, "no policies were ever in force")?;
-        session.output.say_more(fetched.more);
-        Ok(())
+        let nothing = "no policies were ever in force";
+        let page = async |client: Client, page_size, page_token| {
+            let message = PoliciesHistoryRequest { page_size, page_token };
+            let call = client.repeatable(message, |client, request| async move {
+                client.policies().history(request).await
+            });
+            let page = call.await?;
+            Ok((page.revisions, page.next_page_token))
+        };
+        session.list::<RevisionView, _>(self.limit, nothing, page).await
     }
 }
 
