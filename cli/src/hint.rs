@@ -32,7 +32,7 @@ pub(crate) fn of(error: &Error) -> Option<&'static str> {
         ),
         Error::NoRevocation { .. } => Some("`bursar lease revocations` shows those there are"),
         Error::LeftGoing { .. } => Some("`bursar lease revocations NUMBER` shows how far it is"),
-        Error::Unconfirmed => Some("look first with --dry-run, then add --yes"),
+        Error::Unconfirmed => Some("add --yes, once you are sure; nothing was done"),
         Error::Deliver { source, .. } => of_delivery(source),
         Error::Clash { .. } => Some("rename the variable, or leave --as out"),
         Error::Execute { .. } => Some("put the program after `--`, by a path or a name in PATH"),

@@ -75,7 +75,8 @@ impl Front {
         };
         self.metrics.aws_request(operation, answered.as_ref().map_or_else(Fault::outcome, |_| "answered"));
         let mut response = answered.unwrap_or_else(|fault| {
-            tracing::warn!(operation, kind = fault.kind, request_id = ?id, "a request was refused");
+            let request_id = id.as_ref().and_then(|id| id.to_str().ok());
+            tracing::warn!(operation, kind = fault.kind, request_id, "a request was refused");
             fault.into_response()
         });
         let headers = response.headers_mut();

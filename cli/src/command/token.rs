@@ -56,8 +56,10 @@ impl Arguments {
             None => {
                 let refused = |source| Error::Issuer { issuer: settings.issuer.clone(), source };
                 let (token, ends) = approved(&settings, output).await.map_err(refused)?;
-                if let Some(kept) = &kept {
-                    kept.keep(&token)?;
+                match &kept {
+                    Some(kept) => kept.keep(&token)?,
+                    None if self.out.is_none() => output.say(UNKEPT),
+                    None => {}
                 }
                 (token, ends)
             }
@@ -105,6 +107,8 @@ struct Written {
     expires_at: Timestamp,
 }
 
+const UNKEPT: &str =
+    "the token is not kept for the next command: $XDG_RUNTIME_DIR is no folder of yours alone in memory";
 const EXAMPLES: &str = "\
 Examples:
   bursar token --issuer https://login.example.org/realms/acme --client-id bursar

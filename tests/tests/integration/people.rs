@@ -112,8 +112,8 @@ fn a_token_that_ends_soon_is_asked_for_again_and_so_is_one_that_is_not_wanted() 
 fn without_a_folder_in_memory_a_token_goes_where_it_is_told_and_nowhere_else() -> Result<()> {
     let site = Site::start()?;
     let token = site.issuer.token(&site.ada(600))?;
-    let given = json!({ "id_token": "opaque", "access_token": token });
-    site.grant(&Canary::alphanumeric("device code"), vec![DeviceAnswer::Json(200, given)]);
+    let given = || DeviceAnswer::Json(200, json!({ "id_token": "opaque", "access_token": token }));
+    site.grant(&Canary::alphanumeric("device code"), vec![given(), given()]);
     let mut ada = site.person()?;
     std::fs::set_permissions(site.runtime.path(), PermissionsExt::from_mode(0o755))?;
     for runtime in [site.runtime.path().to_owned(), ada.path("nowhere"), PathBuf::new()] {
@@ -123,6 +123,8 @@ fn without_a_folder_in_memory_a_token_goes_where_it_is_told_and_nowhere_else() -
     }
     ensure!(site.door.asked_for_codes().is_empty(), "somebody was asked for nothing");
     ada.done(&["token", "--use", "access_token", "--out", "mine"])?;
+    let said = ada.run(&["token", "--use", "access_token"])?;
+    ensure!(said.code == Some(0) && said.stderr.contains("the token is not kept"), "{}", said.stderr);
     ensure!(mode(&ada.path("mine"))? == 0o600 && std::fs::read(ada.path("mine"))? == token.as_bytes());
     ada.done(&["get", "--token-file", "mine", "local/db#password"])?;
     ensure!(std::fs::read_dir(site.runtime.path())?.next().is_none(), "something is kept all the same");
