@@ -45,7 +45,7 @@ pub async fn issue(
         return Err(BreakGlassError::Reason);
     }
     let Sealing { seal, .. } = sealing::open(config, &clock).await?;
-    let authority = keys::authority_in(&config.ledger_path(), &seal, &config.trust_domain, clock)?;
+    let authority = keys::authority_in(&config.ledger_place(), &seal, &config.trust_domain, clock)?;
     let identity = authority.break_glass(&glass.id, said, life)?;
     init::directory(to)?;
     let ca = to.join("ca.pem");

@@ -39,7 +39,7 @@ pub use trust::{PrincipalPatterns, TrustSettings};
 pub use vault::{VaultAuth, VaultCredential, VaultMount, VaultSettings};
 
 use crate::identity::BreakGlass;
-use crate::ledger::Quota;
+use crate::ledger::{LedgerPlace, Quota};
 use crate::telemetry::LogFormat;
 
 /// Everything that a file can say.
@@ -218,6 +218,11 @@ impl Config {
     pub fn identity(&self) -> SpiffeId {
         #[expect(clippy::expect_used, reason = "a checked trust domain with checked segments is a SPIFFE ID")]
         SpiffeId::from_segments(&self.trust_domain, &["broker", &self.name]).expect("checked segments")
+    }
+
+    /// Where the ledger is.
+    pub fn ledger_place(&self) -> LedgerPlace {
+        LedgerPlace::sqlite(self.ledger_path())
     }
 
     /// The ledger's file.

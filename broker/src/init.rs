@@ -44,7 +44,7 @@ pub async fn init(config: &Config, clock: Arc<dyn Clock>) -> Result<Initialised,
     sealing::make(config, &clock).await?;
     let Sealing { seal, .. } = sealing::open(config, &clock).await?;
     let ledger_config = LedgerConfig {
-        path: config.ledger_path(),
+        place: config.ledger_place(),
         origin: origin(config),
         queue: 64,
         quotas: Quotas::default(),

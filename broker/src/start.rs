@@ -59,12 +59,12 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
     let Sealing { seal, stores: mut early } = sealing::open(&config, &clock).await?;
     let seal = Arc::new(seal);
     let ledger_config = LedgerConfig {
-        path: config.ledger_path(),
+        place: config.ledger_place(),
         origin: origin(&config),
         queue: LEDGER_QUEUE,
         quotas: quotas(&config),
     };
-    if !ledger_config.path.exists() {
+    if !ledger_config.place.is_there()? {
         return Err(StartError::NotInitialised);
     }
     let ledger = Ledger::open(ledger_config, Arc::clone(&clock))?;

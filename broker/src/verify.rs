@@ -4,7 +4,7 @@ use bursar_core::tlog::{KeyError, Verifier};
 
 use crate::config::Config;
 use crate::keys::{self, KeysError};
-use crate::ledger::{Inspection, Ledger, LogKey, OpenError};
+use crate::ledger::{Inspection, LogKey, OpenError};
 use crate::seal::Seal;
 use crate::start::origin;
 
@@ -22,12 +22,12 @@ pub enum Trusted<'a> {
 /// # Errors
 /// [`VerifyError`] when it cannot be looked at. What is wrong with it is in the answer.
 pub fn verify(config: &Config, key: Trusted<'_>) -> Result<Inspection, VerifyError> {
-    let path = config.ledger_path();
+    let place = config.ledger_place();
     Ok(match key {
-        Trusted::Kept(text) => Ledger::inspect(&path, LogKey::Public(&Verifier::parse(text.trim())?))?,
+        Trusted::Kept(text) => place.inspect(LogKey::Public(&Verifier::parse(text.trim())?))?,
         Trusted::Own(seal) => {
-            let signer = keys::signer_in(&path, seal, &origin(config))?;
-            Ledger::inspect(&path, LogKey::Own(&signer))?
+            let signer = keys::signer_in(&place, seal, &origin(config))?;
+            place.inspect(LogKey::Own(&signer))?
         }
     })
 }

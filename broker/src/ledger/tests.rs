@@ -30,8 +30,8 @@ use ring::signature::Ed25519KeyPair;
 use tempfile::TempDir;
 
 use super::{
-    Change, Committed, Entry, Ledger, LedgerConfig, LedgerError, OpenError, Outcome, Page, Quotas, Revocable,
-    Revocation, RevocationId, RevokeSelector,
+    Change, Committed, Entry, Ledger, LedgerConfig, LedgerError, LedgerPlace, OpenError, Outcome, Page,
+    Quotas, Revocable, Revocation, RevocationId, RevokeSelector,
 };
 
 /// A ledger in a folder of its own, with a clock that stands still.
@@ -63,6 +63,10 @@ impl Fixture {
 
     pub(super) fn path(&self) -> PathBuf {
         database(&self.folder)
+    }
+
+    pub(super) fn place(&self) -> LedgerPlace {
+        LedgerPlace::sqlite(self.path())
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -245,7 +249,12 @@ pub(super) fn open(path: &Path, clock: &Arc<TestClock>) -> Result<Ledger, OpenEr
 }
 
 pub(super) fn config(path: &Path) -> LedgerConfig {
-    LedgerConfig { path: path.to_owned(), origin: ORIGIN.to_owned(), queue: 64, quotas: Quotas::default() }
+    LedgerConfig {
+        place: LedgerPlace::sqlite(path.to_owned()),
+        origin: ORIGIN.to_owned(),
+        queue: 64,
+        quotas: Quotas::default(),
+    }
 }
 
 pub(super) fn database(folder: &TempDir) -> PathBuf {

@@ -131,7 +131,7 @@ async fn what_runs_all_day_goes_by_index() {
     let fixture = Fixture::new();
     fixture.grant(fixture.lease("vault/a")).await;
     let connection = raw(&fixture.path());
-    for query in super::super::engine::sqlite::leases::STANDING_QUERIES {
+    for query in super::super::engine::sqlite::STANDING_QUERIES {
         let mut explain =
             connection.prepare(&format!("EXPLAIN QUERY PLAN SELECT id {query}")).expect("query");
         let unset = vec![0; explain.parameter_count()];

@@ -8,7 +8,7 @@ use bursar_core::lease::LeaseEvent;
 use bursar_core::tlog::{Frontier, leaf_hash};
 use tempfile::TempDir;
 
-use super::super::{Change, Entry, Ledger, LogKey, OpenError, Outcome};
+use super::super::{Change, Entry, LedgerPlace, LogKey, OpenError, Outcome};
 use super::{Fixture, database, image, new_key, open, raw, signer, within};
 
 #[tokio::test]
@@ -20,7 +20,7 @@ async fn a_ledger_that_nobody_touched_is_well() {
 #[tokio::test]
 async fn a_ledger_is_looked_at_while_it_is_open() {
     let fixture = filled().await;
-    let found = Ledger::inspect(&fixture.path(), LogKey::Own(&signer(&fixture.key))).expect("inspection");
+    let found = fixture.place().inspect(LogKey::Own(&signer(&fixture.key))).expect("inspection");
     assert_eq!(found.findings, Vec::<String>::new());
     assert_eq!((found.first, found.size), (256, fixture.ledger.checkpoint().expect("head").size));
 }
@@ -30,7 +30,7 @@ async fn a_lease_that_was_forgotten_is_not_missed() {
     let fixture = filled().await;
     let forgotten = fixture.change(Change::Forget { before: fixture.after(60), limit: 10 }).await;
     assert!(matches!(forgotten, Ok(Outcome::Many { count: 1 })), "{forgotten:?}");
-    let found = Ledger::inspect(&fixture.path(), LogKey::Own(&signer(&fixture.key))).expect("inspection");
+    let found = fixture.place().inspect(LogKey::Own(&signer(&fixture.key))).expect("inspection");
     assert_eq!(found.findings, Vec::<String>::new());
 }
 
@@ -89,7 +89,7 @@ async fn a_prune_that_the_log_does_not_speak_of_is_a_deletion() {
     let fixture = Fixture::new();
     fixture.records((0..600).map(|_| fixture.record(Action::Read, None)).collect()).await;
     fixture.change(Change::Prune { below: 512 }).await.expect("pruned");
-    let found = Ledger::inspect(&fixture.path(), LogKey::Own(&signer(&fixture.key))).expect("inspection");
+    let found = fixture.place().inspect(LogKey::Own(&signer(&fixture.key))).expect("inspection");
     assert_eq!(found.findings, ["the records before 512 are gone, and no record says that they were pruned"]);
 }
 
@@ -160,7 +160,7 @@ async fn what_is_newer_than_the_checkpoint_is_sealed() {
     fixture.records(vec![fixture.record(Action::Read, None)]).await;
     fixture.records((0..9).map(|_| fixture.record(Action::Read, None)).collect()).await;
     let image = image(&fixture);
-    let inspect = |key| Ledger::inspect(&image, key).expect("inspection");
+    let inspect = |key| LedgerPlace::sqlite(image.clone()).inspect(key).expect("inspection");
     let (own, stranger) = (signer(&fixture.key), signer(&new_key()));
     let found = inspect(LogKey::Own(&own));
     assert_eq!((found.signed, found.size, found.findings), (1, 10, Vec::new()));
@@ -218,7 +218,7 @@ impl Site {
     }
 
     fn findings(&self, path: &Path) -> Vec<String> {
-        match Ledger::inspect(path, LogKey::Own(&signer(&self.fixture.key))) {
+        match LedgerPlace::sqlite(path.to_owned()).inspect(LogKey::Own(&signer(&self.fixture.key))) {
             Ok(inspection) => inspection.findings,
             Err(error) => vec![error.to_string()],
         }
