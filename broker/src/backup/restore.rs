@@ -29,6 +29,9 @@ pub fn restore(
     clock: &Arc<dyn Clock>,
     from: &Path,
 ) -> Result<Manifest, BackupError> {
+    if !config.ledger.is_a_file() {
+        return Err(BackupError::Elsewhere);
+    }
     let manifest = Manifest::read(from)?;
     let configured = origin(config);
     if manifest.origin != configured {

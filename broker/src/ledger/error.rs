@@ -51,6 +51,36 @@ pub enum OpenError {
         "the ledger was signed by another key than `{signer}`; restore the key that signed it, or the ledger of this key"
     )]
     OtherSigner { signer: String },
+    #[error(
+        "the ledger `{place}` belongs to the trust domain `{found}`, and this broker is of `{configured}`; check \
+         `trust_domain`, or name another database"
+    )]
+    OtherDomain { place: String, found: String, configured: String },
+    #[error(
+        "another process writes the log `{origin}` in the ledger `{place}`; give each broker a `name` of its own, or stop the \
+         other one"
+    )]
+    Held { place: String, origin: String },
+    #[error(
+        "the ledger `{place}` has no table `{table}`, or this user has no right to it; restore it from a backup, or grant it"
+    )]
+    TableMissing { place: String, table: String },
+    #[error(
+        "in the ledger `{place}` the broker's user may not {right} in `{table}`; run `GRANT {right} ON {table} TO` that user"
+    )]
+    Privilege { place: String, right: &'static str, table: String },
+    #[error(
+        "in `{place}` the broker's user may not make the ledger's tables, or not use them; as an administrator run \
+         `CREATE SCHEMA bursar AUTHORIZATION` that user"
+    )]
+    Denied { place: String },
+    #[error("the ledger `{place}` cannot be opened; {hint}")]
+    Unreachable {
+        place: String,
+        hint: &'static str,
+        #[source]
+        source: Arc<dyn Error + Send + Sync>,
+    },
     #[error("the ledger is signing already")]
     SigningAlready,
     #[error("the ledger `{place}` cannot be read")]
@@ -163,6 +193,10 @@ pub enum FailureKind {
     ReadOnly,
     /// What was read is not what was written.
     Damaged,
+    /// There is no connection to the database.
+    Unreachable,
+    /// Another process writes the log of this broker.
+    Fenced,
     /// Anything else; the log of the broker has the cause.
     Engine,
 }
@@ -175,6 +209,8 @@ impl FailureKind {
             Self::Locked => "locked",
             Self::ReadOnly => "read-only",
             Self::Damaged => "damaged",
+            Self::Unreachable => "unreachable",
+            Self::Fenced => "taken over",
             Self::Engine => "engine error",
         }
     }

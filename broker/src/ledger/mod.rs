@@ -42,6 +42,8 @@ use bursar_core::tlog::{Checkpoint, Signer, TreeHead};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use board::{LedgerStats, SignedHead};
+#[cfg(feature = "postgres")]
+pub use engine::postgres::{PostgresAccess, UrlFault};
 pub use engine::slot::CredentialSlot;
 pub use entry::{Change, Committed, Entry, Object, ObjectKind, Outcome, RevocationId, RevokeSelector};
 pub use error::{FailureKind, Health, LedgerError, OpenError};
@@ -87,8 +89,7 @@ impl Ledger {
     /// [`OpenError`], which says what an operator has to do.
     #[tracing::instrument(skip_all, fields(place = %config.place))]
     pub fn open(config: LedgerConfig, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        let Opened { transactions, finder: looking, readers, stored, helper } =
-            config.place.engine().open()?;
+        let Opened { transactions, finder: looking, readers, stored, helper } = config.place.open()?;
         let board = Arc::new(Board::new(stored.tail.frontier.clone()));
         let (finder, questions) = mpsc::channel(finder::QUEUE);
         let (queue, queued) = mpsc::channel(config.queue.max(1));
@@ -200,7 +201,7 @@ impl Ledger {
     pub fn stats(&self) -> LedgerStats {
         let Inner { config, board, queue, .. } = &*self.inner;
         let queued = queue.max_capacity() - queue.capacity();
-        board.stats(queued as u64, config.place.engine().sizes())
+        board.stats(queued as u64, config.place.sizes())
     }
 
     /// What the last commit met.

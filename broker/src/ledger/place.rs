@@ -1,11 +1,15 @@
 //! Where a ledger is, and what can be done there while no broker has it open.
 
 use std::fmt;
+use std::panic;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 
+#[cfg(feature = "postgres")]
+use super::engine::postgres::{Postgres, PostgresAccess, UrlFault};
 use super::engine::sqlite::Sqlite;
-use super::engine::{Engine, Snapshot};
+use super::engine::{Engine, Opened, Sizes, Snapshot};
 use super::entry::ObjectKind;
 use super::error::{LedgerError, OpenError};
 use super::inspect::{self, Inspection, LogKey};
@@ -20,12 +24,27 @@ impl LedgerPlace {
         Self(Arc::new(Sqlite::new(path)))
     }
 
+    /// A database of a PostgreSQL, and the log `origin` in it. `folder` is the broker's data directory, which tells a
+    /// process that starts again from another one.
+    ///
+    /// # Errors
+    /// [`UrlFault`], before a server is asked.
+    #[cfg(feature = "postgres")]
+    pub fn postgres(
+        access: PostgresAccess,
+        origin: String,
+        trust_domain: String,
+        folder: PathBuf,
+    ) -> Result<Self, UrlFault> {
+        Ok(Self(Arc::new(Postgres::new(access, origin, trust_domain, folder)?)))
+    }
+
     /// Whether there is a ledger.
     ///
     /// # Errors
     /// [`OpenError`] when that cannot be told.
     pub fn is_there(&self) -> Result<bool, OpenError> {
-        self.0.is_there()
+        apart(|| self.0.is_there())
     }
 
     /// Reads all of a ledger against itself, with the key of its log. Changes nothing, and may be done while a broker
@@ -52,7 +71,7 @@ impl LedgerPlace {
     /// # Errors
     /// [`OpenError`], with the newer schema among them.
     pub fn bring_up(&self) -> Result<(), OpenError> {
-        self.0.bring_up()
+        apart(|| self.0.bring_up())
     }
 
     /// Lets go of every credential that is kept in a ledger that nobody has open: of one that was restored they may be
@@ -61,20 +80,33 @@ impl LedgerPlace {
     /// # Errors
     /// [`OpenError`].
     pub fn drop_credentials(&self) -> Result<(), OpenError> {
-        self.0.drop_credentials()
+        apart(|| self.0.drop_credentials())
     }
 
-    pub(super) fn engine(&self) -> &dyn Engine {
-        &*self.0
+    pub(super) fn open(&self) -> Result<Opened, OpenError> {
+        apart(|| self.0.open())
+    }
+
+    pub(super) fn sizes(&self) -> Sizes {
+        self.0.sizes()
     }
 
     /// Asks one state of the ledger by a connection for that alone.
-    pub(super) fn ask<T>(
+    pub(super) fn ask<T: Send>(
         &self,
-        question: impl FnOnce(&dyn Snapshot) -> Result<T, LedgerError>,
+        question: impl FnOnce(&dyn Snapshot) -> Result<T, LedgerError> + Send,
     ) -> Result<Result<T, LedgerError>, OpenError> {
-        Ok(self.0.visit()?.ask(question))
+        apart(|| Ok(self.0.visit()?.ask(question)))
     }
+}
+
+/// Does what blocks on a thread of its own: whoever opens a ledger may be a task, where an engine must not wait.
+fn apart<T: Send>(work: impl FnOnce() -> Result<T, OpenError> + Send) -> Result<T, OpenError> {
+    thread::scope(|scope| {
+        let working = thread::Builder::new().name("ledger-opener".to_owned()).spawn_scoped(scope, work);
+        let worked = working.map_err(OpenError::Thread)?.join();
+        worked.unwrap_or_else(|panicked| panic::resume_unwind(panicked))
+    })
 }
 
 impl fmt::Display for LedgerPlace {

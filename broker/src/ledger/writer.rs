@@ -130,6 +130,7 @@ fn health_after(error: &LedgerError) -> Health {
     match error {
         LedgerError::Full => Health::Full,
         LedgerError::Unavailable { kind, .. } => Health::Failed(*kind),
+        LedgerError::Uncertain => Health::Failed(FailureKind::Unreachable),
         LedgerError::Corrupt { .. } => Health::Failed(FailureKind::Damaged),
         _ => Health::Failed(FailureKind::Engine),
     }

@@ -88,6 +88,7 @@ const OPENERS: &[&str] = &[
     "broker/src/init.rs",
     "broker/src/keys.rs",
     "broker/src/lease/again.rs",
+    "broker/src/ledger/engine/postgres/access.rs",
     "broker/src/identity/token/mod.rs",
     "broker/src/membership/join.rs",
     "broker/src/seal.rs",

@@ -9,6 +9,8 @@
 mod codes;
 mod held;
 mod live;
+#[cfg(feature = "postgres")]
+pub(super) mod postgres;
 mod prune;
 pub(super) mod slot;
 pub(super) mod sqlite;

@@ -8,13 +8,13 @@ use bursar_core::lease::LeaseEvent;
 use bursar_core::tlog::{Frontier, leaf_hash};
 use tempfile::TempDir;
 
-use super::super::{Change, Entry, LedgerPlace, LogKey, OpenError, Outcome};
-use super::{Fixture, database, image, new_key, open, raw, signer, within};
+use super::super::{Change, Entry, LedgerError, LedgerPlace, LogKey, OpenError, Outcome};
+use super::{Fixture, image, new_key, open, raw, signer, within};
 
 #[tokio::test]
 async fn a_ledger_that_nobody_touched_is_well() {
     let site = Site::new().await;
-    assert_eq!(site.findings(&database(&site.fixture.folder)), Vec::<String>::new());
+    assert_eq!(site.findings(&site.fixture.path()), Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -94,12 +94,25 @@ async fn a_prune_that_the_log_does_not_speak_of_is_a_deletion() {
 }
 
 #[tokio::test]
+async fn records_that_do_not_fit_the_signed_tree_are_kept_as_evidence() {
+    let fixture = Fixture::new();
+    fixture.records((0..600).map(|_| fixture.record(Action::Read, None)).collect()).await;
+    raw(&fixture.path())
+        .execute_batch("UPDATE audit SET line = CAST(line || ' ' AS BLOB) WHERE seq = 300")
+        .expect("damage");
+    fixture.change(Change::Prune { below: 256 }).await.expect("the tile before is well");
+    let refused = fixture.change(Change::Prune { below: 600 }).await;
+    assert!(matches!(refused, Err(LedgerError::Corrupt { .. })), "{refused:?}");
+    assert_eq!(within(fixture.ledger.first_kept()).await.expect("first"), 256);
+}
+
+#[tokio::test]
 async fn a_log_that_was_rewritten_whole_lacks_the_signature() {
     let site = Site::new().await;
     // Another log of the same broker, by another key: consistent in itself.
     let other = filled().await;
     within(other.ledger.clone().close()).await;
-    let found = site.findings(&database(&other.folder));
+    let found = site.findings(&other.path());
     assert!(found.iter().any(|finding| finding.contains("not one that this log signed")), "{found:?}");
 }
 
@@ -134,7 +147,7 @@ async fn leases_that_contradict_the_log_are_found() {
 #[tokio::test]
 async fn no_byte_of_the_file_is_changed_unseen_where_the_log_is() {
     let site = Site::new().await;
-    let path = database(&site.fixture.folder);
+    let path = site.fixture.path();
     // Without what was deleted, which is nobody's business.
     let database = raw(&path);
     database.execute_batch("VACUUM").expect("compact");
@@ -202,15 +215,13 @@ impl Site {
     fn record_of(&self, action: Action) -> i64 {
         let sql = "SELECT seq FROM audit WHERE instr(line, ?1) > 0 AND seq > 300 ORDER BY seq LIMIT 1";
         let quoted = format!("\"action\":\"{}\"", action.as_str());
-        raw(&database(&self.fixture.folder))
-            .query_row(sql, [quoted.as_bytes()], |row| row.get(0))
-            .expect("record")
+        raw(&self.fixture.path()).query_row(sql, [quoted.as_bytes()], |row| row.get(0)).expect("record")
     }
 
     /// What is found after `sql` was done to a copy: by opening it, or by looking at it.
     fn after(&self, sql: &str) -> Vec<String> {
         let copy = self.copies.path().join("ledger.db");
-        fs::copy(database(&self.fixture.folder), &copy).expect("copy");
+        fs::copy(self.fixture.path(), &copy).expect("copy");
         let database = raw(&copy);
         database.execute_batch(sql).expect("tampering");
         drop(database);
