@@ -46,7 +46,9 @@ impl Finder {
             let mut waiting = replies.drain(..);
             self.connection.leases(&ids, &mut |found| {
                 // Whoever asked may have stopped waiting.
-                let _gone = waiting.next().map(|reply: Reply| reply.send(found));
+                if let Some(reply) = waiting.next() {
+                    let _gone = Reply::send(reply, found);
+                }
             });
             drop(waiting);
             ids.clear();

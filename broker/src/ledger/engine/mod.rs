@@ -181,6 +181,12 @@ impl dyn Snapshots {
     }
 }
 
+/// Told the number of a record and, where it has what was looked for, its line; answers whether to go on.
+pub(super) type VisitLine<'v> = dyn FnMut(u64, Option<&[u8]>) -> Result<bool, LedgerError> + 'v;
+
+/// Told the number, the time and the line of a record.
+pub(super) type VisitRecord<'v> = dyn FnMut(u64, i64, &[u8]) -> Result<(), LedgerError> + 'v;
+
 /// One state of the ledger. What each question means is said where the broker asks it: the methods of `Ledger`.
 pub(super) trait Snapshot {
     fn leases(&self, filter: &LeaseFilter, page: &Page) -> Result<Paged<Lease>, LedgerError>;
@@ -239,7 +245,7 @@ pub(super) trait Snapshot {
         range: Range<u64>,
         order: RecordOrder,
         needles: &[Vec<u8>],
-        visit: &mut dyn FnMut(u64, Option<&[u8]>) -> Result<bool, LedgerError>,
+        visit: &mut VisitLine<'_>,
     ) -> Result<(), LedgerError>;
 
     /// What the engine can tell of damage to its own files; empty when all is well.
@@ -249,10 +255,7 @@ pub(super) trait Snapshot {
     /// How many nodes of the tree are stored.
     fn tiles(&self) -> Result<u64, LedgerError>;
     /// Visits every record in order: number, time, line.
-    fn each_record(
-        &self,
-        visit: &mut dyn FnMut(u64, i64, &[u8]) -> Result<(), LedgerError>,
-    ) -> Result<(), LedgerError>;
+    fn each_record(&self, visit: &mut VisitRecord<'_>) -> Result<(), LedgerError>;
     /// Visits every lease.
     fn each_lease(&self, visit: &mut dyn FnMut(Result<Lease, LedgerError>)) -> Result<(), LedgerError>;
     /// The leases of which a credential is kept, and which are not active.

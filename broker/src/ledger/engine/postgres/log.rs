@@ -5,8 +5,8 @@ use std::ops::Range;
 use bursar_core::tlog::{Hash, leaf_hash};
 use tokio_postgres::Row;
 
-use super::super::Vouched;
 use super::super::codes::{at_most, read, stored};
+use super::super::{VisitLine, VisitRecord, Vouched};
 use super::failure::Fault;
 use super::rows::get;
 use super::snapshot::State;
@@ -73,7 +73,7 @@ pub(super) fn scan(
     range: Range<u64>,
     order: RecordOrder,
     needles: &[Vec<u8>],
-    visit: &mut dyn FnMut(u64, Option<&[u8]>) -> Result<bool, LedgerError>,
+    visit: &mut VisitLine<'_>,
 ) -> Result<(), LedgerError> {
     let tests: Vec<_> = (0..needles.len()).map(|at| format!("position(${} in line) > 0", at + 5)).collect();
     let tested = if tests.is_empty() { "true".to_owned() } else { tests.join(" AND ") };
@@ -116,10 +116,7 @@ pub(super) fn tiles(state: &State<'_>) -> Result<u64, Fault> {
     counted(state.ask_one("SELECT count(*) FROM bursar.tiles WHERE log = $1", [&state.log as _])?)
 }
 
-pub(super) fn each_record(
-    state: &State<'_>,
-    visit: &mut dyn FnMut(u64, i64, &[u8]) -> Result<(), LedgerError>,
-) -> Result<(), LedgerError> {
+pub(super) fn each_record(state: &State<'_>, visit: &mut VisitRecord<'_>) -> Result<(), LedgerError> {
     let mut after = i64::MIN;
     loop {
         let rows = state.ask(EACH, [&state.log as _, &after as _, &PIECE as _])?;

@@ -49,7 +49,7 @@ impl Batch<'_> {
         };
         let (mut marked, mut dynamic) = (0, 0);
         for lease in ids {
-            let Some(taken) = self.to_mark(*lease)? else { continue };
+            let Some(taken) = self.still_open(*lease)? else { continue };
             marked += 1;
             dynamic += i64::from(taken.dynamic);
             let mut record = taken.record(&order.record, *lease, at);
@@ -147,7 +147,7 @@ impl Batch<'_> {
     }
 
     /// The lease, if nobody took it back yet.
-    fn to_mark(&mut self, id: LeaseId) -> Result<Option<Taken>, Fault> {
+    fn still_open(&mut self, id: LeaseId) -> Result<Option<Taken>, Fault> {
         let taken = self.known.leases.find(id)?.map(|row| {
             let lease = &row.lease;
             Taken {

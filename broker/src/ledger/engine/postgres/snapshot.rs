@@ -12,7 +12,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::super::slot::CredentialSlot;
-use super::super::{Snapshot, Snapshots, Vouched};
+use super::super::{Snapshot, Snapshots, VisitLine, VisitRecord, Vouched};
 use super::access::Access;
 use super::connection::{Answer, Call, Connection};
 use super::failure::Fault;
@@ -239,7 +239,7 @@ impl Snapshot for State<'_> {
         range: Range<u64>,
         order: RecordOrder,
         needles: &[Vec<u8>],
-        visit: &mut dyn FnMut(u64, Option<&[u8]>) -> Result<bool, LedgerError>,
+        visit: &mut VisitLine<'_>,
     ) -> Result<(), LedgerError> {
         log::scan(self, range, order, needles, visit)
     }
@@ -257,10 +257,7 @@ impl Snapshot for State<'_> {
         Ok(log::tiles(self)?)
     }
 
-    fn each_record(
-        &self,
-        visit: &mut dyn FnMut(u64, i64, &[u8]) -> Result<(), LedgerError>,
-    ) -> Result<(), LedgerError> {
+    fn each_record(&self, visit: &mut VisitRecord<'_>) -> Result<(), LedgerError> {
         log::each_record(self, visit)
     }
 

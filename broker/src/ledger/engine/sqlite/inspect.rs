@@ -3,6 +3,7 @@
 use bursar_core::{Lease, LeaseId, LeaseState};
 use rusqlite::Connection;
 
+use super::super::VisitRecord;
 use super::super::codes::{holder_code, read, state_of, stored};
 use super::rows::{self, LEASE_COLUMNS};
 use crate::ledger::error::LedgerError;
@@ -26,10 +27,7 @@ pub(super) fn tiles(connection: &Connection) -> Result<u64, LedgerError> {
     Ok(connection.query_row("SELECT count(*) FROM tiles", [], |row| row.get(0).map(read))?)
 }
 
-pub(super) fn each_record(
-    connection: &Connection,
-    visit: &mut dyn FnMut(u64, i64, &[u8]) -> Result<(), LedgerError>,
-) -> Result<(), LedgerError> {
+pub(super) fn each_record(connection: &Connection, visit: &mut VisitRecord<'_>) -> Result<(), LedgerError> {
     let mut select = connection.prepare("SELECT seq, at, line FROM audit ORDER BY seq")?;
     let mut rows = select.query([])?;
     while let Some(row) = rows.next()? {

@@ -6,8 +6,8 @@ use bursar_core::tlog::{Hash, leaf_hash};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, params_from_iter};
 
-use super::super::Vouched;
 use super::super::codes::{at_most, read, stored};
+use super::super::{VisitLine, Vouched};
 use crate::ledger::error::LedgerError;
 use crate::ledger::query::RecordOrder;
 
@@ -16,7 +16,7 @@ pub(super) fn scan(
     range: Range<u64>,
     order: RecordOrder,
     needles: &[Vec<u8>],
-    visit: &mut dyn FnMut(u64, Option<&[u8]>) -> Result<bool, LedgerError>,
+    visit: &mut VisitLine<'_>,
 ) -> Result<(), LedgerError> {
     let tests: String = needles.iter().map(|_| " AND instr(line, ?) > 0").collect();
     let direction = match order {

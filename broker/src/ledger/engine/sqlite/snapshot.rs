@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::super::slot::CredentialSlot;
-use super::super::{Snapshot, Snapshots, Vouched};
+use super::super::{Snapshot, Snapshots, VisitLine, VisitRecord, Vouched};
 use super::leases::Lookup;
 use super::{Files, credentials, holders, inspect, lease_list, leases, log, objects, revocations, sinks};
 use crate::ledger::entry::{Object, ObjectKind, RevocationId};
@@ -183,7 +183,7 @@ impl Snapshot for Connection {
         range: Range<u64>,
         order: RecordOrder,
         needles: &[Vec<u8>],
-        visit: &mut dyn FnMut(u64, Option<&[u8]>) -> Result<bool, LedgerError>,
+        visit: &mut VisitLine<'_>,
     ) -> Result<(), LedgerError> {
         log::scan(self, range, order, needles, visit)
     }
@@ -200,10 +200,7 @@ impl Snapshot for Connection {
         inspect::tiles(self)
     }
 
-    fn each_record(
-        &self,
-        visit: &mut dyn FnMut(u64, i64, &[u8]) -> Result<(), LedgerError>,
-    ) -> Result<(), LedgerError> {
+    fn each_record(&self, visit: &mut VisitRecord<'_>) -> Result<(), LedgerError> {
         inspect::each_record(self, visit)
     }
 
