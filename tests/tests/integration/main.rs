@@ -42,6 +42,7 @@ mod node_rules;
 mod ordinary_user;
 mod outage;
 mod people;
+mod pg_ledger;
 mod pod_tokens;
 mod policy_table;
 mod postgres_backend;
