@@ -1,16 +1,16 @@
 //! New leases: of static secrets, and the intents that come before dynamic ones.
 
-use bursar_core::lease::{Lease, TtlBound};
+use bursar_core::lease::Lease;
 use bursar_core::{LeaseId, LeaseState, SpiffeId, Version};
-use jiff::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{CachedStatement, OptionalExtension, ffi, params};
 
+use super::super::codes::{bound_code, bound_of, micros, state_code};
+use super::super::live::Live;
+use super::super::slot;
+use super::super::tally::{Holders, Move};
 use super::batch::{Batch, Fault};
-use super::codes::{bound_code, bound_of, micros, state_code};
 use super::rows::{damaged, time};
-use super::slot;
-use super::tally::{Holders, Move};
 use crate::ledger::entry::Outcome;
 use crate::ledger::error::LedgerError;
 
@@ -50,10 +50,7 @@ impl Batch<'_> {
             bound_code(lease.ttl_bound),
             lease.reason,
         ])?;
-        let longer = lease.expires_at > live.expires_at;
-        let (expires_at, ttl_bound) =
-            if longer { (lease.expires_at, lease.ttl_bound) } else { (live.expires_at, live.ttl_bound) };
-        Ok(Live { expires_at, ttl_bound, ..live }.granted())
+        Ok(live.extended(lease).granted())
     }
 
     /// Writes down that a store is about to be asked for a credential.
@@ -79,38 +76,6 @@ impl Batch<'_> {
             })
         });
         Ok(live.optional()?)
-    }
-}
-
-/// The live lease that a read repeats.
-struct Live {
-    id: LeaseId,
-    issued_at: Timestamp,
-    expires_at: Timestamp,
-    ttl_bound: TtlBound,
-    renewable: bool,
-    reason: Option<String>,
-}
-
-impl Live {
-    /// Whether it is as good as `lease`: has at least nine tenths of the life that a new one would have, and says the
-    /// same of itself. Ends are spread over a tenth, so one that was short is extended sooner, to another end.
-    fn serves(&self, lease: &Lease) -> bool {
-        let life = |until: Timestamp| micros(until) - micros(lease.issued_at);
-        let (left, proposed) = (life(self.expires_at), life(lease.expires_at));
-        left >= proposed - proposed / 10
-            && self.renewable == lease.renewable
-            && (lease.reason.is_none() || lease.reason == self.reason)
-    }
-
-    fn granted(&self) -> Outcome {
-        Outcome::Granted {
-            id: self.id,
-            issued_at: self.issued_at,
-            expires_at: self.expires_at,
-            ttl_bound: self.ttl_bound,
-            renewed: true,
-        }
     }
 }
 

@@ -6,8 +6,9 @@ use jiff::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::super::codes::{at_most, kind_code, micros, read, stored};
+use super::super::page_of;
 use super::batch::{Batch, Fault};
-use super::codes::{at_most, kind_code, micros, read, stored};
 use super::rows::{damaged, time};
 use crate::ledger::entry::{Object, ObjectKind};
 use crate::ledger::error::LedgerError;
@@ -79,7 +80,7 @@ impl Batch<'_> {
 }
 
 /// One object as it is now.
-pub(in crate::ledger) fn object(
+pub(super) fn object(
     connection: &Connection,
     kind: ObjectKind,
     name: &str,
@@ -89,7 +90,7 @@ pub(in crate::ledger) fn object(
 }
 
 /// The objects of a kind in order of name.
-pub(in crate::ledger) fn objects(
+pub(super) fn objects(
     connection: &Connection,
     kind: ObjectKind,
     page: &Page,
@@ -97,11 +98,11 @@ pub(in crate::ledger) fn objects(
     let after = page.token.as_deref().unwrap_or_default();
     let mut select = connection.prepare_cached(LIST)?;
     let found = select.query_map((kind_code(kind), after, at_most(page.limit() + 1)), read_object)?;
-    page_of(found, page, |object| object.name.clone())
+    Ok(page_of(found.collect::<Result<_, _>>()?, page, |object: &Object| object.name.clone()))
 }
 
 /// The revisions of an object that were replaced or removed, newest first.
-pub(in crate::ledger) fn object_history(
+pub(super) fn object_history(
     connection: &Connection,
     kind: ObjectKind,
     name: &str,
@@ -113,20 +114,7 @@ pub(in crate::ledger) fn object_history(
     };
     let mut select = connection.prepare_cached(HISTORY)?;
     let found = select.query_map((kind_code(kind), name, before, at_most(page.limit() + 1)), read_object)?;
-    page_of(found, page, |object| object.revision.to_string())
-}
-
-/// Makes a page of one row more than it holds: that row says that there is a next one.
-fn page_of(
-    found: impl Iterator<Item = rusqlite::Result<Object>>,
-    page: &Page,
-    token: impl FnOnce(&Object) -> String,
-) -> Result<Paged<Object>, LedgerError> {
-    let mut items = found.collect::<Result<Vec<_>, _>>()?;
-    let more = items.len() > page.limit();
-    items.truncate(page.limit());
-    let next = items.last().filter(|_| more).map(token);
-    Ok(Paged { items, next })
+    Ok(page_of(found.collect::<Result<_, _>>()?, page, |object: &Object| object.revision.to_string()))
 }
 
 fn read_object(row: &Row<'_>) -> rusqlite::Result<Object> {
