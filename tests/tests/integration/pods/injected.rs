@@ -36,8 +36,8 @@ fn a_program_has_its_files_by_sidecar_and_loses_them() -> Result<()> {
     pod.wait_for_line(LIMIT, WEB, &format!("{file} {}", site.digest()))?;
     site.withdraw()?;
     let gone = format!("{file} {ABSENT}");
-    let last = || Ok(pod.output(WEB)?.lines().last().is_some_and(|line| line == gone));
-    wait_until(LIMIT, "the file to go", || last().unwrap_or_else(|_: anyhow::Error| false))?;
+    let ends_so = |output: String| output.lines().last().is_some_and(|line| line == gone);
+    wait_until(LIMIT, "the file to go", || pod.output(WEB).is_ok_and(ends_so))?;
     site.is_nowhere(&pod)
 }
 
