@@ -1,11 +1,11 @@
 //! A broker whose ledger is in a PostgreSQL: what it does for people is what it does on files.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use bursar_tests::{Postgres, scan, wait_until};
+use bursar_tests::{Postgres, Release, scan, wait_until};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -13,27 +13,39 @@ use super::local_site::{LocalSite, said};
 
 #[test]
 fn secrets_are_leased_renewed_revoked_and_accounted_for_over_restarts() -> Result<()> {
-    let mut site = Site::start("[leases.quota]\nlive = 3")?;
-    let leases =
-        (0..3).map(|instance| Ok(site.local.read(instance)?.lease.id)).collect::<Result<Vec<_>>>()?;
-    ensure!(site.local.read(0)?.lease.id == leases[0], "a repeated read got another lease");
+    serves(Site::start("[leases.quota]\nlive = 3")?)
+}
+
+#[test]
+fn newer_servers_keep_a_ledger_as_well() -> Result<()> {
+    for release in [Release::Sixteen, Release::Eighteen] {
+        let site = Site::on(Arc::new(server(release)?), "[leases.quota]\nlive = 3")?;
+        serves(site).with_context(|| format!("{release:?}"))?;
+    }
+    Ok(())
+}
+
+fn serves(mut site: Site) -> Result<()> {
+    let [first, second] = [site.local.read(0)?.lease.id, site.local.read(1)?.lease.id];
+    site.local.read(2)?;
+    ensure!(site.local.read(0)?.lease.id == first, "a repeated read got another lease");
     let refused = site.local.read(9).err().context("a quota was not met")?;
     ensure!(refused.to_string().contains("has 3 leases"), "{refused:#}");
-    site.local.done(&["lease", "renew", &leases[0].to_string()])?;
-    site.local.done(&["lease", "revoke", &leases[0].to_string(), "--reason", "test", "--yes"])?;
+    site.local.done(&["lease", "renew", &first.to_string()])?;
+    site.local.done(&["lease", "revoke", &first.to_string(), "--reason", "test"])?;
     site.local.read(3)?;
 
     for _ in 0..2 {
         site.local.broker.process().kill()?;
         site.local.broker.start_again()?;
         site.local.connect()?;
-        ensure!(site.local.read(1)?.lease.id == leases[1], "a lease was lost with the process");
+        ensure!(site.local.read(1)?.lease.id == second, "a lease was lost with the process");
     }
     site.local.done(&["audit", "verify"])?;
     let verified = said(&site.local.broker.command(&["verify"])?)?;
     ensure!(verified.contains("the log holds"), "{verified}");
 
-    site.local.done(&["lease", "revoke", "--principal", ADMIN, "--reason", "all of it", "--yes"])?;
+    site.local.done(&["lease", "revoke-many", "--principal", ADMIN, "--reason", "all of it", "--yes"])?;
     let gone = || site.live().is_ok_and(|live| live.is_empty());
     wait_until(Duration::from_secs(30), "every lease to be gone", gone)?;
     site.local.done(&["audit", "verify"])?;
@@ -41,18 +53,21 @@ fn secrets_are_leased_renewed_revoked_and_accounted_for_over_restarts() -> Resul
     ensure!(verified.contains("the log holds"), "{verified}");
     let found = scan(site.local.broker.directory(), &[site.postgres.password(), &site.local.key])?;
     ensure!(found.is_empty(), "a secret was written: {found:?}");
+    let found = scan(site.postgres.directory(), &[&site.local.key])?;
+    ensure!(found.is_empty(), "a secret reached the database: {found:?}");
     Ok(())
 }
 
 #[test]
 fn while_the_database_is_away_nothing_is_issued_and_health_says_so() -> Result<()> {
-    let mut site = Site::start("")?;
+    let mut site = Site::on(Arc::new(server(Release::System)?), "")?;
     site.local.read(0)?;
-    site.postgres.stop()?;
+    let postgres = Arc::get_mut(&mut site.postgres).context("somebody else has the server")?;
+    postgres.stop()?;
     ensure!(site.local.read(1).is_err(), "a secret went out without its record");
     let shown = site.local.http("/readyz")?;
     ensure!(shown.contains("ledger"), "{shown}");
-    site.postgres.start_again()?;
+    postgres.start_again()?;
     site.local.broker.wait_ready()?;
     site.local.read(1)?;
     site.local.done(&["audit", "verify"])?;
@@ -91,16 +106,28 @@ fn a_backup_says_where_the_ledger_is() -> Result<()> {
 
 struct Site {
     local: LocalSite,
-    postgres: Postgres,
+    postgres: Arc<Postgres>,
     _url: TempDir,
 }
 
 impl Site {
+    /// On the server that all tests share, in a database of its own.
     fn start(more: &str) -> Result<Self> {
-        // What is durable is what this is about.
-        let postgres = Postgres::start_with(&["fsync=on"])?;
+        static SERVER: Mutex<Weak<Postgres>> = Mutex::new(Weak::new());
+        let mut shared = SERVER.lock().unwrap_or_else(PoisonError::into_inner);
+        let postgres = match shared.upgrade() {
+            Some(postgres) => postgres,
+            None => Arc::new(server(Release::System)?),
+        };
+        *shared = Arc::downgrade(&postgres);
+        drop(shared);
+        Self::on(postgres, more)
+    }
+
+    fn on(postgres: Arc<Postgres>, more: &str) -> Result<Self> {
         let folder = TempDir::new()?;
-        let ledger = ledger_section(&postgres, &folder)?;
+        let database = format!("ledger{}", fastrand::u64(..));
+        let ledger = postgres.ledger(&database, folder.path())?;
         let local = LocalSite::start(&format!("{more}\n{ledger}"))?;
         Ok(Self { local, postgres, _url: folder })
     }
@@ -112,18 +139,9 @@ impl Site {
     }
 }
 
-/// The table `[ledger]` for this server, with the URL in a file of `folder`.
-fn ledger_section(postgres: &Postgres, folder: &TempDir) -> Result<String> {
-    let path = folder.path().join("url");
-    let (user, password) = (Postgres::SUPERUSER, postgres.password().value());
-    let url = format!("postgres://{user}:{password}@{}/{}", postgres.address(), Postgres::DATABASE);
-    fs::write(&path, url)?;
-    fs::set_permissions(&path, Permissions::from_mode(0o600))?;
-    let authority = postgres.authority().display();
-    Ok(format!(
-        "[ledger]\nengine = 'postgres'\nurl = {{ file = '{}' }}\nca_file = '{authority}'",
-        path.display()
-    ))
+fn server(release: Release) -> Result<Postgres> {
+    // What is durable is what this is about.
+    Postgres::start_release(release, &["fsync=on"])
 }
 
 const ADMIN: &str = "spiffe://example.org/user/admin";
