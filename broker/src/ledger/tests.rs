@@ -88,7 +88,10 @@ impl<S: Site> FixtureOn<S> {
     }
 
     pub(super) fn with(queue: usize, quotas: Quotas) -> Self {
-        let site = S::new();
+        Self::on(S::new(), queue, quotas)
+    }
+
+    pub(super) fn on(site: S, queue: usize, quotas: Quotas) -> Self {
         let clock = Arc::new(TestClock::new());
         let key = new_key();
         let config = LedgerConfig { queue, quotas, ..config_at(site.place()) };

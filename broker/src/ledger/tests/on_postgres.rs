@@ -1,6 +1,8 @@
 //! The same on a PostgreSQL, and what is its own.
 #![expect(clippy::duplicate_mod, reason = "one suite for every engine")]
 
+#[path = "commits_postgres.rs"]
+mod commits;
 #[path = "grants.rs"]
 mod grants;
 #[path = "lists.rs"]
@@ -15,6 +17,8 @@ mod opening;
 mod pruning;
 #[path = "quotas.rs"]
 mod quotas;
+#[path = "relay_postgres.rs"]
+mod relay;
 #[path = "revocation.rs"]
 mod revocation;
 #[path = "transitions.rs"]
@@ -41,7 +45,16 @@ pub(super) struct Database {
 
 impl Site for Database {
     fn new() -> Self {
-        let server = server();
+        Self::on(server())
+    }
+
+    fn place(&self) -> LedgerPlace {
+        self.place_as(ORIGIN, "example.org").expect("place")
+    }
+}
+
+impl Database {
+    fn on(server: Arc<Postgres>) -> Self {
         let folder = tempfile::tempdir().expect("folder");
         let name = format!("t{}", new_id(Timestamp::UNIX_EPOCH).to_string().to_lowercase());
         server.psql(&format!("CREATE DATABASE {name}")).expect("database");
@@ -51,12 +64,6 @@ impl Site for Database {
         database
     }
 
-    fn place(&self) -> LedgerPlace {
-        self.place_as(ORIGIN, "example.org").expect("place")
-    }
-}
-
-impl Database {
     fn url(&self, user: &str, password: &str) -> String {
         let address = self.server.address();
         format!("postgres://{user}:{password}@{address}/{}", self.name)

@@ -129,6 +129,11 @@ pub(super) fn release(connection: &mut Connection, own: Own) -> Result<(), Fault
     connection.one(Call::count(RELEASE, [&own.log as _, &own.epoch as _])).map(drop)
 }
 
+/// Prolongs the hold, in a transaction that has locked the row.
+pub(super) fn prolong(connection: &mut Connection, log: i64) -> Result<(), Fault> {
+    connection.one(Call::count(PROLONG, [&log as _])).map(drop)
+}
+
 /// The number of a log that is only read.
 pub(super) fn find(connection: &mut Connection, origin: &str) -> Result<Option<i64>, Fault> {
     let rows = connection.one(Call::rows("SELECT id FROM bursar.logs WHERE origin = $1", [&origin as _]))?;
@@ -142,6 +147,7 @@ const BEGIN: &str = "INSERT INTO bursar.logs (id, origin, epoch, home, held_unti
      SELECT coalesce(max(id), 0) + 1, $1, 1, $2, now() + interval '15 seconds', 0 FROM bursar.logs RETURNING id";
 const TAKE: &str =
     "UPDATE bursar.logs SET epoch = $2, home = $3, held_until = now() + interval '15 seconds' WHERE id = $1";
+const PROLONG: &str = "UPDATE bursar.logs SET held_until = now() + interval '15 seconds' WHERE id = $1";
 const RELEASE: &str = "UPDATE bursar.logs SET held_until = now() WHERE id = $1 AND epoch = $2";
 
 /// Bytes of an id.

@@ -4,8 +4,11 @@
 //! again by the one retry policy where that makes sense. A COMMIT whose answer is lost may have happened: the row of the
 //! log, which counts transactions, tells. It is locked by whatever the server is still doing, so the question waits for
 //! the answer. Until it is known nobody is told anything but that it is not.
+//!
+//! Where a standby has to confirm, the server's answer to a COMMIT is worth what it waited for, so no limit of the
+//! server's ends that wait: this side stops waiting, and is in doubt.
 
-use bursar_core::retry::{Retry, Transient};
+use bursar_core::retry::Retry;
 use bursar_core::tlog::Frontier;
 use tokio::time::Instant;
 
@@ -15,7 +18,7 @@ use super::connection::Connection;
 use super::failure::Fault;
 use super::fence::{self, Home};
 use super::flush::Own;
-use super::needs::Needs;
+use super::needs::{Known, Needs};
 use crate::kill::{self, Point};
 use crate::ledger::entry::{Committed, Entry};
 use crate::ledger::error::LedgerError;
@@ -40,11 +43,9 @@ impl Transactions for Writer {
             };
             with.meter.undo(0);
             failed += 1;
-            if !fault.is_transient() || failed == ATTEMPTS {
-                return Err(fault.into());
-            }
+            let Some(wait) = Retry::INTERACTIVE.again(failed, &fault) else { return Err(fault.into()) };
             careful |= fault.is(bursar_postgres::sqlstate::UNIQUE);
-            self.connection.pause(Retry::INTERACTIVE.delay(failed));
+            self.connection.pause(wait);
         }
     }
 
@@ -72,8 +73,9 @@ impl Writer {
         with.meter.begin();
         let known = Needs::of(work, with.meter, careful).load(&mut self.connection, self.own.log);
         let known = self.or_undone(known)?;
-        let settled = self.settle(known.epoch, known.batch);
-        self.or_undone(settled)?;
+        let happened = self.has_happened(&known);
+        let happened = self.or_undone(happened)?;
+        self.settle(happened);
         kill::at(Point::BatchBegun);
         let sign = work.iter().any(|work| matches!(work, Work::Sign));
         let mut batch = Batch::new(known, self.tail.clone(), with.meter);
@@ -85,7 +87,7 @@ impl Writer {
         let flushed = batch.flush(&mut self.connection, self.own, with.signer, sign, before);
         let signed = self.or_undone(flushed)?;
         let tail = batch.tail;
-        if let Err(fault) = self.connection.script("COMMIT") {
+        if let Err(fault) = self.connection.script(COMMIT) {
             self.connection.disconnect();
             if !fault.leaves_doubt() {
                 return Err(fault);
@@ -106,40 +108,51 @@ impl Writer {
     fn find_out(&mut self) -> Result<bool, Fault> {
         let mut failed = 0;
         loop {
-            let asked = self.connection.connect().and_then(|_| {
-                let known = Needs::default().load(&mut self.connection, self.own.log)?;
-                self.connection.script("ROLLBACK")?;
-                Ok(known)
-            });
-            match asked {
-                Ok(known) => return self.settle(known.epoch, known.batch),
-                Err(fault) => {
-                    failed += 1;
-                    self.connection.disconnect();
-                    if failed == ATTEMPTS {
-                        return Err(fault);
-                    }
-                    self.connection.pause(Retry::INTERACTIVE.delay(failed));
-                }
-            }
+            let fault = match self.ask() {
+                Ok(happened) => return Ok(happened),
+                Err(fault) => fault,
+            };
+            self.connection.disconnect();
+            failed += 1;
+            let Some(wait) = Retry::INTERACTIVE.again(failed, &fault) else { return Err(fault) };
+            self.connection.pause(wait);
         }
     }
 
+    /// One that has happened counts once another after it is durable: a server whose session ends while it waits for a
+    /// standby leaves the transaction behind as if the standby had it.
+    fn ask(&mut self) -> Result<bool, Fault> {
+        self.connection.connect()?;
+        let known = Needs::default().load(&mut self.connection, self.own.log)?;
+        let happened = self.has_happened(&known)?;
+        if happened {
+            fence::prolong(&mut self.connection, self.own.log)?;
+            self.connection.script(COMMIT)?;
+        } else {
+            self.connection.script("ROLLBACK")?;
+        }
+        self.settle(happened);
+        Ok(happened)
+    }
+
     /// Compares the row of the log with what this process knows; answers whether a transaction in doubt has happened.
-    fn settle(&mut self, epoch: i64, batch: i64) -> Result<bool, Fault> {
-        let happened = match &self.doubt {
-            _ if epoch != self.own.epoch => return Err(Fault::Fenced),
-            Some(_) if batch == self.own.batch + 1 => true,
-            _ if batch == self.own.batch => false,
-            _ => return Err(Fault::Fenced),
-        };
+    fn has_happened(&self, known: &Known) -> Result<bool, Fault> {
+        match &self.doubt {
+            _ if known.epoch != self.own.epoch => Err(Fault::Fenced),
+            Some(_) if known.batch == self.own.batch + 1 => Ok(true),
+            _ if known.batch == self.own.batch => Ok(false),
+            _ => Err(Fault::Fenced),
+        }
+    }
+
+    /// Ends the doubt, if there is one.
+    fn settle(&mut self, happened: bool) {
         if let Some(tail) = self.doubt.take()
             && happened
         {
-            self.own.batch = batch;
+            self.own.batch += 1;
             self.tail = tail;
         }
-        Ok(happened)
     }
 
     /// A transaction that fails is undone before anything else is asked.
@@ -160,5 +173,5 @@ fn apply(batch: &mut Batch<'_>, work: &mut [Work]) -> Result<Vec<Result<Committe
     each.collect()
 }
 
-/// As many as [`Retry::INTERACTIVE`] has.
-const ATTEMPTS: u32 = 3;
+/// With its limit on statements, a server would stop waiting for a standby and answer as if that had confirmed.
+const COMMIT: &str = "SET LOCAL statement_timeout = 0; COMMIT";
