@@ -61,7 +61,7 @@ impl Refusal {
 
     /// Whether the session may be used again: the server spoke, and did not end it.
     pub fn leaves_session(&self) -> bool {
-        self.sqlstate.as_deref().is_some_and(|code| !matches!(code.get(..3), Some("57P")))
+        self.sqlstate.as_deref().is_some_and(|code| !ENDED.iter().any(|ended| code.starts_with(ended)))
     }
 }
 
@@ -74,8 +74,9 @@ fn kind(sqlstate: &str) -> ErrorKind {
         "42501" => ErrorKind::Denied,
         // A statement took longer than the limit that is set at login, or waited longer for a lock.
         "57014" | "55P03" => ErrorKind::Timeout,
-        // A standby, or a server that was told to be read only.
-        "25006" => ErrorKind::Unavailable,
+        // A standby, or a server that was told to be read only; or a transaction took too long between two statements, or
+        // in all, and the server has undone it.
+        "25006" | "25P03" | "25P04" => ErrorKind::Unavailable,
         _ => match sqlstate.get(..2) {
             Some("28") => ErrorKind::Denied,
             // Connection, transaction rollback (serialisation, deadlock), resources, object in use, operator
@@ -127,6 +128,9 @@ fn causes(error: &tokio_postgres::Error) -> impl Iterator<Item = &(dyn Error + '
     })
 }
 
+/// What a server says when it ends a session: its administrator did, or a transaction took too long.
+const ENDED: [&str; 3] = ["57P", "25P03", "25P04"];
+
 /// Codes that somebody has to tell apart.
 pub mod sqlstate {
     pub const UNDEFINED_OBJECT: &str = "42704";
@@ -161,6 +165,7 @@ mod tests {
             ("40P01", ErrorKind::Unavailable),
             ("55006", ErrorKind::Unavailable),
             ("25006", ErrorKind::Unavailable),
+            ("25P03", ErrorKind::Unavailable),
             ("XX000", ErrorKind::Unavailable),
             ("42601", ErrorKind::Misconfigured),
             ("2BP01", ErrorKind::Misconfigured),
@@ -182,6 +187,7 @@ mod tests {
         };
         assert!(refusal(Some("42501")).leaves_session());
         assert!(!refusal(Some("57P01")).leaves_session());
+        assert!(!refusal(Some("25P03")).leaves_session());
         assert!(!refusal(None).leaves_session());
     }
 }

@@ -137,7 +137,11 @@ impl From<Fault> for LedgerError {
                 Some(sqlstate::READ_ONLY) => FailureKind::ReadOnly,
                 Some("40001" | "40P01" | "55P03") => FailureKind::Locked,
                 Some(sqlstate::UNDEFINED_TABLE | sqlstate::UNDEFINED_COLUMN) => FailureKind::Damaged,
-                Some(code) if !code.starts_with("57") && !code.starts_with("08") => FailureKind::Engine,
+                Some(code)
+                    if refusal.leaves_session() && !code.starts_with("57") && !code.starts_with("08") =>
+                {
+                    FailureKind::Engine
+                }
                 _ => FailureKind::Unreachable,
             },
         };
