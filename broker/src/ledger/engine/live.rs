@@ -27,7 +27,8 @@ impl Live {
             && (lease.reason.is_none() || lease.reason == self.reason)
     }
 
-    /// It with the end that `lease` asks for, and what bound it, where that is later.
+    /// It with the end that `lease` asks for, and what bound it, where that is later. All else that a read says of a lease
+    /// (its limits on renewal, its reason if it has one) is of the newest read: it was decided anew.
     pub(super) fn extended(self, lease: &Lease) -> Self {
         match lease.expires_at > self.expires_at {
             true => Self { expires_at: lease.expires_at, ttl_bound: lease.ttl_bound, ..self },
@@ -35,6 +36,7 @@ impl Live {
         }
     }
 
+    /// What is told of it to whoever repeated a read.
     pub(super) fn granted(&self) -> Outcome {
         Outcome::Granted {
             id: self.id,
@@ -43,5 +45,16 @@ impl Live {
             ttl_bound: self.ttl_bound,
             renewed: true,
         }
+    }
+}
+
+/// What is told of a lease that is new.
+pub(super) fn granted_anew(lease: &Lease) -> Outcome {
+    Outcome::Granted {
+        id: lease.id,
+        issued_at: lease.issued_at,
+        expires_at: lease.expires_at,
+        ttl_bound: lease.ttl_bound,
+        renewed: false,
     }
 }

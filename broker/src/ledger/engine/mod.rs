@@ -12,6 +12,7 @@ mod live;
 #[cfg(feature = "postgres")]
 pub(super) mod postgres;
 mod prune;
+mod revisions;
 pub(super) mod slot;
 pub(super) mod sqlite;
 mod tally;

@@ -11,10 +11,11 @@ use bursar_core::{Lease, LeaseId};
 
 use super::super::codes::{micros, stored};
 use super::super::prune::{Pruned, span};
+use super::super::revisions::Revisions;
 use super::super::tally::Tally;
 use super::super::{LogTail, TILE, TILE_SIZE, moved};
 use super::failure::Fault;
-use super::needs::{Known, Order, Revisions};
+use super::needs::{Known, Order};
 use crate::ledger::entry::{Change, Committed, Entry, ObjectKind, Outcome, RevokeSelector};
 use crate::ledger::error::LedgerError;
 use crate::ledger::quota::{Meter, QuotaExceeded};

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::super::codes::micros;
 use super::super::held::Held;
+use super::super::live;
 use super::super::slot::{self, CredentialSlot};
 use super::super::tally::{Holders, Move};
 use super::batch::{Batch, Credential};
@@ -22,13 +23,7 @@ impl Batch<'_> {
         let Some(live) = self.known.leases.live(&slot)? else {
             self.admit(lease)?;
             self.add(lease, LeaseState::Active, false, slot)?;
-            return Ok(Outcome::Granted {
-                id: lease.id,
-                issued_at: lease.issued_at,
-                expires_at: lease.expires_at,
-                ttl_bound: lease.ttl_bound,
-                renewed: false,
-            });
+            return Ok(live::granted_anew(lease));
         };
         if live.serves(lease) {
             return Ok(live.granted());

@@ -6,12 +6,12 @@ use jiff::Timestamp;
 
 use super::super::codes::{at_most, micros, read, stored};
 use super::super::held::{Taken, carried_out};
+use super::super::revisions::Revisions;
 use super::super::tally::{Holders, Move};
 use super::batch::{Batch, NewObject, NewOrder, ObjectChange, Step};
 use super::failure::Fault;
-use super::needs::{Order, Revisions};
+use super::needs::Order;
 use crate::ledger::entry::{ObjectKind, Outcome, RevocationId, RevokeSelector};
-use crate::ledger::error::LedgerError;
 
 impl Batch<'_> {
     pub(super) fn order_revocation(
@@ -116,13 +116,13 @@ impl Batch<'_> {
         expected: Option<u64>,
     ) -> Result<Outcome, Fault> {
         let now = self.revisions(kind, name);
-        check(expected, now)?;
-        let revision = if now.current > 0 { now.current } else { now.last } + 1;
-        let new = Some(NewObject { revision, ..new });
-        self.written.objects.push(ObjectChange { kind, name: name.to_owned(), was: now.current, new });
+        let revision = now.next(expected).map_err(Fault::Ledger)?;
+        let new = Some(NewObject { revision: stored(revision), ..new });
+        let was = stored(now.current);
+        self.written.objects.push(ObjectChange { kind, name: name.to_owned(), was, new });
         let last = if kind.has_history() { now.current.max(now.last) } else { now.last };
         self.known.objects.insert((kind, name.to_owned()), Revisions { current: revision, last });
-        Ok(Outcome::Put { revision: read(revision) })
+        Ok(Outcome::Put { revision })
     }
 
     pub(super) fn remove_object(
@@ -132,11 +132,9 @@ impl Batch<'_> {
         expected: Option<u64>,
     ) -> Result<Outcome, Fault> {
         let now = self.revisions(kind, name);
-        if now.current == 0 {
-            return Err(Fault::Ledger(LedgerError::ObjectMissing { kind, name: name.to_owned() }));
-        }
-        check(expected, now)?;
-        self.written.objects.push(ObjectChange { kind, name: name.to_owned(), was: now.current, new: None });
+        now.remove(kind, name, expected).map_err(Fault::Ledger)?;
+        let was = stored(now.current);
+        self.written.objects.push(ObjectChange { kind, name: name.to_owned(), was, new: None });
         let last = if kind.has_history() { now.current } else { now.last };
         self.known.objects.insert((kind, name.to_owned()), Revisions { current: 0, last });
         Ok(Outcome::Done)
@@ -176,15 +174,5 @@ impl Batch<'_> {
             self.drop_credential(id);
         }
         self.tally.add(Move { from: Some(taken.state), to, count: 1, holders: taken.holders });
-    }
-}
-
-fn check(expected: Option<u64>, found: Revisions) -> Result<(), Fault> {
-    let found = read(found.current);
-    match expected {
-        Some(expected) if expected != found => {
-            Err(Fault::Ledger(LedgerError::RevisionConflict { expected, found }))
-        }
-        _ => Ok(()),
     }
 }

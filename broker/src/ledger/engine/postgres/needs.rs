@@ -8,6 +8,7 @@ use bursar_core::tlog::{Hash, TILE_HEIGHT, leaf_hash};
 use tokio_postgres::Row;
 
 use super::super::codes::{at_most, holder_code, kind_code, micros, read, stored};
+use super::super::revisions::Revisions;
 use super::super::{TILE, Work, slot};
 use super::connection::{Answer, Call, Connection};
 use super::failure::Fault;
@@ -48,13 +49,6 @@ pub(super) struct Known {
     /// Leases and bulk revocations, by time and limit.
     pub(super) forget: HashMap<(i64, i64), (Vec<LeaseId>, Vec<i64>)>,
     pub(super) prune: Ground,
-}
-
-/// The revision of an object, and the last one in its history; 0 where there is none.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Revisions {
-    pub(super) current: i64,
-    pub(super) last: i64,
 }
 
 /// An open bulk revocation.
@@ -183,7 +177,7 @@ impl Needs {
                     .into_iter()
                     .find(|kind| get(&row, 0).is_ok_and(|code: i64| code == kind_code(*kind)));
                 let kind = kind.ok_or(Fault::Damaged { table: "bursar.objects" })?;
-                let revisions = Revisions { current: get(&row, 2)?, last: get(&row, 3)? };
+                let revisions = Revisions { current: read(get(&row, 2)?), last: read(get(&row, 3)?) };
                 known.objects.insert((kind, get(&row, 1)?), revisions);
             }
         }

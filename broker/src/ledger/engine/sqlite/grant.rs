@@ -6,7 +6,7 @@ use rusqlite::types::Type;
 use rusqlite::{CachedStatement, OptionalExtension, ffi, params};
 
 use super::super::codes::{bound_code, bound_of, micros, state_code};
-use super::super::live::Live;
+use super::super::live::{self, Live};
 use super::super::slot;
 use super::super::tally::{Holders, Move};
 use super::batch::{Batch, Fault};
@@ -21,46 +21,38 @@ impl Batch<'_> {
         let slot = slot::of_static(lease);
         let Some(live) = self.live(&slot)? else {
             self.admit(lease)?;
-            let row = Row { state: LeaseState::Active, dynamic: false, slot: &slot };
-            row.insert(&mut self.statements.insert, lease)?;
-            self.tally.add(Move {
-                from: None,
-                to: LeaseState::Active,
-                count: 1,
-                holders: Holders::of(lease),
-            });
-            return Ok(Outcome::Granted {
-                id: lease.id,
-                issued_at: lease.issued_at,
-                expires_at: lease.expires_at,
-                ttl_bound: lease.ttl_bound,
-                renewed: false,
-            });
+            self.add(lease, &Row { state: LeaseState::Active, dynamic: false, slot: &slot })?;
+            return Ok(live::granted_anew(lease));
         };
         if live.serves(lease) {
             return Ok(live.granted());
         }
+        let extended = live.extended(lease);
         let mut extend = self.connection.prepare_cached(EXTEND)?;
         extend.execute(params![
-            live.id.to_bytes(),
-            micros(lease.expires_at),
+            extended.id.to_bytes(),
+            micros(extended.expires_at),
+            bound_code(extended.ttl_bound),
             micros(lease.issued_at),
             lease.max_expires_at.map(micros),
             lease.renewable,
-            bound_code(lease.ttl_bound),
             lease.reason,
         ])?;
-        Ok(live.extended(lease).granted())
+        Ok(extended.granted())
     }
 
     /// Writes down that a store is about to be asked for a credential.
     pub(super) fn intent(&mut self, lease: &Lease) -> Result<Outcome, Fault> {
         self.admit(lease)?;
         let slot = slot::of_dynamic(lease);
-        let row = Row { state: LeaseState::Intent, dynamic: true, slot: &slot };
-        row.insert(&mut self.statements.insert, lease)?;
-        self.tally.add(Move { from: None, to: LeaseState::Intent, count: 1, holders: Holders::of(lease) });
+        self.add(lease, &Row { state: LeaseState::Intent, dynamic: true, slot: &slot })?;
         Ok(Outcome::Done)
+    }
+
+    fn add(&mut self, lease: &Lease, row: &Row<'_>) -> Result<(), Fault> {
+        row.insert(&mut self.statements.insert, lease)?;
+        self.tally.add(Move { from: None, to: row.state, count: 1, holders: Holders::of(lease) });
+        Ok(())
     }
 
     fn live(&mut self, slot: &[u8]) -> Result<Option<Live>, Fault> {
@@ -129,10 +121,5 @@ pub(super) const INSERT: &str = "INSERT INTO leases (id, state, dynamic, slot, i
 pub(super) const LIVE: &str =
     "SELECT id, issued_at, expires_at, ttl_bound, renewable, reason FROM leases WHERE slot = ?1";
 
-/// A read that gets no further than the lease already reaches leaves its end, and what bound it, alone. The limits on
-/// renewal are those of the newest read: it was decided anew.
-const EXTEND: &str = "UPDATE leases SET \
-     ttl_bound = CASE WHEN ?2 > expires_at THEN ?6 ELSE ttl_bound END, \
-     expires_at = max(expires_at, ?2), renewed_at = max(renewed_at, ?3), \
-     max_expires_at = ?4, renewable = ?5, reason = coalesce(?7, reason) \
-     WHERE id = ?1";
+const EXTEND: &str = "UPDATE leases SET expires_at = ?2, ttl_bound = ?3, renewed_at = max(renewed_at, ?4), \
+     max_expires_at = ?5, renewable = ?6, reason = coalesce(?7, reason) WHERE id = ?1";

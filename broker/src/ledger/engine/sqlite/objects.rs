@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::super::codes::{at_most, kind_code, micros, read, stored};
 use super::super::page_of;
+use super::super::revisions::Revisions;
 use super::batch::{Batch, Fault};
 use super::rows::{damaged, time};
 use crate::ledger::entry::{Object, ObjectKind};
@@ -30,20 +31,18 @@ impl Batch<'_> {
         new: &NewObject<'_>,
         expected: Option<u64>,
     ) -> Result<u64, Fault> {
-        let current = self.revision(REVISION, kind, name)?;
-        check(expected, current)?;
-        let last = if current > 0 { current } else { self.revision(LAST_REVISION, kind, name)? };
+        let revision = self.revisions(kind, name)?.next(expected).map_err(Fault::Refused)?;
         self.keep(kind, name)?;
         let mut put = self.connection.prepare_cached(PUT)?;
         put.execute(params![
             kind_code(kind),
             name,
-            stored(last + 1),
+            stored(revision),
             new.body,
             micros(new.at),
             new.by.as_str()
         ])?;
-        Ok(last + 1)
+        Ok(revision)
     }
 
     pub(super) fn remove_object(
@@ -52,14 +51,17 @@ impl Batch<'_> {
         name: &str,
         expected: Option<u64>,
     ) -> Result<(), Fault> {
-        let current = self.revision(REVISION, kind, name)?;
-        if current == 0 {
-            return Err(Fault::Refused(LedgerError::ObjectMissing { kind, name: name.to_owned() }));
-        }
-        check(expected, current)?;
+        self.revisions(kind, name)?.remove(kind, name, expected).map_err(Fault::Refused)?;
         self.keep(kind, name)?;
         self.connection.prepare_cached(REMOVE)?.execute((kind_code(kind), name))?;
         Ok(())
+    }
+
+    /// The history is looked into where there is no object.
+    fn revisions(&self, kind: ObjectKind, name: &str) -> Result<Revisions, Fault> {
+        let current = self.revision(REVISION, kind, name)?;
+        let last = if current > 0 { current } else { self.revision(LAST_REVISION, kind, name)? };
+        Ok(Revisions { current, last })
     }
 
     /// 0 where there is none.
@@ -126,15 +128,6 @@ fn read_object(row: &Row<'_>) -> rusqlite::Result<Object> {
         updated_at: time(row.get(3)?).ok_or_else(|| damaged(3, Type::Integer))?,
         updated_by: SpiffeId::parse(&by).map_err(|_| damaged(4, Type::Text))?,
     })
-}
-
-fn check(expected: Option<u64>, found: u64) -> Result<(), Fault> {
-    match expected {
-        Some(expected) if expected != found => {
-            Err(Fault::Refused(LedgerError::RevisionConflict { expected, found }))
-        }
-        _ => Ok(()),
-    }
 }
 
 const REVISION: &str = "SELECT revision FROM objects WHERE kind = ?1 AND name = ?2";
