@@ -16,7 +16,7 @@ use crate::identity::break_glass::MAX_PURPOSE;
 use crate::init;
 use crate::keys::{self, KeysError};
 use crate::sealing::{self, Sealing};
-use crate::start::StartError;
+use crate::start::{StartError, ledger_place};
 
 /// What was made, and where.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub async fn issue(
         return Err(BreakGlassError::Reason);
     }
     let Sealing { seal, .. } = sealing::open(config, &clock).await?;
-    let authority = keys::authority_in(&config.ledger_path(), &seal, &config.trust_domain, clock)?;
+    let authority = keys::authority_in(&ledger_place(config)?, &seal, &config.trust_domain, clock)?;
     let identity = authority.break_glass(&glass.id, said, life)?;
     init::directory(to)?;
     let ca = to.join("ca.pem");

@@ -7,6 +7,7 @@ mod cache;
 mod disk;
 mod gcp;
 mod identity;
+mod ledger;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod seal;
@@ -32,6 +33,7 @@ pub use gcp::{GcpCredentials, GcpSettings};
 pub use identity::{
     HostPattern, IssuerKind, IssuerSettings, KeysPlace, Matched, NodeProof, NodeRule, ReviewSettings, Rule,
 };
+pub use ledger::LedgerSettings;
 #[cfg(feature = "postgres")]
 pub use postgres::{PostgresSettings, StandingSettings};
 pub use seal::{KeyPlace, SealKey, SealSettings};
@@ -49,6 +51,7 @@ pub struct Config {
     /// Tells brokers of one trust domain apart; part of the log's origin.
     pub name: String,
     pub data_dir: PathBuf,
+    pub ledger: LedgerSettings,
     pub listen: Listen,
     pub tls: Tls,
     pub identity: Identity,
@@ -230,7 +233,12 @@ impl Config {
         SpiffeId::from_segments(&self.trust_domain, &["broker", &self.name]).expect("checked segments")
     }
 
-    /// The ledger's file.
+    /// The name under which this broker signs its log.
+    pub fn origin(&self) -> String {
+        format!("bursar.dev/{}/{}", self.trust_domain, self.name)
+    }
+
+    /// The ledger's file, where it is one.
     pub fn ledger_path(&self) -> PathBuf {
         self.data_dir.join("ledger.db")
     }
@@ -266,6 +274,7 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
         let nodes = identity::nodes(identity, trust_domain.as_ref(), &issuers, &trust);
         (Identity { trust, break_glass, nodes }, issuers)
     });
+    let ledger = root.section("ledger", ledger::ledger);
     let seal = root.section("seal", seal::seal);
     let leases = root.section("leases", lease_limits);
     let limits = root.section("limits", |limits| RequestLimits {
@@ -293,6 +302,7 @@ fn root(root: &mut Section<'_>) -> Option<Config> {
         trust_domain: trust_domain?,
         name,
         data_dir: data_dir?,
+        ledger: ledger?,
         listen,
         tls,
         identity,

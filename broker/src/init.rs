@@ -20,7 +20,7 @@ use crate::policy::Policies;
 use crate::rulebook::Rulebook;
 use crate::seal::Seal;
 use crate::sealing::{self, Sealing};
-use crate::start::{StartError, origin};
+use crate::start::{StartError, ledger_place, origin};
 
 /// What `init` left where.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub async fn init(config: &Config, clock: Arc<dyn Clock>) -> Result<Initialised,
     sealing::make(config, &clock).await?;
     let Sealing { seal, .. } = sealing::open(config, &clock).await?;
     let ledger_config = LedgerConfig {
-        path: config.ledger_path(),
+        place: ledger_place(config)?,
         origin: origin(config),
         queue: 64,
         quotas: Quotas::default(),

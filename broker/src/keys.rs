@@ -1,6 +1,5 @@
 //! The broker's own keys: made once by `init`, kept in the ledger, sealed.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use bursar_core::spiffe::TrustDomain;
@@ -12,7 +11,7 @@ use ring::signature::Ed25519KeyPair;
 
 use crate::identity::Authority;
 use crate::identity::authority::AuthorityError;
-use crate::ledger::{Change, Ledger, LedgerError, ObjectKind, OpenError};
+use crate::ledger::{Change, Ledger, LedgerError, LedgerPlace, ObjectKind, OpenError};
 use crate::seal::{Seal, SealError};
 
 /// The keys of a broker.
@@ -81,8 +80,8 @@ impl Keys {
 ///
 /// # Errors
 /// [`KeysError::Incomplete`] when the ledger has none, [`KeysError::Seal`] when the seal is another.
-pub fn signer_in(ledger: &Path, seal: &Seal, origin: &str) -> Result<Signer, KeysError> {
-    let sealed = Ledger::key_in(ledger, SIGNING_KEY)?.ok_or(KeysError::Incomplete)?;
+pub fn signer_in(ledger: &LedgerPlace, seal: &Seal, origin: &str) -> Result<Signer, KeysError> {
+    let sealed = ledger.key(SIGNING_KEY)?.ok_or(KeysError::Incomplete)?;
     signer(origin, &seal.open(SIGNING_KEY, &sealed)?)
 }
 
@@ -91,12 +90,12 @@ pub fn signer_in(ledger: &Path, seal: &Seal, origin: &str) -> Result<Signer, Key
 /// # Errors
 /// As [`signer_in`].
 pub fn authority_in(
-    ledger: &Path,
+    ledger: &LedgerPlace,
     seal: &Seal,
     domain: &TrustDomain,
     clock: Arc<dyn Clock>,
 ) -> Result<Authority, KeysError> {
-    let key = |name| Ledger::key_in(ledger, name)?.ok_or(KeysError::Incomplete);
+    let key = |name| ledger.key(name)?.ok_or(KeysError::Incomplete);
     let (certificate, sealed) = (key(AUTHORITY_CERTIFICATE)?, key(AUTHORITY_KEY)?);
     Ok(Authority::restore(domain.clone(), certificate, &seal.open(AUTHORITY_KEY, &sealed)?, clock)?)
 }

@@ -22,7 +22,7 @@ use crate::backends;
 use crate::broker::Broker;
 use crate::call::{own_actor, own_record};
 use crate::catalog::Catalog;
-use crate::config::{Config, KeyPlace};
+use crate::config::{Config, KeyPlace, LedgerSettings};
 use crate::disk::Disk;
 use crate::failure::Failure;
 use crate::health::Health;
@@ -36,7 +36,9 @@ use crate::ids::Ids;
 use crate::keys::{Keys, KeysError};
 use crate::kill::{self, Point};
 use crate::lease::Leases;
-use crate::ledger::{Change, Entry, Ledger, LedgerConfig, LedgerError, OpenError, Quotas};
+use crate::ledger::{Change, Entry, Ledger, LedgerConfig, LedgerError, LedgerPlace, OpenError, Quotas};
+#[cfg(feature = "postgres")]
+use crate::ledger::{PostgresAccess, UrlFault};
 use crate::membership::Membership;
 use crate::mounts::{Mount, Mounts};
 use crate::pace::Pace;
@@ -59,12 +61,12 @@ pub async fn serve(config: Config, clock: Arc<dyn Clock>, tasks: Tasks) -> Resul
     let Sealing { seal, stores: mut early } = sealing::open(&config, &clock).await?;
     let seal = Arc::new(seal);
     let ledger_config = LedgerConfig {
-        path: config.ledger_path(),
+        place: ledger_place(&config)?,
         origin: origin(&config),
         queue: LEDGER_QUEUE,
         quotas: quotas(&config),
     };
-    if !ledger_config.path.exists() {
+    if !ledger_config.place.is_there()? {
         return Err(StartError::NotInitialised);
     }
     let ledger = Ledger::open(ledger_config, Arc::clone(&clock))?;
@@ -275,7 +277,24 @@ fn quotas(config: &Config) -> Quotas {
 
 /// The name under which a broker signs its log.
 pub fn origin(config: &Config) -> String {
-    format!("bursar.dev/{}/{}", config.trust_domain, config.name)
+    config.origin()
+}
+
+/// Where the ledger of `config` is.
+///
+/// # Errors
+/// [`StartError::LedgerUrl`], before anything is asked.
+pub fn ledger_place(config: &Config) -> Result<LedgerPlace, StartError> {
+    Ok(match &config.ledger {
+        LedgerSettings::Sqlite => LedgerPlace::sqlite(config.ledger_path()),
+        #[cfg(feature = "postgres")]
+        LedgerSettings::Postgres(access) => LedgerPlace::postgres(
+            PostgresAccess::clone(access),
+            config.origin(),
+            config.trust_domain.to_string(),
+            config.data_dir.clone(),
+        )?,
+    })
 }
 
 /// Work that stores need, until the broker stops.
@@ -376,6 +395,9 @@ pub enum StartError {
     Seal(#[from] SealError),
     #[error(transparent)]
     Open(#[from] OpenError),
+    #[cfg(feature = "postgres")]
+    #[error(transparent)]
+    LedgerUrl(#[from] UrlFault),
     #[error(transparent)]
     Keys(#[from] KeysError),
     #[error(transparent)]

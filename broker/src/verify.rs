@@ -4,9 +4,9 @@ use bursar_core::tlog::{KeyError, Verifier};
 
 use crate::config::Config;
 use crate::keys::{self, KeysError};
-use crate::ledger::{Inspection, Ledger, LogKey, OpenError};
+use crate::ledger::{Inspection, LogKey, OpenError};
 use crate::seal::Seal;
-use crate::start::origin;
+use crate::start::{StartError, ledger_place, origin};
 
 /// Which key the log has to be signed by.
 #[derive(Debug, Clone, Copy)]
@@ -22,12 +22,12 @@ pub enum Trusted<'a> {
 /// # Errors
 /// [`VerifyError`] when it cannot be looked at. What is wrong with it is in the answer.
 pub fn verify(config: &Config, key: Trusted<'_>) -> Result<Inspection, VerifyError> {
-    let path = config.ledger_path();
+    let place = ledger_place(config).map_err(Box::new)?;
     Ok(match key {
-        Trusted::Kept(text) => Ledger::inspect(&path, LogKey::Public(&Verifier::parse(text.trim())?))?,
+        Trusted::Kept(text) => place.inspect(LogKey::Public(&Verifier::parse(text.trim())?))?,
         Trusted::Own(seal) => {
-            let signer = keys::signer_in(&path, seal, &origin(config))?;
-            Ledger::inspect(&path, LogKey::Own(&signer))?
+            let signer = keys::signer_in(&place, seal, &origin(config))?;
+            place.inspect(LogKey::Own(&signer))?
         }
     })
 }
@@ -41,4 +41,6 @@ pub enum VerifyError {
     Keys(#[from] KeysError),
     #[error(transparent)]
     Open(#[from] OpenError),
+    #[error(transparent)]
+    Place(#[from] Box<StartError>),
 }

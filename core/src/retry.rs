@@ -57,6 +57,14 @@ impl Retry {
         spread(self.backoff().build().nth(steps.min(STEPS_TO_ANY_CAP)).unwrap_or(self.cap))
     }
 
+    /// The wait before another attempt, where `failed` were made and the last met `error`; none where there is to be no
+    /// other. For a thread that blocks, which cannot use [`Retry::run`].
+    pub fn again(self, failed: u32, error: &impl Transient) -> Option<Duration> {
+        let left = usize::try_from(failed).is_ok_and(|failed| failed < self.attempts);
+        let wait = || self.delay(failed).max(error.retry_after().unwrap_or_default());
+        (left && error.is_transient()).then(wait)
+    }
+
     fn backoff(self) -> ExponentialBuilder {
         ExponentialBuilder::default()
             .with_min_delay(self.first)
@@ -121,6 +129,15 @@ mod tests {
     async fn a_final_error_is_not_repeated() {
         let error = || Fails { transient: false, after: None };
         assert_eq!(calls(Retry::INTERACTIVE, error, Duration::from_secs(60)).await, 1);
+    }
+
+    #[test]
+    fn a_thread_that_blocks_goes_by_the_same_policy() {
+        let error = |transient| Fails { transient, after: Some(Duration::from_secs(30)) };
+        let waits = (1..=3).map(|failed| Retry::INTERACTIVE.again(failed, &error(true)));
+        let expected = Some(Duration::from_secs(30));
+        assert_eq!(waits.collect::<Vec<_>>(), [expected, expected, None]);
+        assert_eq!(Retry::INTERACTIVE.again(1, &error(false)), None);
     }
 
     #[tokio::test(start_paused = true)]

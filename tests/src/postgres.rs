@@ -8,7 +8,7 @@ mod release;
 use std::fs::{self, Permissions};
 use std::io::Write;
 use std::net::SocketAddr;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -116,10 +116,7 @@ impl Postgres {
     /// What a broker's configuration says of this server: the table `[backends.NAME]`, without its roles. The broker
     /// logs in as `user`, whose password is where `password`, a TOML value, says.
     pub fn backend(&self, name: &str, user: &str, password: &str) -> String {
-        let transport = match self.release.has_tls() {
-            true => format!("ca_file = '{}'", self.authority().display()),
-            false => "allow_plaintext = true".to_owned(),
-        };
+        let transport = self.transport();
         format!(
             "[backends.{name}]\nkind = 'postgres'\nhost = '{}'\nport = {}\ndatabase = '{}'\nuser = '{user}'\n\
              password = {password}\n{transport}\n",
@@ -127,6 +124,23 @@ impl Postgres {
             self.address.port(),
             Self::DATABASE,
         )
+    }
+
+    /// What a broker's configuration says of a ledger in `database` of this server: the table `[ledger]`, with the URL in
+    /// a file in `directory`. Another database than [`DATABASE`](Self::DATABASE) is made.
+    ///
+    /// # Errors
+    /// What the server answered, or the file cannot be written.
+    pub fn ledger(&self, database: &str, directory: &Path) -> Result<String> {
+        if database != Self::DATABASE {
+            self.psql(&format!("CREATE DATABASE {database}"))?;
+        }
+        let (user, password) = (Self::SUPERUSER, self.password.value());
+        let path = directory.join("ledger.url");
+        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        write!(file, "postgres://{user}:{password}@{}/{database}", self.address)?;
+        let transport = self.transport();
+        Ok(format!("[ledger]\nengine = 'postgres'\nurl = {{ file = '{}' }}\n{transport}\n", path.display()))
     }
 
     /// Stops the server; its data stays.
@@ -147,6 +161,14 @@ impl Postgres {
         let (programs, files) = (&self.programs, &self.files);
         self.process = launch(programs, here, owner.as_ref(), self.address, files, &self.settings)?;
         Ok(())
+    }
+
+    /// How a configuration says that this server is reached.
+    fn transport(&self) -> String {
+        match self.release.has_tls() {
+            true => format!("ca_file = '{}'", self.authority().display()),
+            false => "allow_plaintext = true".to_owned(),
+        }
     }
 
     /// Sends a signal to the server and to every process of its.

@@ -84,7 +84,7 @@ fn measure(
     if groups.contains(&COUNT) && Command::new("valgrind").arg("--version").output().is_err() {
         apt::install("valgrind", "valgrind")?;
     }
-    let postgres = match groups.iter().any(|group| [BACKENDS, AGENT].contains(group)) {
+    let postgres = match groups.iter().any(|group| [BACKENDS, AGENT, CLUSTER].contains(group)) {
         true => Some(postgres::binaries()?),
         false => None,
     };
@@ -101,9 +101,10 @@ fn measure(
 }
 
 const PROGRAMS: [&str; 4] = ["bursar-broker", "bursar-agent", "bursar", "bursar-bench"];
-const GROUPS: [&str; 8] = [COUNT, "identity", "read", "ledger", BACKENDS, AGENT, "run", "webhook"];
+const GROUPS: [&str; 9] = [COUNT, "identity", "read", "ledger", CLUSTER, BACKENDS, AGENT, "run", "webhook"];
 /// The group that valgrind counts for.
 const COUNT: &str = "count";
 /// The groups that need a PostgreSQL.
 const BACKENDS: &str = "backends";
 const AGENT: &str = "agent";
+const CLUSTER: &str = "cluster";

@@ -18,6 +18,9 @@ pub(crate) struct Options {
     /// Repeat the order of kills and calls of an earlier run, which named it
     #[arg(long)]
     seed: Option<u64>,
+    /// Which engine keeps the ledger: `sqlite` or `postgres`
+    #[arg(long, default_value = "sqlite")]
+    ledger: String,
 }
 
 pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
@@ -38,7 +41,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     fs::copy(built.join("bursar-broker"), &broker).context("the broker cannot be copied")?;
 
     let mut torture = Command::new(built.join("bursar-torture"));
-    torture.args(["--kills", &options.kills.to_string()]);
+    torture.args(["--kills", &options.kills.to_string(), "--ledger", &options.ledger]);
     torture.args(options.seed.map(|seed| format!("--seed={seed}")));
     torture.env("BURSAR_TORTURE_BROKER", broker);
     torture.env("BURSAR_TEST_BAO", bao).env("BURSAR_TEST_PG_BIN", postgres);

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::identity::Caller;
-use crate::ledger::{AuditQuery, LedgerConfig, Quotas};
+use crate::ledger::{AuditQuery, LedgerConfig, LedgerPlace, Quotas};
 use crate::policy::{Facts, PrincipalFacts};
 
 struct Site {
@@ -32,7 +32,7 @@ impl Site {
 
     async fn open(folder: TempDir, clock: Arc<TestClock>, key: Vec<u8>) -> Self {
         let config = LedgerConfig {
-            path: folder.path().join("ledger.db"),
+            place: LedgerPlace::sqlite(folder.path().join("ledger.db")),
             origin: ORIGIN.to_owned(),
             queue: 1024,
             quotas: Quotas::default(),

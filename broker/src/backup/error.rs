@@ -26,6 +26,11 @@ pub enum BackupError {
     },
     #[error("there is no ledger in `{}`; check `data_dir`", path.display())]
     NoLedger { path: PathBuf },
+    #[error(
+        "the ledger is in a PostgreSQL, of which this makes no copies; take them with `pg_dump` or your server's own means, \
+         and see docs/operations.md"
+    )]
+    Elsewhere,
     #[error("`{}` is no backup of a broker: {what}", path.display())]
     NotABackup { path: PathBuf, what: String },
     #[error(

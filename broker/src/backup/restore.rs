@@ -13,7 +13,7 @@ use super::{BackupError, Staging};
 use crate::backends;
 use crate::config::{BackendKind, Config};
 use crate::keys;
-use crate::ledger::{Ledger, LogKey};
+use crate::ledger::{LedgerPlace, LogKey};
 use crate::seal::Seal;
 use crate::start::origin;
 
@@ -29,6 +29,9 @@ pub fn restore(
     clock: &Arc<dyn Clock>,
     from: &Path,
 ) -> Result<Manifest, BackupError> {
+    if !config.ledger.is_a_file() {
+        return Err(BackupError::Elsewhere);
+    }
     let manifest = Manifest::read(from)?;
     let configured = origin(config);
     if manifest.origin != configured {
@@ -65,10 +68,11 @@ fn copy(from: &Path, to: &Path, file: &Copied) -> Result<(), BackupError> {
 }
 
 fn check_log(ledger: &Path, seal: &Seal, origin: &str, manifest: &Manifest) -> Result<(), BackupError> {
-    Ledger::bring_up(ledger)?;
-    Ledger::drop_credentials(ledger)?;
-    let signer = keys::signer_in(ledger, seal, origin)?;
-    let inspection = Ledger::inspect(ledger, LogKey::Own(&signer))?;
+    let ledger = LedgerPlace::sqlite(ledger.to_owned());
+    ledger.bring_up()?;
+    ledger.drop_credentials()?;
+    let signer = keys::signer_in(&ledger, seal, origin)?;
+    let inspection = ledger.inspect(LogKey::Own(&signer))?;
     let mut findings = inspection.findings;
     if inspection.size != manifest.log_size {
         findings

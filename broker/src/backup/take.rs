@@ -18,6 +18,9 @@ use crate::start::origin;
 /// # Errors
 /// [`BackupError`]; nothing is left of what was begun.
 pub fn take(config: &Config, clock: &dyn Clock, to: &Path) -> Result<Manifest, BackupError> {
+    if !config.ledger.is_a_file() {
+        return Err(BackupError::Elsewhere);
+    }
     if !config.ledger_path().is_file() {
         return Err(BackupError::NoLedger { path: config.data_dir.clone() });
     }

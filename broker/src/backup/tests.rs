@@ -223,7 +223,7 @@ impl Site {
     async fn open(&self, config: &Config) -> Ledger {
         let clock: Arc<dyn bursar_core::Clock> = Arc::new(SystemClock);
         let ledger = LedgerConfig {
-            path: config.ledger_path(),
+            place: crate::ledger::LedgerPlace::sqlite(config.ledger_path()),
             origin: origin(config),
             queue: 64,
             quotas: Quotas::default(),

@@ -160,7 +160,7 @@ fn check_keeping(
     root.fault::<()>(&format!("backends.{}.keep_in", backend.name), message);
 }
 
-fn transport(section: &mut Section<'_>) -> Transport {
+pub(super) fn transport(section: &mut Section<'_>) -> Transport {
     let ca_file = section.path("ca_file");
     match section.flag("allow_plaintext").unwrap_or(false) {
         false => Transport::Tls { ca_file },

@@ -6,6 +6,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use bursar_core::tlog::{Checkpoint, Frontier, Hash, Signer};
 use tokio::sync::watch;
 
+use super::engine::Sizes;
 use super::error::Health;
 
 /// A checkpoint.
@@ -40,9 +41,9 @@ pub struct LedgerStats {
     pub last_sync_micros: u64,
     /// Entries that wait for the next one.
     pub queued: u64,
-    /// The size of the write-ahead log's file.
+    /// The size of the write-ahead log's file; 0 where it is not on a disk of the broker's.
     pub wal_bytes: u64,
-    /// The size of the database's file.
+    /// The size of the database's file; 0 where it is not on a disk of the broker's.
     pub db_bytes: u64,
     /// Holders whose rate of new leases is remembered.
     pub rated: u64,
@@ -111,15 +112,15 @@ impl Board {
         self.last_sync_micros.store(sync_micros, Ordering::Relaxed);
     }
 
-    pub(super) fn stats(&self, queued: u64, wal_bytes: u64, db_bytes: u64) -> LedgerStats {
+    pub(super) fn stats(&self, queued: u64, sizes: Sizes) -> LedgerStats {
         LedgerStats {
             batches: self.batches.load(Ordering::Relaxed),
             entries: self.entries.load(Ordering::Relaxed),
             last_batch: self.last_batch.load(Ordering::Relaxed),
             last_sync_micros: self.last_sync_micros.load(Ordering::Relaxed),
             queued,
-            wal_bytes,
-            db_bytes,
+            wal_bytes: sizes.write_ahead_log,
+            db_bytes: sizes.database,
             rated: self.rated.load(Ordering::Relaxed),
             health: *self.health.borrow(),
         }

@@ -1,7 +1,9 @@
 //! How opening the ledger, and asking it, can fail.
 
+use std::error::Error;
+use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bursar_core::lease::LeaseEvent;
@@ -20,25 +22,27 @@ pub enum OpenError {
         #[source]
         source: io::Error,
     },
-    #[error("the ledger `{}` is open in another process; one broker keeps one ledger: stop the other one", path.display())]
-    InUse { path: PathBuf },
-    #[error("`{}` is no ledger of a broker; check the configured path", path.display())]
-    NotALedger { path: PathBuf },
     #[error(
-        "the ledger `{}` has schema {found}, and this broker knows {supported} and older; start the newer broker that wrote it",
-        path.display()
+        "the ledger `{place}` is open in another process; one broker keeps one ledger: stop the other one"
     )]
-    NewerSchema { path: PathBuf, found: i64, supported: i64 },
+    InUse { place: String },
+    #[error("`{place}` is no ledger of a broker; check the configured path")]
+    NotALedger { place: String },
     #[error(
-        "the ledger `{}` has schema {found}, and this looks at {wanted}; start this broker on it once, which brings it up",
-        path.display()
+        "the ledger `{place}` has schema {found}, and this broker knows {supported} and older; start the newer broker that \
+         wrote it"
     )]
-    OlderSchema { path: PathBuf, found: i64, wanted: i64 },
+    NewerSchema { place: String, found: i64, supported: i64 },
     #[error(
-        "the ledger `{}` is damaged: {what}; restore it from a backup, and keep the damaged file to find out what happened",
-        path.display()
+        "the ledger `{place}` has schema {found}, and this looks at {wanted}; start this broker on it once, which brings it \
+         up"
     )]
-    Corrupt { path: PathBuf, what: String },
+    OlderSchema { place: String, found: i64, wanted: i64 },
+    #[error(
+        "the ledger `{place}` is damaged: {what}; restore it from a backup, and keep what is damaged to find out what \
+         happened"
+    )]
+    Corrupt { place: String, what: String },
     #[error(
         "the ledger belongs to `{found}`, and this broker is `{configured}`; check `data_dir`, `trust_domain` and `name`"
     )]
@@ -47,11 +51,41 @@ pub enum OpenError {
         "the ledger was signed by another key than `{signer}`; restore the key that signed it, or the ledger of this key"
     )]
     OtherSigner { signer: String },
+    #[error(
+        "the ledger `{place}` belongs to the trust domain `{found}`, and this broker is of `{configured}`; check \
+         `trust_domain`, or name another database"
+    )]
+    OtherDomain { place: String, found: String, configured: String },
+    #[error(
+        "another process writes the log `{origin}` in the ledger `{place}`; give each broker a `name` of its own, or stop the \
+         other one"
+    )]
+    Held { place: String, origin: String },
+    #[error(
+        "the ledger `{place}` has no table `{table}`, or this user has no right to it; restore it from a backup, or grant it"
+    )]
+    TableMissing { place: String, table: String },
+    #[error(
+        "in the ledger `{place}` the broker's user may not {right} in `{table}`; run `GRANT {right} ON {table} TO` that user"
+    )]
+    Privilege { place: String, right: &'static str, table: String },
+    #[error(
+        "in `{place}` the broker's user may not make the ledger's tables, or not use them; as an administrator run \
+         `CREATE SCHEMA bursar AUTHORIZATION` that user"
+    )]
+    Denied { place: String },
+    #[error("the ledger `{place}` cannot be opened; {hint}")]
+    Unreachable {
+        place: String,
+        hint: &'static str,
+        #[source]
+        source: Arc<dyn Error + Send + Sync>,
+    },
     #[error("the ledger is signing already")]
     SigningAlready,
-    #[error("the ledger `{}` cannot be read", path.display())]
+    #[error("the ledger `{place}` cannot be read")]
     Unreadable {
-        path: PathBuf,
+        place: String,
         #[source]
         source: LedgerError,
     },
@@ -61,16 +95,21 @@ pub enum OpenError {
 
 impl OpenError {
     /// What reading the end of the log met.
-    pub(super) fn of_head(path: &Path, error: LedgerError) -> Self {
-        let path = path.to_owned();
+    pub(super) fn of_head(place: &dyn fmt::Display, error: LedgerError) -> Self {
+        let place = place.to_string();
         match error {
-            LedgerError::Corrupt { what } => Self::Corrupt { path, what },
-            source => Self::Unreadable { path, source },
+            LedgerError::Corrupt { what } => Self::Corrupt { place, what },
+            source => Self::Unreadable { place, source },
         }
     }
 
     /// What is wrong with the signature of the stored head `note`, checked with the key of `verifier`.
-    pub(super) fn of_note(path: &Path, note: &str, verifier: &Verifier, error: CheckpointError) -> Self {
+    pub(super) fn of_note(
+        place: &dyn fmt::Display,
+        note: &str,
+        verifier: &Verifier,
+        error: CheckpointError,
+    ) -> Self {
         // A key has another id under another name, so a broker that was renamed looks like another key.
         let origin = note.lines().next().unwrap_or_default();
         match error {
@@ -80,13 +119,13 @@ impl OpenError {
             CheckpointError::Note(NoteError::UnknownSigner { .. }) | CheckpointError::Foreign { .. } => {
                 Self::OtherSigner { signer: verifier.to_string() }
             }
-            other => Self::Corrupt { path: path.to_owned(), what: other.to_string() },
+            other => Self::Corrupt { place: place.to_string(), what: other.to_string() },
         }
     }
 }
 
-/// Why the ledger did not do what was asked. Nothing of the entry happened, except under [`LedgerError::Closed`], where
-/// the answer was lost.
+/// Why the ledger did not do what was asked. Nothing of the entry happened, except under [`LedgerError::Closed`] and
+/// [`LedgerError::Uncertain`], where the answer was lost.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LedgerError {
     #[error("the ledger's disk is full; nothing is issued until there is space again")]
@@ -95,10 +134,14 @@ pub enum LedgerError {
     Unavailable {
         kind: FailureKind,
         #[source]
-        source: Arc<rusqlite::Error>,
+        source: Arc<dyn Error + Send + Sync>,
     },
     #[error("the ledger is closed")]
     Closed,
+    #[error(
+        "the ledger cannot be reached, and whether it took the entry is not known yet; nothing is issued until it is"
+    )]
+    Uncertain,
     #[error("the ledger has more waiting than it takes; try again")]
     Busy,
     #[error("the ledger does not sign yet, so it takes nothing")]
@@ -150,6 +193,10 @@ pub enum FailureKind {
     ReadOnly,
     /// What was read is not what was written.
     Damaged,
+    /// There is no connection to the database.
+    Unreachable,
+    /// Another process writes the log of this broker.
+    Fenced,
     /// Anything else; the log of the broker has the cause.
     Engine,
 }
@@ -162,6 +209,8 @@ impl FailureKind {
             Self::Locked => "locked",
             Self::ReadOnly => "read-only",
             Self::Damaged => "damaged",
+            Self::Unreachable => "unreachable",
+            Self::Fenced => "taken over",
             Self::Engine => "engine error",
         }
     }

@@ -4,9 +4,8 @@ use bursar_core::audit::AuditRecord;
 use bursar_core::tlog::{Frontier, Hash};
 use jiff::Timestamp;
 
-use super::engine::sqlite::{audit, pruning};
-use super::writer::Work;
-use super::{AuditQuery, Ledger, LedgerError, Page, Paged, Prunable, SignedHead};
+use super::engine::Work;
+use super::{AuditQuery, Ledger, LedgerError, Page, Paged, Prunable, SignedHead, proofs, records};
 
 impl Ledger {
     /// Audit records, a page at a time.
@@ -14,7 +13,7 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::PageToken`], or when the ledger cannot be read.
     pub async fn audit(&self, query: AuditQuery, page: Page) -> Result<Paged<AuditRecord>, LedgerError> {
-        self.inner.readers.ask(move |connection| audit::audit(connection, &query, &page)).await
+        self.inner.readers.ask(move |snapshot| records::audit(snapshot, &query, &page)).await
     }
 
     /// The exact bytes of the records from `from` on, in order: the leaves of the log and the lines of an export. At
@@ -23,7 +22,7 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Pruned`] when the first of them are no longer there, or when the ledger cannot be read.
     pub async fn audit_lines(&self, from: u64, limit: usize) -> Result<Vec<Vec<u8>>, LedgerError> {
-        self.inner.readers.ask(move |connection| audit::lines(connection, from, limit)).await
+        self.inner.readers.ask(move |snapshot| records::lines(snapshot, from, limit)).await
     }
 
     /// The head of everything that is durable, signed when it is first asked for.
@@ -62,7 +61,7 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::ProofRange`] when `old` is larger than `new` or `new` than the log.
     pub async fn consistency_proof(&self, old: u64, new: u64) -> Result<Vec<Hash>, LedgerError> {
-        self.inner.readers.ask(move |connection| audit::consistency(connection, old, new)).await
+        self.inner.readers.ask(move |snapshot| proofs::consistency(snapshot, old, new)).await
     }
 
     /// The record of this number and the proof that it is among the first `size` of the log. A record that was pruned is
@@ -75,7 +74,7 @@ impl Ledger {
         seq: u64,
         size: u64,
     ) -> Result<(Option<Vec<u8>>, Vec<Hash>), LedgerError> {
-        self.inner.readers.ask(move |connection| audit::inclusion(connection, seq, size)).await
+        self.inner.readers.ask(move |snapshot| proofs::inclusion(snapshot, seq, size)).await
     }
 
     /// The log's right edge at an earlier size: where a replay of the records from there begins.
@@ -83,7 +82,7 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::ProofRange`] when the log is shorter.
     pub async fn edge_at(&self, size: u64) -> Result<Frontier, LedgerError> {
-        self.inner.readers.ask(move |connection| audit::edge(connection, size)).await
+        self.inner.readers.ask(move |snapshot| proofs::edge(snapshot, size)).await
     }
 
     /// The head of the log as it was at `size` records, signed now where it is not the newest.
@@ -105,7 +104,7 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`] when the ledger cannot be read.
     pub async fn first_kept(&self) -> Result<u64, LedgerError> {
-        self.inner.readers.ask(|connection| Ok(pruning::first_kept(connection)?)).await
+        self.inner.readers.ask(|snapshot| snapshot.first_kept()).await
     }
 
     /// Which records made before `time` may be pruned.
@@ -113,6 +112,6 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`] when the ledger cannot be read.
     pub async fn prunable(&self, time: Timestamp) -> Result<Prunable, LedgerError> {
-        self.inner.readers.ask(move |connection| pruning::prunable(connection, time)).await
+        self.inner.readers.ask(move |snapshot| records::prunable(snapshot, time)).await
     }
 }

@@ -8,11 +8,10 @@ use bursar_core::{BackendName, Lease, LeaseId, LeaseState};
 use jiff::Timestamp;
 use tokio::sync::oneshot;
 
-use super::engine::sqlite::{self, credentials, holders, leases, objects, revocations};
 use super::finder::Question;
 use super::{
-    CredentialSlot, HolderKind, Kept, LeaseFilter, Ledger, LedgerError, Object, ObjectKind, Page, Paged,
-    Quotas, Revocable, Revocation, RevocationId, Walked,
+    CredentialSlot, HolderKind, Kept, LeaseFilter, Ledger, LedgerError, MAX_PAGE, Object, ObjectKind, Page,
+    Paged, Quotas, Revocable, Revocation, RevocationId, Walked,
 };
 
 impl Ledger {
@@ -31,7 +30,7 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::PageToken`], or when the ledger cannot be read.
     pub async fn leases(&self, filter: LeaseFilter, page: Page) -> Result<Paged<Lease>, LedgerError> {
-        self.inner.readers.ask(move |connection| sqlite::lease_list::leases(connection, &filter, &page)).await
+        self.inner.readers.ask(move |snapshot| snapshot.leases(&filter, &page)).await
     }
 
     /// How many leases are in each state, all states, in the order of a life.
@@ -39,7 +38,7 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`] when the ledger cannot be read.
     pub async fn lease_counts(&self) -> Result<Vec<(LeaseState, u64)>, LedgerError> {
-        self.inner.readers.ask(leases::counts).await
+        self.inner.readers.ask(|snapshot| snapshot.lease_counts()).await
     }
 
     /// Who holds the most leases that are not gone, at most [`MAX_PAGE`] of them.
@@ -47,7 +46,7 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`] when the ledger cannot be read.
     pub async fn top_holders(&self, by: HolderKind, limit: usize) -> Result<Vec<(String, u64)>, LedgerError> {
-        self.inner.readers.ask(move |connection| holders::top(connection, by, limit)).await
+        self.inner.readers.ask(move |snapshot| snapshot.top_holders(by, limit.min(MAX_PAGE))).await
     }
 
     /// The quotas that it goes by.
@@ -60,7 +59,7 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`] when the ledger cannot be read.
     pub async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<Lease>, LedgerError> {
-        self.inner.readers.ask(move |connection| leases::due(connection, now, limit)).await
+        self.inner.readers.ask(move |snapshot| snapshot.due(now, limit)).await
     }
 
     /// How many active leases end at each of `times` or before. Counts to a million.
@@ -68,7 +67,7 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`] when the ledger cannot be read.
     pub async fn ending(&self, times: Vec<Timestamp>) -> Result<Vec<u64>, LedgerError> {
-        self.inner.readers.ask(move |connection| leases::ending(connection, &times)).await
+        self.inner.readers.ask(move |snapshot| snapshot.ending(&times)).await
     }
 
     /// Dynamic leases of a backend that wait to be taken back there and whose next attempt is due, the longest due
@@ -83,7 +82,7 @@ impl Ledger {
         limit: usize,
     ) -> Result<Vec<Revocable>, LedgerError> {
         let backend = backend.clone();
-        self.inner.readers.ask(move |connection| leases::to_revoke(connection, &backend, now, limit)).await
+        self.inner.readers.ask(move |snapshot| snapshot.to_revoke(&backend, now, limit)).await
     }
 
     /// The backends that leases wait to be taken back at, due or not.
@@ -91,7 +90,7 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`] when the ledger cannot be read.
     pub async fn waiting_backends(&self) -> Result<Vec<BackendName>, LedgerError> {
-        self.inner.readers.ask(leases::waiting_backends).await
+        self.inner.readers.ask(|snapshot| snapshot.waiting_backends()).await
     }
 
     /// The bulk revocations whose leases are not all marked yet, oldest first.
@@ -99,7 +98,7 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`] when the ledger cannot be read.
     pub async fn open_revocations(&self) -> Result<Vec<RevocationId>, LedgerError> {
-        self.inner.readers.ask(revocations::open).await
+        self.inner.readers.ask(|snapshot| snapshot.open_revocations()).await
     }
 
     /// The next leases of a bulk revocation, at most `limit` of them, for [`Change::Mark`]: after the place `from` of a
@@ -113,10 +112,7 @@ impl Ledger {
         from: Option<Vec<u8>>,
         limit: usize,
     ) -> Result<Walked, LedgerError> {
-        self.inner
-            .readers
-            .ask(move |connection| revocations::walk(connection, revocation, from.as_deref(), limit))
-            .await
+        self.inner.readers.ask(move |snapshot| snapshot.walk(revocation, from.as_deref(), limit)).await
     }
 
     /// Bulk revocations, newest first, at most `limit` of them; only `id` where it is given.
@@ -128,7 +124,7 @@ impl Ledger {
         id: Option<RevocationId>,
         limit: usize,
     ) -> Result<Vec<Revocation>, LedgerError> {
-        self.inner.readers.ask(move |connection| revocations::revocations(connection, id, limit)).await
+        self.inner.readers.ask(move |snapshot| snapshot.revocations(id, limit)).await
     }
 
     /// Intents written at `before` or earlier that have no outcome, oldest first: what a broker that stopped left behind.
@@ -136,7 +132,7 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`] when the ledger cannot be read.
     pub async fn intents(&self, before: Timestamp, limit: usize) -> Result<Vec<Lease>, LedgerError> {
-        self.inner.readers.ask(move |connection| leases::intents(connection, before, limit)).await
+        self.inner.readers.ask(move |snapshot| snapshot.intents(before, limit)).await
     }
 
     /// The store's name for the credential of a lease that is not gone.
@@ -144,7 +140,7 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`] when the ledger cannot be read.
     pub async fn handle(&self, id: LeaseId) -> Result<Option<StoreHandle>, LedgerError> {
-        self.inner.readers.ask(move |connection| leases::handle(connection, id)).await
+        self.inner.readers.ask(move |snapshot| snapshot.handle(id)).await
     }
 
     /// The lease whose credential is kept in `slot`, in whatever state it is by now.
@@ -153,7 +149,7 @@ impl Ledger {
     /// [`LedgerError`] when the ledger cannot be read.
     pub async fn kept(&self, slot: &CredentialSlot) -> Result<Option<Kept>, LedgerError> {
         let slot = slot.clone();
-        self.inner.readers.ask(move |connection| credentials::kept(connection, &slot)).await
+        self.inner.readers.ask(move |snapshot| snapshot.kept(&slot)).await
     }
 
     /// The lease that holds a credential of a store; none makes it an orphan.
@@ -165,7 +161,7 @@ impl Ledger {
         backend: BackendName,
         handle: StoreHandle,
     ) -> Result<Option<LeaseId>, LedgerError> {
-        self.inner.readers.ask(move |connection| leases::of_handle(connection, &backend, &handle)).await
+        self.inner.readers.ask(move |snapshot| snapshot.lease_of_handle(&backend, &handle)).await
     }
 
     /// An object as it is now.
@@ -174,7 +170,7 @@ impl Ledger {
     /// [`LedgerError`] when the ledger cannot be read.
     pub async fn object(&self, kind: ObjectKind, name: &str) -> Result<Option<Object>, LedgerError> {
         let name = name.to_owned();
-        self.inner.readers.ask(move |connection| objects::object(connection, kind, &name)).await
+        self.inner.readers.ask(move |snapshot| snapshot.object(kind, &name)).await
     }
 
     /// The objects of a kind, by name.
@@ -182,7 +178,7 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`] when the ledger cannot be read.
     pub async fn objects(&self, kind: ObjectKind, page: Page) -> Result<Paged<Object>, LedgerError> {
-        self.inner.readers.ask(move |connection| objects::objects(connection, kind, &page)).await
+        self.inner.readers.ask(move |snapshot| snapshot.objects(kind, &page)).await
     }
 
     /// The revisions of an environment or a policy that were replaced or removed, newest first.
@@ -196,9 +192,6 @@ impl Ledger {
         page: Page,
     ) -> Result<Paged<Object>, LedgerError> {
         let name = name.to_owned();
-        self.inner
-            .readers
-            .ask(move |connection| objects::object_history(connection, kind, &name, &page))
-            .await
+        self.inner.readers.ask(move |snapshot| snapshot.object_history(kind, &name, &page)).await
     }
 }

@@ -11,61 +11,62 @@
 //! contradicts its own head. Each second or so, and whenever somebody asks, the head is signed too: a log that was
 //! rewritten contradicts the checkpoints that others remember.
 //!
-//! One thread owns the only connection that writes (`writer.rs`), another copies its log into the database (`wal.rs`),
-//! and a few connections answer questions (`readers.rs`, and `finder.rs` for the most frequent one). Rejected: a lock
-//! around one connection, where every question would wait for a sync; and a store of our own, which would have to be
-//! trusted as SQLite is.
+//! One thread writes (`writer.rs`), and a few connections answer questions (`readers.rs`, and `finder.rs` for the most
+//! frequent one). Where all of it is kept is an engine's business (`engine/`). Rejected: a lock around one connection,
+//! where every question would wait for a sync; and a store of our own, which would have to be trusted as SQLite is.
 
 mod board;
 mod engine;
 mod entry;
 mod error;
 mod finder;
+mod inspect;
 mod log;
 mod lookup;
+mod place;
+mod proofs;
 mod query;
 mod quota;
 mod readers;
+mod records;
 #[cfg(test)]
 mod tests;
-mod wal;
 mod writer;
 
 use std::fmt;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use bursar_core::Clock;
 use bursar_core::tlog::{Checkpoint, Signer, TreeHead};
-use rusqlite::{Transaction, TransactionBehavior};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use board::{LedgerStats, SignedHead};
-pub use engine::sqlite::inspect::{Inspection, LogKey};
-pub use engine::sqlite::pruning::Prunable;
-pub use engine::sqlite::slot::CredentialSlot;
+#[cfg(feature = "postgres")]
+pub use engine::postgres::{PostgresAccess, UrlFault};
+pub use engine::slot::CredentialSlot;
 pub use entry::{Change, Committed, Entry, Object, ObjectKind, Outcome, RevocationId, RevokeSelector};
 pub use error::{FailureKind, Health, LedgerError, OpenError};
+pub use inspect::{Inspection, LogKey};
+pub use place::LedgerPlace;
 pub use query::{
     AuditQuery, HolderKind, Kept, LeaseFilter, MAX_PAGE, Page, Paged, RecordOrder, Revocable, Revocation,
     Walked,
 };
 pub use quota::{Limit, Quota, QuotaExceeded, Quotas};
+pub use records::Prunable;
 
 use board::Board;
-use engine::sqlite::audit::{self, StoredHead, Vouched};
-use engine::sqlite::{self, Files, credentials, inspect, objects, sinks};
+use engine::{Opened, StoredHead, Vouched, Work};
 use finder::{Finder, Question};
 use quota::Meter;
 use readers::Readers;
-use writer::{Order, Work, Writer};
+use writer::{Order, Writer};
 
 /// Where the ledger is and how it is named.
 #[derive(Debug, Clone)]
 pub struct LedgerConfig {
-    /// The database. Its write-ahead log and its lock lie beside it.
-    pub path: PathBuf,
+    pub place: LedgerPlace,
     /// The log's origin, under which its checkpoints are signed: no two brokers have the same.
     pub origin: String,
     /// How many entries may wait for the next transaction before [`LedgerError::Busy`].
@@ -81,88 +82,35 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Opens the ledger, or creates it where there is none: the file 0600, its folder 0700. Checks that the end of the
-    /// log is the one that its head describes, and starts the ledger's threads.
+    /// Opens the ledger, or creates it where there is none. Checks that the end of the log is the one that its head
+    /// describes, and starts the ledger's threads.
     ///
     /// # Errors
     /// [`OpenError`], which says what an operator has to do.
-    #[tracing::instrument(skip_all, fields(path = %config.path.display()))]
+    #[tracing::instrument(skip_all, fields(place = %config.place))]
     pub fn open(config: LedgerConfig, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        let files = Arc::new(Files::open(&config.path)?);
-        let connection = sqlite::writer(&config.path)?;
-        let stored = audit::head(&connection).map_err(|error| OpenError::of_head(&config.path, error))?;
-        let readers = Readers::open(&config.path, &files)?;
-        let (wal, checkpointer) = wal::pair(sqlite::checkpointer(&config.path)?, Arc::clone(&files));
-
+        let Opened { transactions, finder: looking, readers, stored, helper } = config.place.open()?;
         let board = Arc::new(Board::new(stored.tail.frontier.clone()));
         let (finder, questions) = mpsc::channel(finder::QUEUE);
-        let looking = Finder {
-            queue: questions,
-            connection: sqlite::reader(&config.path)?,
-            _files: Arc::clone(&files),
-        };
         let (queue, queued) = mpsc::channel(config.queue.max(1));
-        let writer = Writer {
+        let looking = Finder { queue: questions, connection: looking };
+        let writer: Writer = Writer {
             queue: queued,
-            connection,
-            tail: stored.tail.clone(),
-            wal,
+            transactions,
             meter: Meter::new(config.quotas.clone()),
             board: Arc::clone(&board),
             clock,
-            _files: files,
         };
-        let threads = vec![
-            spawn("ledger-copier", move || checkpointer.run())?,
+        let mut threads = vec![
             spawn("ledger-finder", move || looking.run())?,
             spawn("ledger-writer", move || writer.run())?,
         ];
+        if let Some(helper) = helper {
+            threads.push(spawn("ledger-helper", helper)?);
+        }
+        let readers = Readers::new(readers);
         let inner = Inner { config, stored, board, queue, finder, readers, threads: Mutex::new(threads) };
         Ok(Self { inner: Arc::new(inner) })
-    }
-
-    /// Reads all of a ledger against itself, with the key of its log. Changes nothing, and may be done while a broker
-    /// has the ledger open.
-    ///
-    /// # Errors
-    /// [`OpenError`] when it cannot be read as far as that.
-    pub fn inspect(path: &Path, key: LogKey<'_>) -> Result<Inspection, OpenError> {
-        let connection = sqlite::visitor(path)?;
-        let look = || {
-            let snapshot = Transaction::new_unchecked(&connection, TransactionBehavior::Deferred)?;
-            inspect::inspect(&snapshot, key)
-        };
-        look().map_err(|error| OpenError::of_head(path, error))
-    }
-
-    /// Brings the schema of a ledger that nobody has open up to date, as opening it would.
-    ///
-    /// # Errors
-    /// [`OpenError`], with the newer schema among them.
-    pub fn bring_up(path: &Path) -> Result<(), OpenError> {
-        let _files = Files::open(path)?;
-        sqlite::writer(path).map(drop)
-    }
-
-    /// Lets go of every credential that is kept in a ledger that nobody has open: of one that was restored they may be
-    /// long gone at their stores.
-    ///
-    /// # Errors
-    /// [`OpenError`].
-    pub fn drop_credentials(path: &Path) -> Result<(), OpenError> {
-        let _files = Files::open(path)?;
-        let dropped = credentials::drop_all(&sqlite::writer(path)?);
-        dropped.map_err(|error| OpenError::of_head(path, error.into()))
-    }
-
-    /// A sealed key out of a ledger's file, as [`Ledger::inspect`] reads it.
-    ///
-    /// # Errors
-    /// [`OpenError`].
-    pub fn key_in(path: &Path, name: &str) -> Result<Option<Vec<u8>>, OpenError> {
-        let found = objects::object(&sqlite::visitor(path)?, ObjectKind::Key, name);
-        let found = found.map_err(|error| OpenError::of_head(path, error))?;
-        Ok(found.map(|object| object.body))
     }
 
     /// Sets the key that signs the log's heads. The ledger takes no entry before: keys are kept in the ledger, sealed,
@@ -184,7 +132,7 @@ impl Ledger {
         if let Some(vouched) = &stored.vouched {
             let Vouched { seal, note } = vouched;
             let signed = Checkpoint::open(note, verifier)
-                .map_err(|error| OpenError::of_note(&config.path, note, verifier, error))?;
+                .map_err(|error| OpenError::of_note(&config.place, note, verifier, error))?;
             let edge = &stored.tail.frontier;
             let is_own = match signed.head() {
                 head if head.size == edge.size() => head == edge.head(),
@@ -192,20 +140,20 @@ impl Ledger {
             };
             if !is_own {
                 let what = "its head is not the one that this broker sealed".to_owned();
-                return Err(OpenError::Corrupt { path: config.path.clone(), what });
+                return Err(OpenError::Corrupt { place: config.place.to_string(), what });
             }
             board.stored(signed.head().size);
         }
         board.signer.set(signer).map_err(|_| OpenError::SigningAlready)
     }
 
-    /// Whether this was the head of the log that is in the file now.
+    /// Whether this was the head of the log that is stored now.
     fn was(&self, head: TreeHead) -> Result<bool, OpenError> {
-        let path = &self.inner.config.path;
-        match audit::edge(&sqlite::visitor(path)?, head.size) {
+        let place = &self.inner.config.place;
+        match place.ask(|snapshot| proofs::edge(snapshot, head.size))? {
             Ok(edge) => Ok(edge.head() == head),
             Err(LedgerError::ProofRange { .. }) => Ok(false),
-            Err(error) => Err(OpenError::of_head(path, error)),
+            Err(error) => Err(OpenError::of_head(place, error)),
         }
     }
 
@@ -214,7 +162,7 @@ impl Ledger {
     /// Once begun, dropping the future takes nothing back: the entry is written all the same.
     ///
     /// # Errors
-    /// [`LedgerError`]. With [`LedgerError::Closed`] alone, the entry may be durable.
+    /// [`LedgerError`]. With [`LedgerError::Closed`] and [`LedgerError::Uncertain`] alone, the entry may be durable.
     pub async fn commit(&self, entry: Entry) -> Result<Committed, LedgerError> {
         self.ready()?;
         let (reply, answer) = oneshot::channel();
@@ -241,7 +189,7 @@ impl Ledger {
     /// [`LedgerError`] when the ledger cannot be read.
     pub async fn shipped(&self, sink: &str) -> Result<u64, LedgerError> {
         let sink = sink.to_owned();
-        self.inner.readers.ask(move |connection| sinks::position(connection, &sink)).await
+        self.inner.readers.ask(move |snapshot| snapshot.shipped(&sink)).await
     }
 
     /// The number of durable records, as it grows.
@@ -253,9 +201,7 @@ impl Ledger {
     pub fn stats(&self) -> LedgerStats {
         let Inner { config, board, queue, .. } = &*self.inner;
         let queued = queue.max_capacity() - queue.capacity();
-        let mut wal = config.path.as_os_str().to_owned();
-        wal.push("-wal");
-        board.stats(queued as u64, sqlite::files::size(wal.as_ref()), sqlite::files::size(&config.path))
+        board.stats(queued as u64, config.place.sizes())
     }
 
     /// What the last commit met.
@@ -301,7 +247,7 @@ impl Ledger {
 
 impl fmt::Debug for Ledger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ledger").field("path", &self.inner.config.path).finish_non_exhaustive()
+        f.debug_struct("Ledger").field("place", &self.inner.config.place).finish_non_exhaustive()
     }
 }
 

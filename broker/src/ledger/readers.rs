@@ -1,37 +1,33 @@
-//! The connections that read: a few, so that questions cannot take the processor or the memory from the commits.
+//! The connections that read, lent to one question at a time.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
 use tokio::sync::Semaphore;
 
-use super::engine::sqlite::{self, Files};
-use super::error::{LedgerError, OpenError};
+use super::engine::{Snapshot, Snapshots};
+use super::error::LedgerError;
 
-#[derive(Debug)]
 pub(super) struct Readers {
-    idle: Mutex<Vec<Reader>>,
+    idle: Mutex<Vec<Box<dyn Snapshots>>>,
     /// One for each connection; closed with the ledger.
     permits: Arc<Semaphore>,
 }
 
 impl Readers {
-    pub(super) fn open(path: &Path, files: &Arc<Files>) -> Result<Arc<Self>, OpenError> {
-        let open = |_| Ok(Reader { connection: sqlite::reader(path)?, _files: Arc::clone(files) });
-        let idle = (0..READERS).map(open).collect::<Result<_, _>>()?;
-        Ok(Arc::new(Self { idle: Mutex::new(idle), permits: Arc::new(Semaphore::new(READERS)) }))
+    pub(super) fn new(connections: Vec<Box<dyn Snapshots>>) -> Arc<Self> {
+        let permits = Arc::new(Semaphore::new(connections.len()));
+        Arc::new(Self { idle: Mutex::new(connections), permits })
     }
 
-    /// Asks `question` in one read transaction, on a thread where it may block.
+    /// Asks `question` of one state of the ledger, on a thread where it may block.
     pub(super) async fn ask<T: Send + 'static>(
         self: &Arc<Self>,
-        question: impl FnOnce(&Connection) -> Result<T, LedgerError> + Send + 'static,
+        question: impl FnOnce(&dyn Snapshot) -> Result<T, LedgerError> + Send + 'static,
     ) -> Result<T, LedgerError> {
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| LedgerError::Closed)?;
         let readers = Arc::clone(self);
         let asked = tokio::task::spawn_blocking(move || {
-            let reader = readers.idle().pop().ok_or(LedgerError::Closed)?;
+            let mut reader = readers.idle().pop().ok_or(LedgerError::Closed)?;
             let answer = reader.ask(question);
             readers.give_back(reader);
             drop(permit);
@@ -46,30 +42,14 @@ impl Readers {
         self.idle().clear();
     }
 
-    fn give_back(&self, reader: Reader) {
+    fn give_back(&self, reader: Box<dyn Snapshots>) {
         let mut idle = self.idle();
         if !self.permits.is_closed() {
             idle.push(reader);
         }
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Reader>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<Box<dyn Snapshots>>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-#[derive(Debug)]
-struct Reader {
-    connection: Connection,
-    _files: Arc<Files>,
-}
-
-impl Reader {
-    /// One state of the ledger for all that a question reads.
-    fn ask<T>(&self, question: impl FnOnce(&Connection) -> Result<T, LedgerError>) -> Result<T, LedgerError> {
-        let snapshot = Transaction::new_unchecked(&self.connection, TransactionBehavior::Deferred)?;
-        question(&snapshot)
-    }
-}
-
-const READERS: usize = 4;

@@ -1,4 +1,7 @@
-//! The ledger as the broker meets it: opened on a file, asked by its methods.
+//! The ledger as the broker meets it: opened, and asked by its methods.
+//!
+//! What holds of every engine is tried on each: on files here, and on a PostgreSQL in `on_postgres.rs`, which has the same
+//! modules over another fixture.
 
 mod durability;
 mod grants;
@@ -6,6 +9,8 @@ mod lists;
 mod log;
 mod migration;
 mod objects;
+#[cfg(feature = "postgres")]
+mod on_postgres;
 mod opening;
 mod pruning;
 mod queue;
@@ -29,20 +34,51 @@ use ring::rand::{SecureRandom, SystemRandom};
 use ring::signature::Ed25519KeyPair;
 use tempfile::TempDir;
 
-use super::{
-    Change, Committed, Entry, Ledger, LedgerConfig, LedgerError, OpenError, Outcome, Page, Quotas, Revocable,
-    Revocation, RevocationId, RevokeSelector,
-};
+use super::*;
 
-/// A ledger in a folder of its own, with a clock that stands still.
-pub(super) struct Fixture {
+/// Where a test keeps a ledger.
+pub(super) trait Site {
+    /// One that nobody else has.
+    fn new() -> Self;
+
+    fn place(&self) -> LedgerPlace;
+}
+
+/// Files in a folder of their own.
+pub(super) struct Files(TempDir);
+
+impl Site for Files {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("folder"))
+    }
+
+    fn place(&self) -> LedgerPlace {
+        LedgerPlace::sqlite(database(&self.0))
+    }
+}
+
+/// A ledger in files.
+pub(super) type Fixture = FixtureOn<Files>;
+
+/// A ledger of its own, with a clock that stands still.
+pub(super) struct FixtureOn<S> {
     pub(super) ledger: Ledger,
     pub(super) clock: Arc<TestClock>,
     pub(super) key: Vec<u8>,
-    pub(super) folder: TempDir,
+    pub(super) site: S,
 }
 
-impl Fixture {
+impl FixtureOn<Files> {
+    pub(super) fn path(&self) -> PathBuf {
+        database(self.folder())
+    }
+
+    pub(super) fn folder(&self) -> &TempDir {
+        &self.site.0
+    }
+}
+
+impl<S: Site> FixtureOn<S> {
     pub(super) fn new() -> Self {
         Self::with_queue(64)
     }
@@ -52,17 +88,20 @@ impl Fixture {
     }
 
     pub(super) fn with(queue: usize, quotas: Quotas) -> Self {
-        let folder = tempfile::tempdir().expect("folder");
-        let clock = Arc::new(TestClock::new());
-        let key = new_key();
-        let config = LedgerConfig { queue, quotas, ..config(&database(&folder)) };
-        let ledger = Ledger::open(config, Arc::clone(&clock) as Arc<dyn Clock>).expect("ledger");
-        ledger.start_signing(signer(&key)).expect("signing");
-        Self { ledger, clock, key, folder }
+        Self::on(S::new(), queue, quotas)
     }
 
-    pub(super) fn path(&self) -> PathBuf {
-        database(&self.folder)
+    pub(super) fn on(site: S, queue: usize, quotas: Quotas) -> Self {
+        let clock = Arc::new(TestClock::new());
+        let key = new_key();
+        let config = LedgerConfig { queue, quotas, ..config_at(site.place()) };
+        let ledger = Ledger::open(config, Arc::clone(&clock) as Arc<dyn Clock>).expect("ledger");
+        ledger.start_signing(signer(&key)).expect("signing");
+        Self { ledger, clock, key, site }
+    }
+
+    pub(super) fn place(&self) -> LedgerPlace {
+        self.site.place()
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -203,7 +242,7 @@ impl Fixture {
     pub(super) async fn reopen(self) -> Self {
         let quotas = self.ledger.quotas().clone();
         within(self.ledger.close()).await;
-        let config = LedgerConfig { quotas, ..config(&database(&self.folder)) };
+        let config = LedgerConfig { quotas, ..config_at(self.site.place()) };
         let ledger = Ledger::open(config, Arc::clone(&self.clock) as Arc<dyn Clock>).expect("ledger");
         ledger.start_signing(signer(&self.key)).expect("signing");
         Self { ledger, ..self }
@@ -246,7 +285,11 @@ pub(super) fn open(path: &Path, clock: &Arc<TestClock>) -> Result<Ledger, OpenEr
 }
 
 pub(super) fn config(path: &Path) -> LedgerConfig {
-    LedgerConfig { path: path.to_owned(), origin: ORIGIN.to_owned(), queue: 64, quotas: Quotas::default() }
+    config_at(LedgerPlace::sqlite(path.to_owned()))
+}
+
+fn config_at(place: LedgerPlace) -> LedgerConfig {
+    LedgerConfig { place, origin: ORIGIN.to_owned(), queue: 64, quotas: Quotas::default() }
 }
 
 pub(super) fn database(folder: &TempDir) -> PathBuf {
@@ -255,10 +298,10 @@ pub(super) fn database(folder: &TempDir) -> PathBuf {
 
 /// The files as a machine that lost power would find them: copied while the ledger is open.
 pub(super) fn image(fixture: &Fixture) -> PathBuf {
-    let folder = fixture.folder.path().join("image");
+    let folder = fixture.folder().path().join("image");
     std::fs::create_dir(&folder).expect("folder");
     for name in ["ledger.db", "ledger.db-wal"] {
-        std::fs::copy(fixture.folder.path().join(name), folder.join(name)).expect("copy");
+        std::fs::copy(fixture.folder().path().join(name), folder.join(name)).expect("copy");
     }
     folder.join("ledger.db")
 }

@@ -8,18 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bursar_core::Clock;
-use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
 
 use super::board::Board;
-use super::engine::sqlite::Files;
-use super::engine::sqlite::batch::{Batch, Fault, LogTail};
-use super::entry::{Committed, Entry};
+use super::engine::{Circumstances, Transactions, Work};
+use super::entry::Committed;
 use super::error::{FailureKind, Health, LedgerError};
 use super::quota::Meter;
-use super::wal::Wal;
-use crate::kill::{self, Point};
 
 /// What the writer is told.
 #[derive(Debug)]
@@ -27,15 +22,6 @@ pub(super) enum Order {
     Do(Work, Reply),
     /// Finish what is queued, and end.
     Stop,
-}
-
-#[derive(Debug)]
-pub(super) enum Work {
-    Commit(Entry),
-    /// Write something, to find out whether writing works.
-    Beat,
-    /// Store a checkpoint.
-    Sign,
 }
 
 /// Whom to tell what became of it.
@@ -50,19 +36,16 @@ impl Order {
     }
 }
 
-/// The one that writes. The fields are dropped in their order: the files outlive the connection.
-pub(super) struct Writer {
+/// The one that writes.
+pub(super) struct Writer<T: ?Sized = dyn Transactions> {
     pub(super) queue: mpsc::Receiver<Order>,
-    pub(super) connection: Connection,
-    pub(super) tail: LogTail,
-    pub(super) wal: Wal,
+    pub(super) transactions: Box<T>,
     pub(super) meter: Meter,
     pub(super) board: Arc<Board>,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) _files: Arc<Files>,
 }
 
-impl Writer {
+impl<T: Transactions + ?Sized> Writer<T> {
     /// Commits until it is stopped or nobody is left who could ask.
     pub(super) fn run(mut self) {
         let mut orders = Vec::with_capacity(BATCH);
@@ -72,12 +55,10 @@ impl Writer {
                 self.queue.close();
             }
             self.commit(orders.drain(..).filter_map(Order::work).unzip());
-            self.wal.after_batch(&self.connection);
+            self.transactions.rest();
         }
         self.sign_last();
-        if let Err(error) = self.wal.finish(&self.connection) {
-            tracing::warn!(%error, "the write-ahead log could not be emptied");
-        }
+        self.transactions.close();
     }
 
     /// A log that is closed ends with a checkpoint.
@@ -90,7 +71,7 @@ impl Writer {
         }
     }
 
-    fn commit(&mut self, (work, replies): (Vec<Work>, Vec<Reply>)) {
+    pub(super) fn commit(&mut self, (work, replies): (Vec<Work>, Vec<Reply>)) {
         let answers = match self.write(work) {
             Ok(answers) => {
                 self.feel(Health::Ready);
@@ -107,38 +88,25 @@ impl Writer {
         }
     }
 
-    /// One answer for each piece of work; an error is the answer to all, and nothing of them happened.
+    /// One answer for each piece of work; an error is the answer to all.
     fn write(&mut self, work: Vec<Work>) -> Result<Vec<Result<Committed, LedgerError>>, LedgerError> {
         let signer = self.board.signer.get().ok_or(LedgerError::NotSigning)?;
         let entries = work.len();
-        let sign = work.iter().any(|work| matches!(work, Work::Sign));
-        let mut batch = Batch::begin(&self.connection, &self.tail, &mut self.meter)?;
-        kill::at(Point::BatchBegun);
-        let mut answers = Vec::with_capacity(entries);
-        for work in work {
-            answers.push(match perform(&mut batch, work, self.clock.as_ref()) {
-                Ok(committed) => Ok(committed),
-                Err(Fault::Refused(refusal)) => Err(refusal),
-                Err(Fault::Engine(error)) => return Err(error.into()),
-            });
-        }
-        kill::at(Point::BatchApplied);
-        let syncing = Instant::now();
-        let (tail, signed) = batch.commit(signer, sign)?;
-        kill::at(Point::BatchDurable);
-        let took = u64::try_from(syncing.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let mut with = Circumstances { meter: &mut self.meter, signer, clock: self.clock.as_ref() };
+        let done = self.transactions.run(work, &mut with)?;
 
-        self.board.count(u64::try_from(entries).unwrap_or(u64::MAX), took);
+        let syncing = u64::try_from(done.syncing.as_micros()).unwrap_or(u64::MAX);
+        self.board.count(u64::try_from(entries).unwrap_or(u64::MAX), syncing);
         self.board.rated.store(self.meter.remembered(), Ordering::Relaxed);
-        if tail.frontier.size() > self.tail.frontier.size() {
-            self.board.edge.send_replace(tail.frontier.clone());
-            self.board.appended.send_replace(tail.frontier.size());
+        let edge = self.transactions.edge();
+        if edge.size() > *self.board.appended.borrow() {
+            self.board.edge.send_replace(edge.clone());
+            self.board.appended.send_replace(edge.size());
         }
-        self.tail = tail;
-        if let Some(size) = signed {
+        if let Some(size) = done.signed {
             self.board.stored(size);
         }
-        Ok(answers)
+        Ok(done.answers)
     }
 
     fn feel(&self, health: Health) {
@@ -158,21 +126,11 @@ impl Writer {
     }
 }
 
-fn perform(batch: &mut Batch<'_>, work: Work, clock: &dyn Clock) -> Result<Committed, Fault> {
-    match work {
-        Work::Commit(entry) => batch.apply(entry),
-        Work::Beat => {
-            batch.beat(clock.now())?;
-            batch.apply(Entry::default())
-        }
-        Work::Sign => batch.apply(Entry::default()),
-    }
-}
-
 fn health_after(error: &LedgerError) -> Health {
     match error {
         LedgerError::Full => Health::Full,
         LedgerError::Unavailable { kind, .. } => Health::Failed(*kind),
+        LedgerError::Uncertain => Health::Failed(FailureKind::Unreachable),
         LedgerError::Corrupt { .. } => Health::Failed(FailureKind::Damaged),
         _ => Health::Failed(FailureKind::Engine),
     }
@@ -180,6 +138,3 @@ fn health_after(error: &LedgerError) -> Health {
 
 /// The most entries in one transaction.
 const BATCH: usize = 1024;
-
-#[cfg(test)]
-mod tests;

@@ -24,7 +24,7 @@ use tempfile::TempDir;
 use super::{Ground, Shipping, start};
 use crate::call::own_record;
 use crate::config::{AuditSettings, FileSink, SinkConfig, SinkKind};
-use crate::ledger::{Entry, Ledger, LedgerConfig, Quotas};
+use crate::ledger::{Entry, Ledger, LedgerConfig, LedgerPlace, Quotas};
 use crate::telemetry::SinkMetrics;
 
 /// A ledger, and what sinks are started with.
@@ -92,7 +92,7 @@ impl Site {
 
 fn ground(folder: &TempDir, clock: &Arc<TestClock>, key: &[u8]) -> Ground {
     let config = LedgerConfig {
-        path: folder.path().join("ledger.db"),
+        place: LedgerPlace::sqlite(folder.path().join("ledger.db")),
         origin: ORIGIN.to_owned(),
         queue: 64,
         quotas: Quotas::default(),

@@ -18,6 +18,7 @@ use crate::load::Plan;
 mod agent;
 mod backends;
 mod bursar;
+mod cluster;
 mod count;
 mod cpu;
 mod echo;
@@ -62,6 +63,7 @@ fn measure(runtime: &Runtime, options: &Options) -> Result<()> {
         let measured = match group {
             Group::Agent => agent::measure(runtime, &options.programs, &plan),
             Group::Backends => backends::measure(runtime, &options.programs, &plan),
+            Group::Cluster => cluster::measure(runtime, &options.programs, &plan),
             Group::Count => count::measure(runtime, &options.programs),
             Group::Identity => identity::measure(runtime, &options.programs, &plan),
             Group::Ledger => ledger::measure(runtime, &options.programs, &plan),
@@ -127,6 +129,7 @@ struct Options {
 enum Group {
     Agent,
     Backends,
+    Cluster,
     Count,
     Identity,
     Ledger,
@@ -140,6 +143,7 @@ impl Group {
         match self {
             Self::Agent => agent::GROUP,
             Self::Backends => backends::GROUP,
+            Self::Cluster => cluster::GROUP,
             Self::Count => count::GROUP,
             Self::Identity => identity::GROUP,
             Self::Ledger => ledger::GROUP,

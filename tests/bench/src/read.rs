@@ -42,11 +42,11 @@ pub(crate) fn measure(runtime: &Runtime, programs: &Programs, plan: &Plan) -> Re
 }
 
 /// What one server does under each load.
-struct Each {
+pub(crate) struct Each {
     /// 8 connections of 32 streams; 32 connections for OpenBao.
-    many: Figures,
+    pub(crate) many: Figures,
     /// 8 connections, one request at a time on each.
-    few: Figures,
+    pub(crate) few: Figures,
 }
 
 impl Each {
@@ -58,7 +58,7 @@ impl Each {
         Self::of_clients(&clients, plan, echo.pid()).await
     }
 
-    async fn of_bursar(bursar: &Bursar, plan: &Plan) -> Result<Self> {
+    pub(crate) async fn of_bursar(bursar: &Bursar, plan: &Plan) -> Result<Self> {
         bursar.fill(plan.secrets).await?;
         let mut clients = Vec::new();
         for _ in 0..CONNECTIONS {

@@ -118,6 +118,7 @@ const LEGEND: &str = "
 8x32: 8 connections of 32 streams (OpenBao: 32 connections); 8x1: 8 connections of one; 32x1: 32 of one
 cpu_us: processor time of the server, a request; p50_ms, p99_ms: latency
 bare: a gRPC echo that does nothing (read, agent), the program by itself (run), a broker without leases (ledger)
+      or with its ledger in files (cluster)
 ratio: to OpenBao; to bare where that is what a figure is compared with
 ";
 

@@ -46,6 +46,7 @@ mod offline;
 mod ordinary_user;
 mod outage;
 mod people;
+mod pg_ledger;
 mod pod_tokens;
 mod pods;
 mod policies;

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, ensure};
 use bursar_core::tlog::{Frontier, LogVerifier, TreeHead, leaf_hash};
 use bursar_core::{Clock, LeaseId, SystemClock};
-use rusqlite::Connection;
 use serde_json::Value;
 
+use crate::ledger::Ledger;
 use crate::notes::{Book, Notes, Received, UserHash, hash};
 use crate::site::{Export, Site};
 
@@ -26,9 +26,9 @@ struct Row {
 /// The first thing that one book knows and another does not.
 pub(crate) fn compare(site: &Site, notes: &Notes, export: &Export) -> Result<String> {
     let book = notes.book();
-    let ledger = site.ledger()?;
-    let leases = leases(&ledger)?;
-    sound(&ledger)?;
+    let ledger = site.ledger();
+    let leases = leases(ledger)?;
+    sound(ledger)?;
     let told = told(export)?;
     let credentials = credentials(site, &leases, told.left_behind)?;
     received(&book, &leases, &credentials, &told)?;
@@ -49,7 +49,7 @@ pub(crate) fn compare(site: &Site, notes: &Notes, export: &Export) -> Result<Str
 /// # Errors
 /// A book cannot be read.
 pub(crate) fn left(site: &Site, export: &Export) -> Result<(usize, usize)> {
-    let leases = leases(&site.ledger()?)?;
+    let leases = leases(site.ledger())?;
     let roles = site.roles()?.len().saturating_sub(told(export)?.left_behind);
     Ok((leases.values().filter(|lease| lease.state != GONE).count(), roles))
 }
@@ -206,30 +206,31 @@ fn disclosed(book: &Book, leases: &BTreeMap<LeaseId, Row>, told: &Told) -> Resul
 }
 
 /// The database is whole, and the sums that it keeps are those of its rows.
-fn sound(ledger: &Connection) -> Result<()> {
-    let verdict: String = ledger.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
-    ensure!(verdict == "ok", "the ledger's database is damaged: {verdict}");
-    let wrong: i64 = ledger.query_row(WRONG_SUMS, [], |row| row.get(0))?;
+fn sound(ledger: &Ledger) -> Result<()> {
+    ledger.whole()?;
+    let wrong = ledger.number(WRONG_SUMS)?;
     ensure!(wrong == 0, "{wrong} sums of leases by state are wrong");
-    let wrong: i64 = ledger.query_row(WRONG_HOLDERS, [], |row| row.get(0))?;
+    let wrong = ledger.number(WRONG_HOLDERS)?;
     ensure!(wrong == 0, "{wrong} sums of leases by principal are wrong");
-    let stray: i64 = ledger.query_row(STRAY_CREDENTIALS, [], |row| row.get(0))?;
+    let stray = ledger.number(STRAY_CREDENTIALS)?;
     ensure!(stray == 0, "{stray} credentials are kept of leases that are not active");
     Ok(())
 }
 
-fn leases(ledger: &Connection) -> Result<BTreeMap<LeaseId, Row>> {
-    let mut select = ledger.prepare("SELECT id, state, dynamic, expires_at, handle FROM leases")?;
-    let rows = select.query_map([], |row| {
-        let lease = Row {
-            state: row.get(1)?,
-            dynamic: row.get(2)?,
-            expires_at: row.get::<_, i64>(3)? / 1_000_000,
-            handle: row.get(4)?,
-        };
-        Ok((LeaseId::from_bytes(row.get(0)?), lease))
-    })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+fn leases(ledger: &Ledger) -> Result<BTreeMap<LeaseId, Row>> {
+    ledger.rows(LEASES)?.iter().map(|row| lease(row).context("a lease is not what it should be")).collect()
+}
+
+fn lease(row: &[String]) -> Option<(LeaseId, Row)> {
+    let [id, state, dynamic, expires_at, handle] = row else { return None };
+    let id = data_encoding::HEXLOWER.decode(id.as_bytes()).ok()?;
+    let lease = Row {
+        state: state.parse().ok()?,
+        dynamic: dynamic == "1",
+        expires_at: expires_at.parse::<i64>().ok()? / 1_000_000,
+        handle: Some(handle.clone()).filter(|handle| !handle.is_empty()),
+    };
+    Some((LeaseId::from_bytes(id.try_into().ok()?), lease))
 }
 
 fn lines(export: &Export) -> impl Iterator<Item = &[u8]> {
@@ -239,6 +240,8 @@ fn lines(export: &Export) -> impl Iterator<Item = &[u8]> {
 /// Codes of the ledger's states.
 const ACTIVE: i64 = 1;
 const GONE: i64 = 6;
+
+const LEASES: &str = "SELECT id, state, CASE WHEN dynamic THEN 1 ELSE 0 END, expires_at, handle FROM leases";
 
 const WRONG_SUMS: &str = "SELECT count(*) FROM lease_counts AS kept WHERE kept.leases <> \
      (SELECT count(*) FROM leases WHERE leases.state = kept.state)";

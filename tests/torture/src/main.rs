@@ -17,11 +17,13 @@ use clap::Parser;
 use tokio::runtime::Runtime;
 
 use crate::kills::{Kill, Schedule};
+use crate::ledger::Engine;
 use crate::load::Load;
 use crate::site::{Export, Site};
 
 mod books;
 mod kills;
+mod ledger;
 mod load;
 mod notes;
 mod relay;
@@ -45,9 +47,9 @@ fn carry_out(options: &Options, seed: u64) -> Result<()> {
     provider.map_err(|_| anyhow::anyhow!("another TLS provider is installed already"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     say(&format!("seed {seed}; starting OpenBao, PostgreSQL and a broker"));
-    let points = kills::points(&options.broker)?;
+    let points = kills::points(&options.broker, options.ledger)?;
     let mut schedule = Schedule::new(points, seed);
-    let mut site = Site::start(&options.broker, &runtime)?;
+    let mut site = Site::start(&options.broker, options.ledger, &runtime)?;
     let load = Load::new(&site, seed)?;
     let mut struck = BTreeMap::new();
     let mut done = 0;
@@ -127,6 +129,9 @@ struct Options {
     /// How many times a broker is killed
     #[arg(long, default_value_t = 500)]
     kills: u32,
+    /// Which engine keeps the ledger
+    #[arg(long, value_enum, default_value_t = Engine::Sqlite)]
+    ledger: Engine,
     /// After how many kills the books are compared, beside at the end
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     compare_every: u32,

@@ -22,11 +22,11 @@ use bursar_proto::v1::{
 };
 use bursar_sdk::{Address, Client, Identity, Secret, Tls};
 use bursar_tests::{OpenBao, Postgres, Process, free_port, http, wait_for};
-use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
+use crate::ledger::{Engine, Ledger};
 use crate::relay;
 
 /// Everything that is running.
@@ -39,6 +39,7 @@ pub(crate) struct Site {
     http: SocketAddr,
     bao: OpenBao,
     postgres: Postgres,
+    ledger: Ledger,
 }
 
 /// An export of the audit log.
@@ -76,7 +77,7 @@ impl Site {
     ///
     /// # Errors
     /// One of them does not come up.
-    pub(crate) fn start(program: &Path, runtime: &Runtime) -> Result<Self> {
+    pub(crate) fn start(program: &Path, engine: Engine, runtime: &Runtime) -> Result<Self> {
         let postgres = Postgres::start()?;
         let bao = OpenBao::start()?;
         bao.enable_database("database", &postgres)?;
@@ -85,6 +86,7 @@ impl Site {
         }
         let login = bao.approle("bursar", BAO_POLICY)?;
         let directory = tempfile::Builder::new().prefix("torture-").tempdir()?;
+        let ledger = Ledger::start(engine, &directory.path().join("data"))?;
         let secret_id = directory.path().join("secret-id");
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&secret_id)?;
         file.write_all(login.secret_id.value().as_bytes())?;
@@ -106,15 +108,16 @@ impl Site {
              [backends.local]\nkind = 'local'\n\
              [backends.vault]\nkind = 'vault'\naddress = 'https://{store}'\nca_file = '{}'\n\
              auth = {{ method = 'approle', role_id = '{}', secret_id = {{ file = 'secret-id' }} }}\n\
-             mounts = {{ database = 'leased' }}\n{}{PG_ROLE}",
+             mounts = {{ database = 'leased' }}\n{}{PG_ROLE}{}",
             bao.authority().display(),
             login.role_id,
             postgres.backend("pg", PG_USER, "{ file = 'pg-password' }"),
+            ledger.section()?,
         );
         fs::write(directory.path().join(CONFIG), config)?;
         let program =
             program.canonicalize().with_context(|| format!("`{}` is not there", program.display()))?;
-        let mut site = Self { broker: None, program, directory, grpc, http, bao, postgres };
+        let mut site = Self { broker: None, program, directory, grpc, http, bao, postgres, ledger };
         let made = site.command("init").output().context("`bursar-broker init` cannot be run")?;
         let said = String::from_utf8_lossy(&made.stderr);
         ensure!(made.status.success(), "`bursar-broker init` failed: {said}");
@@ -188,29 +191,17 @@ impl Site {
     /// # Errors
     /// Some still wait.
     pub(crate) fn wait_until_settled(&mut self) -> Result<()> {
-        let ledger = self.ledger()?;
         let waiting = || -> Result<Vec<String>> {
-            let mut select = ledger.prepare_cached(WAITING)?;
-            let found = select.query_map([], |row| {
-                let (state, leases): (i64, i64) = (row.get(0)?, row.get(1)?);
-                Ok(format!("{leases} in state {state}"))
-            })?;
-            Ok(found.collect::<Result<_, _>>()?)
+            let found = self.ledger.rows(WAITING)?;
+            Ok(found.iter().map(|row| row.join(" leases in state ")).collect())
         };
         let settled =
             wait_for(SETTLED, "every lease to be settled", || Ok(waiting()?.is_empty().then_some(())));
         settled.with_context(|| format!("{:?}; {}", waiting().unwrap_or_default(), self.report()))
     }
 
-    /// The ledger's database, to be read.
-    ///
-    /// # Errors
-    /// It cannot be opened.
-    pub(crate) fn ledger(&self) -> Result<Connection> {
-        let path = self.directory.path().join("data/ledger.db");
-        let ledger = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        ledger.busy_timeout(READY)?;
-        Ok(ledger)
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// The whole audit log.
@@ -329,8 +320,8 @@ impl Site {
 }
 
 /// Bulk revocations that are under way count as a state of their own.
-const WAITING: &str = "SELECT state, count(*) FROM leases WHERE state NOT IN (1, 6) GROUP BY state \
-     UNION ALL SELECT -1, count(*) FROM revocations WHERE marked_at IS NULL HAVING count(*) > 0";
+const WAITING: &str = "SELECT count(*), state FROM leases WHERE state NOT IN (1, 6) GROUP BY state \
+     UNION ALL SELECT count(*), -1 FROM revocations WHERE marked_at IS NULL HAVING count(*) > 0";
 
 /// Whose credentials are leased, and the names of static secrets. All leases on the second are revoked at once, now and
 /// then.

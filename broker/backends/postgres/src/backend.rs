@@ -10,17 +10,17 @@ use bursar_core::backend::{
     Backend, BackendError, Capabilities, ErrorKind, Fetched, Leasing, Operation, Rotating, VersionInfo,
 };
 use bursar_core::{BackendName, Clock, SecretPath, Version};
+use bursar_postgres::{ConfigError, Server, Transport, Trust};
 use ring::error::Unspecified;
 use ring::rand::SystemRandom;
 use tokio::sync::Mutex;
 
 use crate::batch::Batch;
-use crate::config::{ConfigError, PostgresConfig, Role, Standing, Transport};
+use crate::config::{PostgresConfig, Role, Standing};
 use crate::name::{Names, RoleName};
 use crate::pool::Pool;
-use crate::session::{Column, Server, Stopped};
+use crate::run::{Column, Stopped};
 use crate::standing;
-use crate::trust::Trust;
 
 /// One PostgreSQL.
 pub struct PostgresBackend {
@@ -43,7 +43,7 @@ impl PostgresBackend {
     /// [`ConfigError`], for configurations that can never work.
     pub fn new(config: PostgresConfig, clock: Arc<dyn Clock>) -> Result<Self, ConfigError> {
         let trust = match config.transport {
-            Transport::Tls { ca_file } => Some(Arc::new(Trust::new(&config.host, ca_file)?)),
+            Transport::Tls { ca_file } => Some(Arc::new(Trust::new(&config.host, ca_file, None)?)),
             Transport::Plaintext => None,
         };
         let server = Server {
@@ -52,7 +52,7 @@ impl PostgresBackend {
             database: config.database,
             user: config.user,
             trust,
-            statement_timeout: config.timeout,
+            options: format!("-c statement_timeout={}", config.timeout.as_millis()),
         };
         let name = config.name;
         Ok(Self {

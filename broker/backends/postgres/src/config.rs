@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bursar_core::BackendName;
+use bursar_postgres::Transport;
 
 use crate::name::RoleName;
 use crate::password::{Keeper, RootPassword};
@@ -37,15 +36,6 @@ pub struct PostgresConfig {
     pub scram_iterations: NonZeroU32,
     pub roles: BTreeMap<RoleName, Role>,
     pub standing: BTreeMap<RoleName, Standing>,
-}
-
-/// How sessions cross the network.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Transport {
-    /// By TLS, with a certificate for the host by an authority in the file (PEM), or one that the system trusts.
-    Tls { ca_file: Option<PathBuf> },
-    /// In the clear.
-    Plaintext,
 }
 
 /// A kind of credential: what its path makes.
@@ -106,21 +96,4 @@ impl fmt::Debug for Standing {
             .field("next", self.next.place())
             .finish()
     }
-}
-
-/// A configuration that no backend can be made of.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    #[error("`host` is no name or address that a certificate can be for")]
-    Host,
-    #[error("the CA file `{}` cannot be read", path.display())]
-    CaFile {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
-    #[error("the CA file `{}` holds no PEM certificate that can be read", path.display())]
-    NoCertificate { path: PathBuf },
-    #[error("TLS cannot be set up")]
-    Tls(#[source] rustls::Error),
 }

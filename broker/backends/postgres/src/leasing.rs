@@ -14,8 +14,8 @@ use crate::backend::{FOLDER, PostgresBackend};
 use crate::batch::Batch;
 use crate::config::Role;
 use crate::name::{Credential, RoleName};
+use crate::run::Stopped;
 use crate::scram;
-use crate::session::Stopped;
 use crate::sql;
 use crate::statement::{Purpose, Statements, Values};
 

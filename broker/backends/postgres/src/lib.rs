@@ -28,19 +28,18 @@ mod name;
 mod pacing;
 mod password;
 mod pool;
-mod refusal;
 mod rotation;
+mod run;
 mod scram;
-mod session;
 mod sql;
 mod standing;
 mod statement;
 #[cfg(test)]
 mod tests;
-mod trust;
 
 pub use backend::PostgresBackend;
-pub use config::{ConfigError, PostgresConfig, Role, Standing, Transport};
+pub use bursar_postgres::{ConfigError, Transport};
+pub use config::{PostgresConfig, Role, Standing};
 pub use name::{RoleName, RoleNameError};
 pub use password::{Keeper, Kept, RootPassword};
 pub use statement::{Purpose, StatementFault, Statements};

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use bursar_core::BackendName;
 use bursar_core::backend::{BackendError, ErrorKind, Operation};
+use bursar_postgres::{Refusal, Server, Session};
 use tokio::sync::Semaphore;
 
 use crate::batch::Batch;
 use crate::pacing::Pacing;
 use crate::password::{Keeper, Kept, RootPassword};
-use crate::refusal::Refusal;
-use crate::session::{Column, Server, Session, Stopped};
+use crate::run::{Column, Stopped, run};
 
 pub(crate) struct Pool {
     backend: BackendName,
@@ -59,7 +59,7 @@ impl Pool {
             let _place =
                 self.places.acquire().await.map_err(|_| self.error(ErrorKind::Unavailable, operation))?;
             let mut session = self.session().await?;
-            let answers = session.run(batches).await;
+            let answers = run(&mut session, batches).await;
             let intact = |answer: &Result<_, Stopped>| {
                 answer.as_ref().err().is_none_or(|stopped| stopped.refusal.leaves_session())
             };
@@ -110,7 +110,7 @@ impl Pool {
         let mut opened = Err(self.error(ErrorKind::Misconfigured, Operation::Login));
         for back in 0..PASSWORDS {
             let Some(Kept { password, .. }) = self.password(back).await? else { break };
-            let refusal = match self.server.log_in(&password).await {
+            let refusal = match self.server.log_in(Some(&*password)).await {
                 Ok(session) => {
                     opened = Ok((session, back));
                     break;

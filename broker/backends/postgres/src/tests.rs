@@ -185,7 +185,7 @@ async fn a_ca_file_without_certificates_is_refused_at_the_start() {
         let transport = Transport::Tls { ca_file: Some(ca_file.clone()) };
         PostgresBackend::new(config(1, transport), Arc::new(SystemClock)).expect_err("a refusal")
     };
-    assert!(matches!(refusal(), ConfigError::CaFile { .. }));
+    assert!(matches!(refusal(), ConfigError::File { .. }));
     std::fs::write(&ca_file, "no certificate").expect("written");
     assert!(matches!(refusal(), ConfigError::NoCertificate { .. }));
 }

@@ -29,7 +29,7 @@ use crate::call::{Call, Draft};
 use crate::config::{CacheContract, LeaseLimits, OnOutage, RevocationLimits};
 use crate::identity::Caller;
 use crate::lease::Leases;
-use crate::ledger::{AuditQuery, Change, Entry, Ledger, LedgerConfig, Page, Quota, Quotas};
+use crate::ledger::{AuditQuery, Change, Entry, Ledger, LedgerConfig, LedgerPlace, Page, Quota, Quotas};
 use crate::mounts::{Mount, Mounts};
 use crate::policy::{Facts, PrincipalFacts};
 use crate::seal::Seal;
@@ -61,7 +61,7 @@ impl Site {
         let steady = SteadyClock::new(Arc::clone(&wall) as Arc<dyn Clock>, move || passing.passed());
         let clock: Arc<dyn Clock> = Arc::new(steady);
         let config = LedgerConfig {
-            path: folder.path().join("ledger.db"),
+            place: LedgerPlace::sqlite(folder.path().join("ledger.db")),
             origin: ORIGIN.to_owned(),
             queue: 1024,
             quotas: Quotas::default(),

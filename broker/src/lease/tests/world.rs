@@ -26,7 +26,7 @@ use crate::identity::Caller;
 use crate::lease::Leases;
 use crate::lease::grant::{Granted, Refused, Terms, Wanted};
 use crate::lease::queue::Pace;
-use crate::ledger::{AuditQuery, LeaseFilter, Ledger, LedgerConfig, Page, Quotas};
+use crate::ledger::{AuditQuery, LeaseFilter, Ledger, LedgerConfig, LedgerPlace, Page, Quotas};
 use crate::mounts::{Mount, Mounts};
 use crate::policy::{Facts, PrincipalFacts};
 use crate::seal::Seal;
@@ -318,8 +318,12 @@ impl Life {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime");
         let origin = "bursar.dev/example.org/broker".to_owned();
         let signer = Signer::from_pkcs8(&origin, &keys.signing).expect("signer");
-        let config =
-            LedgerConfig { path: folder.path().join(LEDGER), origin, queue: 64, quotas: keys.quotas.clone() };
+        let config = LedgerConfig {
+            place: LedgerPlace::sqlite(folder.path().join(LEDGER)),
+            origin,
+            queue: 64,
+            quotas: keys.quotas.clone(),
+        };
         let ledger = Ledger::open(config, Arc::clone(clock) as Arc<dyn Clock>).expect("ledger");
         ledger.start_signing(signer).expect("signing");
         let metrics = Metrics::register(&mut Registry::default());

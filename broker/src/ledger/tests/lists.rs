@@ -4,7 +4,7 @@ use bursar_core::lease::LeaseEvent;
 use bursar_core::{BackendName, Lease, LeaseId, LeaseState, SecretPath};
 
 use super::super::{HolderKind, LeaseFilter, LedgerError, Page};
-use super::{Fixture, first, raw, spiffe, within};
+use super::{Fixture, first, spiffe, within};
 
 #[tokio::test]
 async fn pages_lead_through_every_lease_newest_first() {
@@ -123,23 +123,4 @@ async fn the_top_holders_come_first() {
     );
     assert_eq!(top(HolderKind::Backend).await.expect("top"), [("vault".to_owned(), 3)]);
     assert_eq!(top(HolderKind::Node).await.expect("top"), [("spiffe://example.org/node/n1".to_owned(), 3)]);
-}
-
-/// What the reaper, the revoker and a restart ask must not cost more with more leases.
-#[tokio::test]
-async fn what_runs_all_day_goes_by_index() {
-    let fixture = Fixture::new();
-    fixture.grant(fixture.lease("vault/a")).await;
-    let connection = raw(&fixture.path());
-    for query in super::super::engine::sqlite::leases::STANDING_QUERIES {
-        let mut explain =
-            connection.prepare(&format!("EXPLAIN QUERY PLAN SELECT id {query}")).expect("query");
-        let unset = vec![0; explain.parameter_count()];
-        let steps = explain.query_map(rusqlite::params_from_iter(unset), |row| row.get::<_, String>(3));
-        let steps = steps.expect("plan");
-        let plan: Vec<_> = steps.collect::<Result<_, _>>().expect("plan");
-        let sound = plan.iter().any(|step| step.starts_with("SEARCH leases USING"))
-            && !plan.iter().any(|step| step.starts_with("SCAN") || step.contains("TEMP B-TREE"));
-        assert!(sound, "{query}: {plan:?}");
-    }
 }

@@ -5,7 +5,7 @@ use bursar_core::tlog::{
     LogVerifier, ReplayError, TreeHead, leaf_hash, verify_consistency, verify_inclusion,
 };
 
-use super::super::{AuditQuery, Ledger, LedgerError, LogKey, Page, RecordOrder};
+use super::super::{AuditQuery, LedgerError, LogKey, Page, RecordOrder};
 use super::{Fixture, first, signer, spiffe, within};
 
 #[tokio::test]
@@ -20,8 +20,8 @@ async fn an_export_replays_to_the_signed_head() {
 async fn a_checkpoint_is_stored_when_it_is_time_and_at_the_end() {
     let fixture = filled(1).await;
     let own = signer(&fixture.key);
-    let path = fixture.path();
-    let signed = || Ledger::inspect(&path, LogKey::Own(&own)).expect("inspection").signed;
+    let place = fixture.place();
+    let signed = || place.inspect(LogKey::Own(&own)).expect("inspection").signed;
     fixture.records((0..9).map(|_| fixture.record(Action::Read, None)).collect()).await;
     assert_eq!((signed(), fixture.ledger.checkpoint().expect("head").size), (1, 10));
     within(fixture.ledger.sign()).await.expect("signed");

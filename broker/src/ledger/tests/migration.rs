@@ -22,7 +22,7 @@ async fn a_ledger_of_version_1_is_brought_up_and_goes_on() {
     let folder = tempfile::tempdir().expect("folder");
     let old = raw(&database(&folder));
     old.execute_batch(VERSION_1).expect("schema");
-    old.execute("ATTACH ?1 AS new", [database(&fixture.folder).to_str().expect("path")]).expect("attached");
+    old.execute("ATTACH ?1 AS new", [fixture.path().to_str().expect("path")]).expect("attached");
     for table in ["leases", "lease_counts", "holders", "audit", "tiles", "head"] {
         let columns = "SELECT group_concat(name) FROM pragma_table_info(?1, 'main')";
         let columns: String = old.query_row(columns, [table], |row| row.get(0)).expect("columns");
@@ -42,7 +42,7 @@ async fn a_ledger_of_version_1_is_brought_up_and_goes_on() {
     let forgotten = within(ledger.commit(Entry { changes: vec![forget], records: Vec::new() })).await;
     assert_eq!(forgotten.expect("forgotten").count(), 1);
     within(ledger.close()).await;
-    assert_eq!(shape(&database(&folder)), shape(&database(&fixture.folder)));
+    assert_eq!(shape(&database(&folder)), shape(&fixture.path()));
 }
 
 #[tokio::test]
@@ -53,17 +53,17 @@ async fn a_ledger_of_version_3_is_brought_up_and_knows_its_leases() {
     let gone = fixture.grant(fixture.lease("vault/shop/old")).await;
     fixture.apply(gone, LeaseEvent::Revoke).await.expect("revocation");
     within(fixture.ledger.clone().close()).await;
-    let shape_before = shape(&database(&fixture.folder));
+    let shape_before = shape(&fixture.path());
     // What the fourth version added is taken away again.
-    raw(&database(&fixture.folder)).execute_batch(BACK_TO_VERSION_3).expect("version 3");
+    raw(&fixture.path()).execute_batch(BACK_TO_VERSION_3).expect("version 3");
 
-    let ledger = open(&database(&fixture.folder), &fixture.clock).expect("ledger");
+    let ledger = open(&fixture.path(), &fixture.clock).expect("ledger");
     ledger.start_signing(signer(&fixture.key)).expect("signing");
     assert!(within(ledger.lease(id)).await.expect("answer").is_some());
     let top = within(ledger.top_holders(HolderKind::Principal, 10)).await.expect("holders");
     assert_eq!(top, [("spiffe://example.org/ns/shop/sa/web".to_owned(), 2)]);
     within(ledger.close()).await;
-    assert_eq!(shape(&database(&fixture.folder)), shape_before);
+    assert_eq!(shape(&fixture.path()), shape_before);
 }
 
 #[tokio::test]

@@ -44,8 +44,8 @@ async fn a_log_is_signed_by_one_key() {
     let fixture = Fixture::new();
     fixture.records(vec![fixture.record(Action::Read, None)]).await;
     assert!(matches!(fixture.ledger.start_signing(signer(&fixture.key)), Err(OpenError::SigningAlready)));
-    within(fixture.ledger.close()).await;
-    let ledger = open(&database(&fixture.folder), &fixture.clock).expect("ledger");
+    within(fixture.ledger.clone().close()).await;
+    let ledger = open(&fixture.path(), &fixture.clock).expect("ledger");
     let other = ledger.start_signing(signer(&new_key()));
     assert!(matches!(other, Err(OpenError::OtherSigner { .. })), "{other:?}");
     ledger.start_signing(signer(&fixture.key)).expect("its own key");
@@ -55,8 +55,8 @@ async fn a_log_is_signed_by_one_key() {
 async fn a_broker_that_was_renamed_is_told_the_name_that_its_log_has() {
     let fixture = Fixture::new();
     fixture.records(vec![fixture.record(Action::Read, None)]).await;
-    within(fixture.ledger.close()).await;
-    let renamed = LedgerConfig { origin: "renamed".to_owned(), ..config(&database(&fixture.folder)) };
+    within(fixture.ledger.clone().close()).await;
+    let renamed = LedgerConfig { origin: "renamed".to_owned(), ..config(&fixture.path()) };
     let ledger = Ledger::open(renamed, Arc::clone(&fixture.clock) as Arc<dyn Clock>).expect("ledger");
     let signer = Signer::from_pkcs8("renamed", &fixture.key).expect("signer");
     match ledger.start_signing(signer) {
@@ -110,8 +110,8 @@ async fn a_head_that_nobody_signed_is_damage() {
     let fixture = closed_with(300).await;
     let sql =
         "UPDATE head SET note = replace(note, char(10) || '300' || char(10), char(10) || '301' || char(10))";
-    raw(&database(&fixture.folder)).execute_batch(sql).expect("damage");
-    let ledger = open(&database(&fixture.folder), &fixture.clock).expect("ledger");
+    raw(&fixture.path()).execute_batch(sql).expect("damage");
+    let ledger = open(&fixture.path(), &fixture.clock).expect("ledger");
     let refused = ledger.start_signing(signer(&fixture.key));
     assert!(matches!(refused, Err(OpenError::Corrupt { .. })), "{refused:?}");
 }
@@ -119,8 +119,8 @@ async fn a_head_that_nobody_signed_is_damage() {
 #[tokio::test]
 async fn a_newer_schema_is_refused() {
     let fixture = closed_with(1).await;
-    raw(&database(&fixture.folder)).execute_batch("PRAGMA user_version = 99").expect("version");
-    let refused = open(&database(&fixture.folder), &fixture.clock);
+    raw(&fixture.path()).execute_batch("PRAGMA user_version = 99").expect("version");
+    let refused = open(&fixture.path(), &fixture.clock);
     assert!(matches!(refused, Err(OpenError::NewerSchema { found: 99, .. })), "{refused:?}");
 }
 
@@ -148,7 +148,7 @@ async fn garbage_is_refused() {
 #[tokio::test]
 async fn a_file_cut_short_anywhere_is_refused_or_whole() {
     let fixture = closed_with(300).await;
-    let path = database(&fixture.folder);
+    let path = fixture.path();
     let whole = fs::read(&path).expect("file");
     for length in [1, 50, 100, 4096, 10_000, whole.len() / 2, whole.len() - 4096, whole.len() - 1] {
         fs::write(&path, &whole[..length]).expect("file");
@@ -166,11 +166,30 @@ async fn a_folder_in_the_place_of_the_file_is_named() {
     assert!(matches!(refused, Err(OpenError::File { .. })), "{refused:?}");
 }
 
+/// What the reaper, the revoker and a restart ask must not cost more with more leases.
+#[tokio::test]
+async fn what_runs_all_day_goes_by_index() {
+    let fixture = Fixture::new();
+    fixture.grant(fixture.lease("vault/a")).await;
+    let connection = raw(&fixture.path());
+    for query in super::super::engine::sqlite::STANDING_QUERIES {
+        let mut explain =
+            connection.prepare(&format!("EXPLAIN QUERY PLAN SELECT id {query}")).expect("query");
+        let unset = vec![0; explain.parameter_count()];
+        let steps = explain.query_map(rusqlite::params_from_iter(unset), |row| row.get::<_, String>(3));
+        let steps = steps.expect("plan");
+        let plan: Vec<_> = steps.collect::<Result<_, _>>().expect("plan");
+        let sound = plan.iter().any(|step| step.starts_with("SEARCH leases USING"))
+            && !plan.iter().any(|step| step.starts_with("SCAN") || step.contains("TEMP B-TREE"));
+        assert!(sound, "{query}: {plan:?}");
+    }
+}
+
 /// Damages a closed ledger of 300 records by `sql`; opening it must fail and say `expected`.
 async fn damage(sql: &str, expected: &str) {
     let fixture = closed_with(300).await;
-    raw(&database(&fixture.folder)).execute_batch(sql).expect("damage");
-    match open(&database(&fixture.folder), &fixture.clock) {
+    raw(&fixture.path()).execute_batch(sql).expect("damage");
+    match open(&fixture.path(), &fixture.clock) {
         Err(OpenError::Corrupt { what, .. }) => assert!(what.contains(expected), "{what}"),
         other => panic!("{other:?}"),
     }

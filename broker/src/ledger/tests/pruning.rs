@@ -3,7 +3,7 @@ use bursar_core::tlog::{LogVerifier, TreeHead, leaf_hash, verify_consistency, ve
 use jiff::Timestamp;
 
 use super::super::{AuditQuery, Change, LedgerError, Prunable, RecordOrder};
-use super::{Fixture, first, raw, signer, within};
+use super::{Fixture, first, signer, within};
 
 #[tokio::test]
 async fn records_go_in_whole_tiles_and_never_the_last() {
@@ -94,18 +94,6 @@ async fn the_age_of_records_says_which_may_go() {
     assert_eq!(pruned_to(&fixture, 512).await, 512);
     let prunable = within(fixture.ledger.prunable(fixture.after(8))).await.expect("prunable");
     assert_eq!(prunable, Prunable { first: 512, below: 768 });
-}
-
-#[tokio::test]
-async fn records_that_do_not_fit_the_signed_tree_are_kept_as_evidence() {
-    let fixture = filled(600).await;
-    raw(&fixture.path())
-        .execute_batch("UPDATE audit SET line = CAST(line || ' ' AS BLOB) WHERE seq = 300")
-        .expect("damage");
-    fixture.change(Change::Prune { below: 256 }).await.expect("the tile before is well");
-    let refused = fixture.change(Change::Prune { below: 600 }).await;
-    assert!(matches!(refused, Err(LedgerError::Corrupt { .. })), "{refused:?}");
-    assert_eq!(within(fixture.ledger.first_kept()).await.expect("first"), 256);
 }
 
 #[tokio::test]

@@ -8,19 +8,19 @@ use bursar_core::lease::LeaseEvent;
 use bursar_core::tlog::{Frontier, leaf_hash};
 use tempfile::TempDir;
 
-use super::super::{Change, Entry, Ledger, LogKey, OpenError, Outcome};
-use super::{Fixture, database, image, new_key, open, raw, signer, within};
+use super::super::{Change, Entry, LedgerError, LedgerPlace, LogKey, OpenError, Outcome};
+use super::{Fixture, image, new_key, open, raw, signer, within};
 
 #[tokio::test]
 async fn a_ledger_that_nobody_touched_is_well() {
     let site = Site::new().await;
-    assert_eq!(site.findings(&database(&site.fixture.folder)), Vec::<String>::new());
+    assert_eq!(site.findings(&site.fixture.path()), Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn a_ledger_is_looked_at_while_it_is_open() {
     let fixture = filled().await;
-    let found = Ledger::inspect(&fixture.path(), LogKey::Own(&signer(&fixture.key))).expect("inspection");
+    let found = fixture.place().inspect(LogKey::Own(&signer(&fixture.key))).expect("inspection");
     assert_eq!(found.findings, Vec::<String>::new());
     assert_eq!((found.first, found.size), (256, fixture.ledger.checkpoint().expect("head").size));
 }
@@ -30,7 +30,7 @@ async fn a_lease_that_was_forgotten_is_not_missed() {
     let fixture = filled().await;
     let forgotten = fixture.change(Change::Forget { before: fixture.after(60), limit: 10 }).await;
     assert!(matches!(forgotten, Ok(Outcome::Many { count: 1 })), "{forgotten:?}");
-    let found = Ledger::inspect(&fixture.path(), LogKey::Own(&signer(&fixture.key))).expect("inspection");
+    let found = fixture.place().inspect(LogKey::Own(&signer(&fixture.key))).expect("inspection");
     assert_eq!(found.findings, Vec::<String>::new());
 }
 
@@ -89,8 +89,21 @@ async fn a_prune_that_the_log_does_not_speak_of_is_a_deletion() {
     let fixture = Fixture::new();
     fixture.records((0..600).map(|_| fixture.record(Action::Read, None)).collect()).await;
     fixture.change(Change::Prune { below: 512 }).await.expect("pruned");
-    let found = Ledger::inspect(&fixture.path(), LogKey::Own(&signer(&fixture.key))).expect("inspection");
+    let found = fixture.place().inspect(LogKey::Own(&signer(&fixture.key))).expect("inspection");
     assert_eq!(found.findings, ["the records before 512 are gone, and no record says that they were pruned"]);
+}
+
+#[tokio::test]
+async fn records_that_do_not_fit_the_signed_tree_are_kept_as_evidence() {
+    let fixture = Fixture::new();
+    fixture.records((0..600).map(|_| fixture.record(Action::Read, None)).collect()).await;
+    raw(&fixture.path())
+        .execute_batch("UPDATE audit SET line = CAST(line || ' ' AS BLOB) WHERE seq = 300")
+        .expect("damage");
+    fixture.change(Change::Prune { below: 256 }).await.expect("the tile before is well");
+    let refused = fixture.change(Change::Prune { below: 600 }).await;
+    assert!(matches!(refused, Err(LedgerError::Corrupt { .. })), "{refused:?}");
+    assert_eq!(within(fixture.ledger.first_kept()).await.expect("first"), 256);
 }
 
 #[tokio::test]
@@ -99,7 +112,7 @@ async fn a_log_that_was_rewritten_whole_lacks_the_signature() {
     // Another log of the same broker, by another key: consistent in itself.
     let other = filled().await;
     within(other.ledger.clone().close()).await;
-    let found = site.findings(&database(&other.folder));
+    let found = site.findings(&other.path());
     assert!(found.iter().any(|finding| finding.contains("not one that this log signed")), "{found:?}");
 }
 
@@ -134,7 +147,7 @@ async fn leases_that_contradict_the_log_are_found() {
 #[tokio::test]
 async fn no_byte_of_the_file_is_changed_unseen_where_the_log_is() {
     let site = Site::new().await;
-    let path = database(&site.fixture.folder);
+    let path = site.fixture.path();
     // Without what was deleted, which is nobody's business.
     let database = raw(&path);
     database.execute_batch("VACUUM").expect("compact");
@@ -160,7 +173,7 @@ async fn what_is_newer_than_the_checkpoint_is_sealed() {
     fixture.records(vec![fixture.record(Action::Read, None)]).await;
     fixture.records((0..9).map(|_| fixture.record(Action::Read, None)).collect()).await;
     let image = image(&fixture);
-    let inspect = |key| Ledger::inspect(&image, key).expect("inspection");
+    let inspect = |key| LedgerPlace::sqlite(image.clone()).inspect(key).expect("inspection");
     let (own, stranger) = (signer(&fixture.key), signer(&new_key()));
     let found = inspect(LogKey::Own(&own));
     assert_eq!((found.signed, found.size, found.findings), (1, 10, Vec::new()));
@@ -202,15 +215,13 @@ impl Site {
     fn record_of(&self, action: Action) -> i64 {
         let sql = "SELECT seq FROM audit WHERE instr(line, ?1) > 0 AND seq > 300 ORDER BY seq LIMIT 1";
         let quoted = format!("\"action\":\"{}\"", action.as_str());
-        raw(&database(&self.fixture.folder))
-            .query_row(sql, [quoted.as_bytes()], |row| row.get(0))
-            .expect("record")
+        raw(&self.fixture.path()).query_row(sql, [quoted.as_bytes()], |row| row.get(0)).expect("record")
     }
 
     /// What is found after `sql` was done to a copy: by opening it, or by looking at it.
     fn after(&self, sql: &str) -> Vec<String> {
         let copy = self.copies.path().join("ledger.db");
-        fs::copy(database(&self.fixture.folder), &copy).expect("copy");
+        fs::copy(self.fixture.path(), &copy).expect("copy");
         let database = raw(&copy);
         database.execute_batch(sql).expect("tampering");
         drop(database);
@@ -218,7 +229,7 @@ impl Site {
     }
 
     fn findings(&self, path: &Path) -> Vec<String> {
-        match Ledger::inspect(path, LogKey::Own(&signer(&self.fixture.key))) {
+        match LedgerPlace::sqlite(path.to_owned()).inspect(LogKey::Own(&signer(&self.fixture.key))) {
             Ok(inspection) => inspection.findings,
             Err(error) => vec![error.to_string()],
         }

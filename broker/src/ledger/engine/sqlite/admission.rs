@@ -2,8 +2,9 @@
 
 use bursar_core::Lease;
 
+use super::super::codes::micros;
 use super::batch::{Batch, Fault};
-use super::codes::micros;
+use super::tally;
 use crate::ledger::error::LedgerError;
 use crate::ledger::quota::QuotaExceeded;
 
@@ -14,7 +15,8 @@ impl Batch<'_> {
         let limits = self.meter.limits(lease);
         for (kind, name, quota) in limits {
             let Some(limit) = quota.live else { continue };
-            if self.tally.held(&self.connection, kind, name)? >= limit.get() {
+            let before = || tally::held(&self.connection, kind, name);
+            if self.tally.held(kind, name, before)? >= limit.get() {
                 return Err(refused(QuotaExceeded::live(kind, name, limit.get())));
             }
         }

@@ -4,15 +4,16 @@
 //! with several runs under a savepoint. The read path (one grant, one record) therefore never pays for one.
 
 use bursar_core::audit::AuditRecord;
-use bursar_core::tlog::{Frontier, Node, Signer, leaf_hash};
+use bursar_core::tlog::{Node, Signer, leaf_hash};
 use jiff::Timestamp;
 use rusqlite::{CachedStatement, Connection, Transaction, TransactionBehavior};
 
-use super::codes::{micros, stored};
-use super::grant;
+use super::super::codes::{micros, stored};
+use super::super::tally::Tally;
+use super::super::{LogTail, moved};
 use super::objects::NewObject;
-use super::tally::Tally;
 use super::transition::{Activation, Happening};
+use super::{grant, tally};
 use crate::kill::{self, Point};
 use crate::ledger::SignedHead;
 use crate::ledger::entry::{Change, Committed, Entry, Outcome};
@@ -20,7 +21,7 @@ use crate::ledger::error::LedgerError;
 use crate::ledger::quota::Meter;
 
 /// A transaction under way. Dropped, it is undone.
-pub(in crate::ledger) struct Batch<'c> {
+pub(super) struct Batch<'c> {
     pub(super) connection: Transaction<'c>,
     /// What nearly every entry needs, looked up once for all of them.
     pub(super) statements: Statements<'c>,
@@ -37,17 +38,9 @@ pub(super) struct Statements<'c> {
     pub(super) insert: CachedStatement<'c>,
 }
 
-/// Where the log ends: what a writer must remember to go on. That of a batch counts once the batch is durable.
-#[derive(Debug, Clone)]
-pub(in crate::ledger) struct LogTail {
-    pub(in crate::ledger) frontier: Frontier,
-    /// The latest time that a record has, in microseconds.
-    pub(in crate::ledger) latest: i64,
-}
-
 /// Why an entry did not go in.
 #[derive(Debug)]
-pub(in crate::ledger) enum Fault {
+pub(super) enum Fault {
     /// The entry asks for what cannot be; the batch goes on without it.
     Refused(LedgerError),
     /// Disk or engine failed; the batch is lost.
@@ -62,7 +55,7 @@ impl From<rusqlite::Error> for Fault {
 
 impl<'c> Batch<'c> {
     /// Begins to write after `tail`, by the quotas of `meter`.
-    pub(in crate::ledger) fn begin(
+    pub(super) fn begin(
         connection: &'c Connection,
         tail: &LogTail,
         meter: &'c mut Meter,
@@ -83,7 +76,7 @@ impl<'c> Batch<'c> {
     }
 
     /// Applies all of an entry, or nothing of it.
-    pub(in crate::ledger) fn apply(&mut self, entry: Entry) -> Result<Committed, Fault> {
+    pub(super) fn apply(&mut self, entry: Entry) -> Result<Committed, Fault> {
         let first_seq = self.tail.frontier.size();
         let outcomes = match entry.changes.as_slice() {
             [] => Vec::new(),
@@ -101,19 +94,15 @@ impl<'c> Batch<'c> {
     }
 
     /// Writes about as much as a small batch does, so that success means that there is space for one.
-    pub(in crate::ledger) fn beat(&mut self, at: Timestamp) -> Result<(), Fault> {
+    pub(super) fn beat(&mut self, at: Timestamp) -> Result<(), Fault> {
         self.connection.prepare_cached(BEAT)?.execute([micros(at)])?;
         Ok(())
     }
 
     /// Makes it durable, with the log's edge sealed, and signed too where `sign` says so or nothing was signed before.
     /// Answers the new tail, and how many records are below the stored checkpoint where that is a new one.
-    pub(in crate::ledger) fn commit(
-        self,
-        signer: &Signer,
-        sign: bool,
-    ) -> rusqlite::Result<(LogTail, Option<u64>)> {
-        self.tally.write(&self.connection)?;
+    pub(super) fn commit(self, signer: &Signer, sign: bool) -> rusqlite::Result<(LogTail, Option<u64>)> {
+        tally::write(&self.connection, &self.tally)?;
         let edge = &self.tail.frontier;
         let grew = edge.size() > self.size_before;
         let signed = (sign || (grew && self.size_before == 0)).then(|| SignedHead::sign(edge, signer));
@@ -220,18 +209,6 @@ impl<'c> Batch<'c> {
         }
         Ok(())
     }
-}
-
-/// The lease ids that grants proposed, with those that they led to.
-fn moved(changes: &[Change], outcomes: &[Outcome]) -> Vec<(String, String)> {
-    let pairs = changes.iter().zip(outcomes);
-    let moved = pairs.filter_map(|pair| match pair {
-        (Change::Grant(lease), Outcome::Granted { id, renewed: true, .. }) => {
-            Some((lease.id.to_string(), id.to_string()))
-        }
-        _ => None,
-    });
-    moved.collect()
 }
 
 const APPEND: &str = "INSERT INTO audit (seq, at, line) VALUES (?1, ?2, ?3)";

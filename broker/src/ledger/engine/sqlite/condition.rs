@@ -5,7 +5,7 @@
 use bursar_core::{BackendName, SecretPath, SpiffeId};
 use rusqlite::types::Value;
 
-use super::slot;
+use super::super::slot;
 use crate::ledger::entry::RevokeSelector;
 use crate::ledger::query::LeaseFilter;
 

@@ -6,9 +6,9 @@
 use bursar_core::{LeaseId, LeaseState};
 use rusqlite::{Connection, OptionalExtension};
 
+use super::super::slot::CredentialSlot;
 use super::batch::{Batch, Fault};
 use super::rows::{self, LEASE_COLUMNS};
-use super::slot::CredentialSlot;
 use crate::ledger::error::LedgerError;
 use crate::ledger::query::Kept;
 
@@ -34,10 +34,7 @@ impl Batch<'_> {
     }
 }
 
-pub(in crate::ledger) fn kept(
-    connection: &Connection,
-    slot: &CredentialSlot,
-) -> Result<Option<Kept>, LedgerError> {
+pub(super) fn kept(connection: &Connection, slot: &CredentialSlot) -> Result<Option<Kept>, LedgerError> {
     let mut select = connection.prepare_cached(&format!("SELECT sealed, {LEASE_COLUMNS} {KEPT}"))?;
     let kept = select
         .query_row([slot.as_bytes()], |row| Ok(Kept { sealed: row.get(0)?, lease: rows::lease(row, 1)? }));
@@ -45,7 +42,7 @@ pub(in crate::ledger) fn kept(
 }
 
 /// Lets go of all of them.
-pub(in crate::ledger) fn drop_all(connection: &Connection) -> rusqlite::Result<()> {
+pub(super) fn drop_all(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute("DELETE FROM credentials", []).map(drop)
 }
 

@@ -21,11 +21,11 @@ impl From<Error> for LedgerError {
 
 /// What an error means to somebody who starts a broker.
 pub(super) fn on_open(path: &Path, error: Error) -> OpenError {
-    let path = path.to_owned();
+    let place = path.display().to_string();
     match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => OpenError::NotALedger { path },
-        _ if kind(&error) == FailureKind::Damaged => OpenError::Corrupt { path, what: error.to_string() },
-        _ => OpenError::Unreadable { path, source: error.into() },
+        Some(ErrorCode::NotADatabase) => OpenError::NotALedger { place },
+        _ if kind(&error) == FailureKind::Damaged => OpenError::Corrupt { place, what: error.to_string() },
+        _ => OpenError::Unreadable { place, source: error.into() },
     }
 }
 

@@ -15,15 +15,15 @@ use crate::ledger::error::OpenError;
 /// The database's own file is held open to sync it. It must not be closed while a connection lives: POSIX drops a
 /// process's locks on a file when the process closes any descriptor of it.
 #[derive(Debug)]
-pub(in crate::ledger) struct Files {
-    pub(in crate::ledger) database: File,
+pub(super) struct Files {
+    pub(super) database: File,
     /// Locked for as long as it is open.
     _lock: File,
 }
 
 impl Files {
     /// Creates what is missing, folder 0700 and files 0600, and takes the lock.
-    pub(in crate::ledger) fn open(path: &Path) -> Result<Self, OpenError> {
+    pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
         let failed = |source| OpenError::File { path: path.to_owned(), source };
         create_folder(path).map_err(failed)?;
         let mut lock = path.as_os_str().to_owned();
@@ -31,12 +31,14 @@ impl Files {
         let lock = open_private(Path::new(&lock)).map_err(failed)?;
         match lock.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(OpenError::InUse { path: path.to_owned() }),
+            Err(TryLockError::WouldBlock) => {
+                return Err(OpenError::InUse { place: path.display().to_string() });
+            }
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
         let database = open_private(path).map_err(failed)?;
         if !may_be_database(&database).map_err(failed)? {
-            return Err(OpenError::NotALedger { path: path.to_owned() });
+            return Err(OpenError::NotALedger { place: path.display().to_string() });
         }
         Ok(Self { database, _lock: lock })
     }
@@ -75,7 +77,7 @@ fn open_private(path: &Path) -> io::Result<File> {
 }
 
 /// The size of the file in bytes; 0 when there is none.
-pub(in crate::ledger) fn size(path: &Path) -> u64 {
+pub(super) fn size(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
 

@@ -3,8 +3,8 @@
 use bursar_core::BackendName;
 use jiff::Timestamp;
 
+use super::super::codes::{at_most, micros};
 use super::batch::{Batch, Fault};
-use super::codes::{at_most, micros};
 
 impl Batch<'_> {
     pub(super) fn forget(&mut self, before: Timestamp, limit: usize) -> Result<u64, Fault> {

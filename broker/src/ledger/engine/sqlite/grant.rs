@@ -1,16 +1,16 @@
 //! New leases: of static secrets, and the intents that come before dynamic ones.
 
-use bursar_core::lease::{Lease, TtlBound};
+use bursar_core::lease::Lease;
 use bursar_core::{LeaseId, LeaseState, SpiffeId, Version};
-use jiff::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{CachedStatement, OptionalExtension, ffi, params};
 
+use super::super::codes::{bound_code, bound_of, micros, state_code};
+use super::super::live::{self, Live};
+use super::super::slot;
+use super::super::tally::{Holders, Move};
 use super::batch::{Batch, Fault};
-use super::codes::{bound_code, bound_of, micros, state_code};
 use super::rows::{damaged, time};
-use super::slot;
-use super::tally::{Holders, Move};
 use crate::ledger::entry::Outcome;
 use crate::ledger::error::LedgerError;
 
@@ -21,49 +21,38 @@ impl Batch<'_> {
         let slot = slot::of_static(lease);
         let Some(live) = self.live(&slot)? else {
             self.admit(lease)?;
-            let row = Row { state: LeaseState::Active, dynamic: false, slot: &slot };
-            row.insert(&mut self.statements.insert, lease)?;
-            self.tally.add(Move {
-                from: None,
-                to: LeaseState::Active,
-                count: 1,
-                holders: Holders::of(lease),
-            });
-            return Ok(Outcome::Granted {
-                id: lease.id,
-                issued_at: lease.issued_at,
-                expires_at: lease.expires_at,
-                ttl_bound: lease.ttl_bound,
-                renewed: false,
-            });
+            self.add(lease, &Row { state: LeaseState::Active, dynamic: false, slot: &slot })?;
+            return Ok(live::granted_anew(lease));
         };
         if live.serves(lease) {
             return Ok(live.granted());
         }
+        let extended = live.extended(lease);
         let mut extend = self.connection.prepare_cached(EXTEND)?;
         extend.execute(params![
-            live.id.to_bytes(),
-            micros(lease.expires_at),
+            extended.id.to_bytes(),
+            micros(extended.expires_at),
+            bound_code(extended.ttl_bound),
             micros(lease.issued_at),
             lease.max_expires_at.map(micros),
             lease.renewable,
-            bound_code(lease.ttl_bound),
             lease.reason,
         ])?;
-        let longer = lease.expires_at > live.expires_at;
-        let (expires_at, ttl_bound) =
-            if longer { (lease.expires_at, lease.ttl_bound) } else { (live.expires_at, live.ttl_bound) };
-        Ok(Live { expires_at, ttl_bound, ..live }.granted())
+        Ok(extended.granted())
     }
 
     /// Writes down that a store is about to be asked for a credential.
     pub(super) fn intent(&mut self, lease: &Lease) -> Result<Outcome, Fault> {
         self.admit(lease)?;
         let slot = slot::of_dynamic(lease);
-        let row = Row { state: LeaseState::Intent, dynamic: true, slot: &slot };
-        row.insert(&mut self.statements.insert, lease)?;
-        self.tally.add(Move { from: None, to: LeaseState::Intent, count: 1, holders: Holders::of(lease) });
+        self.add(lease, &Row { state: LeaseState::Intent, dynamic: true, slot: &slot })?;
         Ok(Outcome::Done)
+    }
+
+    fn add(&mut self, lease: &Lease, row: &Row<'_>) -> Result<(), Fault> {
+        row.insert(&mut self.statements.insert, lease)?;
+        self.tally.add(Move { from: None, to: row.state, count: 1, holders: Holders::of(lease) });
+        Ok(())
     }
 
     fn live(&mut self, slot: &[u8]) -> Result<Option<Live>, Fault> {
@@ -79,38 +68,6 @@ impl Batch<'_> {
             })
         });
         Ok(live.optional()?)
-    }
-}
-
-/// The live lease that a read repeats.
-struct Live {
-    id: LeaseId,
-    issued_at: Timestamp,
-    expires_at: Timestamp,
-    ttl_bound: TtlBound,
-    renewable: bool,
-    reason: Option<String>,
-}
-
-impl Live {
-    /// Whether it is as good as `lease`: has at least nine tenths of the life that a new one would have, and says the
-    /// same of itself. Ends are spread over a tenth, so one that was short is extended sooner, to another end.
-    fn serves(&self, lease: &Lease) -> bool {
-        let life = |until: Timestamp| micros(until) - micros(lease.issued_at);
-        let (left, proposed) = (life(self.expires_at), life(lease.expires_at));
-        left >= proposed - proposed / 10
-            && self.renewable == lease.renewable
-            && (lease.reason.is_none() || lease.reason == self.reason)
-    }
-
-    fn granted(&self) -> Outcome {
-        Outcome::Granted {
-            id: self.id,
-            issued_at: self.issued_at,
-            expires_at: self.expires_at,
-            ttl_bound: self.ttl_bound,
-            renewed: true,
-        }
     }
 }
 
@@ -164,10 +121,5 @@ pub(super) const INSERT: &str = "INSERT INTO leases (id, state, dynamic, slot, i
 pub(super) const LIVE: &str =
     "SELECT id, issued_at, expires_at, ttl_bound, renewable, reason FROM leases WHERE slot = ?1";
 
-/// A read that gets no further than the lease already reaches leaves its end, and what bound it, alone. The limits on
-/// renewal are those of the newest read: it was decided anew.
-const EXTEND: &str = "UPDATE leases SET \
-     ttl_bound = CASE WHEN ?2 > expires_at THEN ?6 ELSE ttl_bound END, \
-     expires_at = max(expires_at, ?2), renewed_at = max(renewed_at, ?3), \
-     max_expires_at = ?4, renewable = ?5, reason = coalesce(?7, reason) \
-     WHERE id = ?1";
+const EXTEND: &str = "UPDATE leases SET expires_at = ?2, ttl_bound = ?3, renewed_at = max(renewed_at, ?4), \
+     max_expires_at = ?5, renewable = ?6, reason = coalesce(?7, reason) WHERE id = ?1";

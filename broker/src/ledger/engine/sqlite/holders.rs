@@ -2,19 +2,18 @@
 
 use rusqlite::Connection;
 
-use super::codes::{at_most, holder_code, read};
+use super::super::codes::{at_most, holder_code, read};
 use crate::ledger::error::LedgerError;
-use crate::ledger::query::{HolderKind, MAX_PAGE};
+use crate::ledger::query::HolderKind;
 
-pub(in crate::ledger) fn top(
+pub(super) fn top(
     connection: &Connection,
     kind: HolderKind,
     limit: usize,
 ) -> Result<Vec<(String, u64)>, LedgerError> {
     let mut select = connection.prepare_cached(TOP)?;
-    let top = select.query_map((holder_code(kind), at_most(limit.min(MAX_PAGE))), |row| {
-        Ok((row.get(0)?, read(row.get(1)?)))
-    })?;
+    let top =
+        select.query_map((holder_code(kind), at_most(limit)), |row| Ok((row.get(0)?, read(row.get(1)?))))?;
     Ok(top.collect::<Result<_, _>>()?)
 }
 

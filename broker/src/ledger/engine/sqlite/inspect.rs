@@ -1,277 +1,81 @@
-//! Reading all of a ledger against itself: records, tree, head and checkpoint, and the leases that they speak of.
-//!
-//! Opening a ledger checks its end; this checks every byte of the log, and changes nothing. What is found is collected,
-//! so that one look shows all of it.
+//! What a look at the whole ledger asks beside the questions of every day.
 
-mod leases;
+use bursar_core::{Lease, LeaseId, LeaseState};
+use rusqlite::Connection;
 
-use bursar_core::audit::{Action, AuditRecord};
-use bursar_core::tlog::{Checkpoint, Frontier, Hash, Node, Signer, TreeHead, Verifier, leaf_hash};
-use rusqlite::{Connection, OptionalExtension};
-
-use super::audit::{HEAD, Vouched};
-use super::codes::{micros, read, stored};
-use super::pruning::{self, TILE};
+use super::super::VisitRecord;
+use super::super::codes::{holder_code, read, state_of, stored};
+use super::rows::{self, LEASE_COLUMNS};
 use crate::ledger::error::LedgerError;
-use leases::Known;
+use crate::ledger::query::HolderKind;
 
-/// What a look at the whole ledger found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Inspection {
-    /// How many records the log has, pruned ones included.
-    pub size: u64,
-    /// The oldest that is kept.
-    pub first: u64,
-    /// The root over all of them, as they are.
-    pub root: Hash,
-    /// How many of them are below the stored checkpoint.
-    pub signed: u64,
-    /// How many leases there are, in any state.
-    pub leases: u64,
-    /// What is not as it was written; empty when all is well. At most [`MOST`].
-    pub findings: Vec<String>,
+/// What SQLite itself can tell of its file.
+pub(super) fn damage(connection: &Connection) -> Result<Vec<String>, LedgerError> {
+    let mut pragma = connection.prepare("PRAGMA integrity_check(20)")?;
+    let found = pragma.query_map([], |row| row.get::<_, String>(0))?;
+    let mut found: Vec<_> = found.collect::<Result<_, _>>()?;
+    found.retain(|finding| finding != "ok");
+    Ok(found)
 }
 
-/// The key of the log that is looked at.
-#[derive(Debug, Clone, Copy)]
-pub enum LogKey<'key> {
-    /// What everybody may have. Of records newer than the stored checkpoint it tells only that they agree with each other.
-    Public(&'key Verifier),
-    /// The broker's own, which sealed them.
-    Own(&'key Signer),
+pub(super) fn pruned_beyond(connection: &Connection, place: u64) -> Result<u64, LedgerError> {
+    let beyond = "SELECT count(*) FROM leaves WHERE place >= ?1 OR place < 0";
+    Ok(connection.query_row(beyond, [stored(place)], |row| row.get(0).map(read))?)
 }
 
-impl LogKey<'_> {
-    fn verifier(&self) -> &Verifier {
-        match self {
-            Self::Public(verifier) => verifier,
-            Self::Own(signer) => signer.verifier(),
-        }
+pub(super) fn tiles(connection: &Connection) -> Result<u64, LedgerError> {
+    Ok(connection.query_row("SELECT count(*) FROM tiles", [], |row| row.get(0).map(read))?)
+}
+
+pub(super) fn each_record(connection: &Connection, visit: &mut VisitRecord<'_>) -> Result<(), LedgerError> {
+    let mut select = connection.prepare("SELECT seq, at, line FROM audit ORDER BY seq")?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        let line = row.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?;
+        visit(read(row.get(0)?), row.get(1)?, line)?;
     }
+    Ok(())
 }
 
-/// Looks at everything.
-pub(in crate::ledger) fn inspect(
+pub(super) fn each_lease(
     connection: &Connection,
-    key: LogKey<'_>,
-) -> Result<Inspection, LedgerError> {
-    let mut look = Look { connection, findings: Vec::new(), known: Known::default() };
-    look.database()?;
-    let first = pruning::first_kept(connection)?;
-    let head = connection.query_row(HEAD, [], Vouched::of).optional()?;
-    let signed = look.checkpoint(head.as_ref(), key.verifier());
-    let size = signed.map_or(0, |signed| signed.size);
-    let mut log = Log { frontier: Frontier::default(), pruned: None, size, root: None };
-    look.pruned_tiles(first, &mut log)?;
-    look.records(first, &mut log)?;
-    look.tiles(log.frontier.size())?;
-    look.pruning(first, log.pruned);
-    look.head(head, &log, signed, key);
-    let leases = look.leases(first)?;
-    look.credentials()?;
-    look.sums()?;
-    let (size, root) = (log.frontier.size(), log.frontier.root());
-    Ok(Inspection { size, first, root, signed: log.size, leases, findings: look.findings })
+    visit: &mut dyn FnMut(Result<Lease, LedgerError>),
+) -> Result<(), LedgerError> {
+    let mut select = connection.prepare(&format!("SELECT {LEASE_COLUMNS} FROM leases"))?;
+    let mut found = select.query([])?;
+    while let Some(row) = found.next()? {
+        visit(rows::lease(row, 0).map_err(LedgerError::from));
+    }
+    Ok(())
 }
 
-struct Look<'c> {
-    connection: &'c Connection,
-    findings: Vec<String>,
-    known: Known,
+pub(super) fn stray_credentials(connection: &Connection) -> Result<Vec<LeaseId>, LedgerError> {
+    let mut select = connection.prepare(STRAY_CREDENTIALS)?;
+    let stray = select.query_map([], |row| row.get(0).map(LeaseId::from_bytes))?;
+    Ok(stray.collect::<Result<_, _>>()?)
 }
 
-/// The log as its records make it.
-struct Log {
-    frontier: Frontier,
-    /// The record before which the newest `prune` record says that all are gone.
-    pruned: Option<u64>,
-    /// The size that the checkpoint is over.
-    size: u64,
-    /// The root at that size.
-    root: Option<Hash>,
+pub(super) fn wrong_counts(connection: &Connection) -> Result<Vec<(Option<LeaseState>, u64)>, LedgerError> {
+    let mut select = connection.prepare(STATES)?;
+    let wrong = select.query_map([], |row| Ok((state_of(row.get(0)?), row.get(1).map(read)?)))?;
+    Ok(wrong.collect::<Result<_, _>>()?)
 }
 
-impl Look<'_> {
-    fn find(&mut self, finding: String) {
-        match self.findings.len() {
-            0..MOST => self.findings.push(finding),
-            MOST => self.findings.push("and more".to_owned()),
-            _ => {}
-        }
-    }
-
-    /// What SQLite itself can tell of its file.
-    fn database(&mut self) -> Result<(), LedgerError> {
-        let mut pragma = self.connection.prepare("PRAGMA integrity_check(20)")?;
-        let found = pragma.query_map([], |row| row.get::<_, String>(0))?;
-        for finding in found.collect::<Result<Vec<_>, _>>()? {
-            if finding != "ok" {
-                self.find(format!("the database's file is damaged: {finding}"));
-            }
-        }
-        Ok(())
-    }
-
-    /// The leaf hashes of pruned records: every place up to the oldest record, and no other.
-    fn pruned_tiles(&mut self, first: u64, log: &mut Log) -> Result<(), LedgerError> {
-        let beyond: u64 = self.connection.query_row(
-            "SELECT count(*) FROM leaves WHERE place >= ?1 OR place < 0",
-            [stored(first / TILE)],
-            |row| row.get(0).map(read),
-        )?;
-        if beyond > 0 || !first.is_multiple_of(TILE) {
-            self.find(format!(
-                "the oldest record is {first}, and the hashes of pruned records do not end there"
-            ));
-        }
-        for place in 0..first / TILE {
-            let hashes = pruning::leaves(self.connection, place)?.unwrap_or_default();
-            if u64::try_from(hashes.len()) != Ok(TILE) {
-                let (from, to) = (place * TILE, (place + 1) * TILE - 1);
-                self.find(format!("the records {from} to {to} are gone, and so are their hashes"));
-            }
-            for hash in hashes {
-                self.append(hash, log)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn records(&mut self, first: u64, log: &mut Log) -> Result<(), LedgerError> {
-        let mut select = self.connection.prepare("SELECT seq, at, line FROM audit ORDER BY seq")?;
-        let mut rows = select.query([])?;
-        let (mut wanted, mut latest) = (first, i64::MIN);
-        while let Some(row) = rows.next()? {
-            let (seq, at): (u64, i64) = (read(row.get(0)?), row.get(1)?);
-            let line = row.get_ref(2)?.as_blob().map_err(rusqlite::Error::from)?;
-            if seq != wanted {
-                self.find(format!("the records {wanted} to {} are missing", seq.saturating_sub(1)));
-            }
-            match AuditRecord::from_line(line) {
-                Ok(record) => {
-                    latest = latest.max(micros(record.time));
-                    if record.seq != seq {
-                        self.find(format!("record {} stands in the place of record {seq}", record.seq));
-                    }
-                    if at != latest && seq == first {
-                        // The clock may have run ahead of it before the oldest record that is kept.
-                        latest = latest.max(at);
-                    } else if at != latest {
-                        self.find(format!("record {seq} is filed under another time than its own"));
-                    }
-                    if record.action == Action::Prune {
-                        log.pruned = pruned_before(&record.resource).or(log.pruned);
-                    }
-                    self.known.take(seq, &record);
-                }
-                Err(_) => self.find(format!("record {seq} cannot be read")),
-            }
-            self.append(leaf_hash(line), log)?;
-            wanted = seq + 1;
-        }
-        Ok(())
-    }
-
-    /// Adds a leaf, and compares each tile that it completes with the stored one.
-    fn append(&mut self, leaf: Hash, log: &mut Log) -> Result<(), LedgerError> {
-        let mut completed: Vec<Node> = Vec::new();
-        log.frontier.append(leaf, |node| completed.extend(node.is_tile_root().then_some(node)));
-        if log.frontier.size() == log.size {
-            log.root = Some(log.frontier.root());
-        }
-        for node in completed {
-            let mut select =
-                self.connection.prepare_cached("SELECT hash FROM tiles WHERE level = ?1 AND place = ?2")?;
-            let hash = select.query_row((node.level, stored(node.index)), |row| row.get(0));
-            let hash: Option<Vec<u8>> = hash.optional()?;
-            if hash.as_deref() != Some(node.hash.as_bytes().as_slice()) {
-                let (from, to) = (node.index << node.level, ((node.index + 1) << node.level) - 1);
-                self.find(format!(
-                    "the tree's node over the records {from} to {to} is not the one that these records make"
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    /// No nodes but those of the tree.
-    fn tiles(&mut self, size: u64) -> Result<(), LedgerError> {
-        let mut wanted = 0;
-        let mut level = size >> 8;
-        while level > 0 {
-            wanted += level;
-            level >>= 8;
-        }
-        let found: u64 =
-            self.connection.query_row("SELECT count(*) FROM tiles", [], |row| row.get(0).map(read))?;
-        if found != wanted {
-            self.find(format!("the tree of {size} records has {wanted} stored nodes, and {found} are there"));
-        }
-        Ok(())
-    }
-
-    /// Old records are gone because the log says so, or because somebody took them.
-    fn pruning(&mut self, first: u64, pruned: Option<u64>) {
-        if first > pruned.unwrap_or_default() {
-            self.find(format!(
-                "the records before {first} are gone, and no record says that they were pruned"
-            ));
-        }
-    }
-
-    /// What was signed, where it was this log that signed it.
-    fn checkpoint(&mut self, head: Option<&(Vec<u8>, Vouched)>, verifier: &Verifier) -> Option<TreeHead> {
-        let (_, vouched) = head?;
-        match Checkpoint::open(&vouched.note, verifier) {
-            Ok(signed) => Some(signed.head()),
-            Err(error) => {
-                self.find(format!("the checkpoint is not one that this log signed: {error}"));
-                None
-            }
-        }
-    }
-
-    fn head(
-        &mut self,
-        head: Option<(Vec<u8>, Vouched)>,
-        log: &Log,
-        signed: Option<TreeHead>,
-        key: LogKey<'_>,
-    ) {
-        let size = log.frontier.size();
-        let Some((edge, vouched)) = head else {
-            if size > 0 {
-                self.find(format!("there are {size} records and no head"));
-            }
-            return;
-        };
-        if edge != log.frontier.to_bytes() {
-            self.find("the stored edge of the tree is not the one that the records make".to_owned());
-        }
-        let Some(signed) = signed else { return };
-        if signed.size > 0 && log.root != Some(signed.root) {
-            self.find(format!(
-                "the checkpoint was signed over {} records with another root than the {size} that are there",
-                signed.size
-            ));
-        }
-        // A log that an older broker wrote has no seal, and is signed to its end.
-        let sealed = match key {
-            _ if signed.size == size => true,
-            LogKey::Public(_) => true,
-            LogKey::Own(signer) => signer.has_sealed(&log.frontier, &vouched.seal),
-        };
-        if !sealed {
-            self.find(format!("the records from {} on are not those that the broker sealed", signed.size));
-        }
-    }
+pub(super) fn wrong_holders(connection: &Connection, kind: HolderKind) -> Result<Vec<String>, LedgerError> {
+    let mut select = connection.prepare(&HOLDERS.replace("COLUMN", kind.as_str()))?;
+    let wrong = select.query_map([holder_code(kind)], |row| row.get(0))?;
+    Ok(wrong.collect::<Result<_, _>>()?)
 }
 
-/// `records FIRST to LAST`: the record after those that were pruned.
-fn pruned_before(resource: &str) -> Option<u64> {
-    let (_, last) = resource.strip_prefix("records ")?.split_once(" to ")?;
-    last.parse::<u64>().ok()?.checked_add(1)
-}
+const STATES: &str = "SELECT state, leases FROM lease_counts AS sums \
+     WHERE leases <> (SELECT count(*) FROM leases WHERE leases.state = sums.state) \
+     UNION ALL SELECT state, 0 FROM leases WHERE state NOT IN (SELECT state FROM lease_counts) GROUP BY state";
 
-/// Findings that are listed.
-const MOST: usize = 100;
+const STRAY_CREDENTIALS: &str = "SELECT lease FROM credentials WHERE NOT EXISTS ( \
+     SELECT 1 FROM leases WHERE leases.id = credentials.lease AND leases.state = 1 AND leases.dynamic)";
+
+/// State 6 is gone, and nobody holds it. The columns have the names of the kinds.
+const HOLDERS: &str = "SELECT coalesce(counted.name, held.name) FROM \
+     (SELECT name, leases FROM holders WHERE kind = ?1) AS counted FULL JOIN \
+     (SELECT COLUMN AS name, count(*) AS leases FROM leases WHERE state <> 6 AND COLUMN IS NOT NULL GROUP BY COLUMN) \
+     AS held ON counted.name = held.name WHERE counted.leases IS NOT held.leases";

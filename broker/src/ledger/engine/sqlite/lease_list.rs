@@ -13,7 +13,7 @@ use super::leases::Lookup;
 use crate::ledger::error::LedgerError;
 use crate::ledger::query::{LeaseFilter, Page, Paged};
 
-pub(in crate::ledger) fn leases(
+pub(super) fn leases(
     connection: &Connection,
     filter: &LeaseFilter,
     page: &Page,

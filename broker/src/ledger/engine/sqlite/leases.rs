@@ -6,38 +6,35 @@ use jiff::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{CachedStatement, Connection, OptionalExtension};
 
-use super::codes::{at_most, micros, read};
+use super::super::codes::{at_most, micros, read};
 use super::rows::{self, LEASE_COLUMNS};
 use crate::ledger::error::LedgerError;
 use crate::ledger::query::Revocable;
 
 /// Looks leases up by their ids, one after the other.
-pub(in crate::ledger) struct Lookup<'c> {
+pub(super) struct Lookup<'c> {
     select: CachedStatement<'c>,
 }
 
 impl<'c> Lookup<'c> {
-    pub(in crate::ledger) fn on(connection: &'c Connection) -> Result<Self, LedgerError> {
+    pub(super) fn on(connection: &'c Connection) -> Result<Self, LedgerError> {
         let select =
             connection.prepare_cached(&format!("SELECT {LEASE_COLUMNS} FROM leases WHERE id = ?1"))?;
         Ok(Self { select })
     }
 
-    pub(in crate::ledger) fn lease(&mut self, id: LeaseId) -> Result<Option<Lease>, LedgerError> {
+    pub(super) fn lease(&mut self, id: LeaseId) -> Result<Option<Lease>, LedgerError> {
         Ok(self.select.query_row([id.to_bytes()], |row| rows::lease(row, 0)).optional()?)
     }
 }
 
-pub(in crate::ledger) fn handle(
-    connection: &Connection,
-    id: LeaseId,
-) -> Result<Option<StoreHandle>, LedgerError> {
+pub(super) fn handle(connection: &Connection, id: LeaseId) -> Result<Option<StoreHandle>, LedgerError> {
     let mut select = connection.prepare_cached("SELECT handle FROM leases WHERE id = ?1")?;
     let handle: Option<Option<String>> = select.query_row([id.to_bytes()], |row| row.get(0)).optional()?;
     Ok(handle.flatten().map(StoreHandle::new))
 }
 
-pub(in crate::ledger) fn of_handle(
+pub(super) fn of_handle(
     connection: &Connection,
     backend: &BackendName,
     handle: &StoreHandle,
@@ -47,7 +44,7 @@ pub(in crate::ledger) fn of_handle(
     Ok(id.optional()?)
 }
 
-pub(in crate::ledger) fn counts(connection: &Connection) -> Result<Vec<(LeaseState, u64)>, LedgerError> {
+pub(super) fn counts(connection: &Connection) -> Result<Vec<(LeaseState, u64)>, LedgerError> {
     let mut select = connection.prepare_cached("SELECT state, leases FROM lease_counts ORDER BY state")?;
     let counts = select.query_map([], |row| Ok((rows::state(row, 0)?, read(row.get(1)?))))?;
     let counts: Vec<_> = counts.collect::<Result<_, _>>()?;
@@ -55,20 +52,13 @@ pub(in crate::ledger) fn counts(connection: &Connection) -> Result<Vec<(LeaseSta
     Ok(LeaseState::ALL.into_iter().map(|state| (state, of(state))).collect())
 }
 
-pub(in crate::ledger) fn due(
-    connection: &Connection,
-    now: Timestamp,
-    limit: usize,
-) -> Result<Vec<Lease>, LedgerError> {
+pub(super) fn due(connection: &Connection, now: Timestamp, limit: usize) -> Result<Vec<Lease>, LedgerError> {
     let mut select = connection.prepare_cached(&format!("SELECT {LEASE_COLUMNS} {DUE}"))?;
     let due = select.query_map((micros(now), at_most(limit)), |row| rows::lease(row, 0))?;
     Ok(due.collect::<Result<_, _>>()?)
 }
 
-pub(in crate::ledger) fn ending(
-    connection: &Connection,
-    times: &[Timestamp],
-) -> Result<Vec<u64>, LedgerError> {
+pub(super) fn ending(connection: &Connection, times: &[Timestamp]) -> Result<Vec<u64>, LedgerError> {
     let mut select = connection.prepare_cached(ENDING)?;
     let count = |time: &Timestamp| {
         let count: i64 = select.query_row([micros(*time)], |row| row.get(0))?;
@@ -77,7 +67,7 @@ pub(in crate::ledger) fn ending(
     times.iter().map(count).collect()
 }
 
-pub(in crate::ledger) fn to_revoke(
+pub(super) fn to_revoke(
     connection: &Connection,
     backend: &BackendName,
     now: Timestamp,
@@ -92,7 +82,7 @@ pub(in crate::ledger) fn to_revoke(
     Ok(found.collect::<Result<_, _>>()?)
 }
 
-pub(in crate::ledger) fn waiting_backends(connection: &Connection) -> Result<Vec<BackendName>, LedgerError> {
+pub(super) fn waiting_backends(connection: &Connection) -> Result<Vec<BackendName>, LedgerError> {
     let mut select = connection.prepare_cached(WAITING_BACKENDS)?;
     let names = select.query_map([], |row| {
         let name: String = row.get(0)?;
@@ -101,7 +91,7 @@ pub(in crate::ledger) fn waiting_backends(connection: &Connection) -> Result<Vec
     Ok(names.collect::<Result<_, _>>()?)
 }
 
-pub(in crate::ledger) fn intents(
+pub(super) fn intents(
     connection: &Connection,
     before: Timestamp,
     limit: usize,

@@ -6,41 +6,123 @@
 //! read is an error that can be answered.
 
 mod admission;
-pub(in crate::ledger) mod audit;
-pub(in crate::ledger) mod batch;
-mod codes;
+mod batch;
 mod condition;
-pub(in crate::ledger) mod credentials;
+mod credentials;
 mod failure;
-pub(in crate::ledger) mod files;
+mod files;
 mod forget;
 mod grant;
-pub(in crate::ledger) mod holders;
-pub(in crate::ledger) mod inspect;
-pub(in crate::ledger) mod lease_list;
-pub(in crate::ledger) mod leases;
-pub(in crate::ledger) mod objects;
-pub(in crate::ledger) mod pruning;
-pub(in crate::ledger) mod revocations;
+mod holders;
+mod inspect;
+mod lease_list;
+mod leases;
+mod log;
+mod objects;
+mod pruning;
+mod revocations;
 mod revoke;
 mod rows;
 mod schema;
-pub(in crate::ledger) mod sinks;
-pub(in crate::ledger) mod slot;
+mod sinks;
+mod snapshot;
 mod tally;
+mod transactions;
 mod transition;
+mod wal;
 
-use std::path::Path;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 
-pub(in crate::ledger) use files::Files;
-
+use super::{Engine, Opened, Sizes, Snapshots, StoredHead};
 use crate::ledger::error::OpenError;
+use crate::ledger::proofs;
+use files::Files;
+use snapshot::Reader;
+use transactions::Writer;
+use wal::Checkpointer;
+
+#[cfg(test)]
+pub(in crate::ledger) use leases::STANDING_QUERIES;
+
+/// A ledger in a file. Its write-ahead log and its lock lie beside it.
+#[derive(Debug)]
+pub(in crate::ledger) struct Sqlite {
+    path: PathBuf,
+}
+
+impl Sqlite {
+    pub(in crate::ledger) fn new(path: PathBuf) -> Self {
+        Self { path }
+    }
+
+    /// What writes, where the log ended, and what copies its write-ahead log.
+    fn writer(&self, files: &Arc<Files>) -> Result<(Writer, StoredHead, Checkpointer), OpenError> {
+        let connection = writer(&self.path)?;
+        let stored = proofs::head(&connection).map_err(|error| OpenError::of_head(self, error))?;
+        let (wal, checkpointer) = wal::pair(checkpointer(&self.path)?, Arc::clone(files));
+        let tail = stored.tail.clone();
+        Ok((Writer { connection, tail, wal, _files: Arc::clone(files) }, stored, checkpointer))
+    }
+
+    fn reader(&self, files: Option<&Arc<Files>>) -> Result<Reader, OpenError> {
+        Ok(Reader { connection: reader(&self.path)?, _files: files.cloned() })
+    }
+
+    fn write_ahead_log(&self) -> PathBuf {
+        let mut path = self.path.as_os_str().to_owned();
+        path.push("-wal");
+        path.into()
+    }
+}
+
+impl Engine for Sqlite {
+    fn open(&self) -> Result<Opened, OpenError> {
+        let files = Arc::new(Files::open(&self.path)?);
+        let (writer, stored, checkpointer) = self.writer(&files)?;
+        let readers = (0..READERS).map(|_| Ok(Box::new(self.reader(Some(&files))?) as _));
+        let readers = readers.collect::<Result<_, OpenError>>()?;
+        let finder = Box::new(self.reader(Some(&files))?);
+        let helper = Some(Box::new(move || checkpointer.run()) as _);
+        Ok(Opened { transactions: Box::new(writer), finder, readers, stored, helper })
+    }
+
+    fn visit(&self) -> Result<Box<dyn Snapshots>, OpenError> {
+        Ok(Box::new(Reader { connection: visitor(&self.path)?, _files: None }))
+    }
+
+    fn bring_up(&self) -> Result<(), OpenError> {
+        let _files = Files::open(&self.path)?;
+        writer(&self.path).map(drop)
+    }
+
+    fn drop_credentials(&self) -> Result<(), OpenError> {
+        let _files = Files::open(&self.path)?;
+        let dropped = credentials::drop_all(&writer(&self.path)?);
+        dropped.map_err(|error| OpenError::of_head(self, error.into()))
+    }
+
+    fn is_there(&self) -> Result<bool, OpenError> {
+        Ok(self.path.exists())
+    }
+
+    fn sizes(&self) -> Sizes {
+        Sizes { write_ahead_log: files::size(&self.write_ahead_log()), database: files::size(&self.path) }
+    }
+}
+
+impl fmt::Display for Sqlite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.path.display().fmt(f)
+    }
+}
 
 /// Opens the connection that writes. Creates the tables in an empty file, and brings those of an older broker up to date.
-pub(in crate::ledger) fn writer(path: &Path) -> Result<Connection, OpenError> {
+fn writer(path: &Path) -> Result<Connection, OpenError> {
     let failed = |error| failure::on_open(path, error);
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, WRITER_CACHE_KIB).map_err(failed)?;
     let version = schema::version(&connection, path)?;
@@ -56,7 +138,7 @@ pub(in crate::ledger) fn writer(path: &Path) -> Result<Connection, OpenError> {
 }
 
 /// Opens a connection that copies the write-ahead log into the database.
-pub(in crate::ledger) fn checkpointer(path: &Path) -> Result<Connection, OpenError> {
+fn checkpointer(path: &Path) -> Result<Connection, OpenError> {
     let open = || {
         let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE, READER_CACHE_KIB)?;
         connection.pragma_update(None, "synchronous", "full")?;
@@ -67,20 +149,22 @@ pub(in crate::ledger) fn checkpointer(path: &Path) -> Result<Connection, OpenErr
 }
 
 /// Opens a connection that looks at a ledger which may be another broker's, open at this moment or long closed.
-pub(in crate::ledger) fn visitor(path: &Path) -> Result<Connection, OpenError> {
+fn visitor(path: &Path) -> Result<Connection, OpenError> {
     if !path.is_file() {
-        return Err(OpenError::NotALedger { path: path.to_owned() });
+        return Err(OpenError::NotALedger { place: path.display().to_string() });
     }
     let connection = reader(path)?;
     match schema::version(&connection, path)? {
         schema::VERSION => Ok(connection),
-        0 => Err(OpenError::NotALedger { path: path.to_owned() }),
-        found => Err(OpenError::OlderSchema { path: path.to_owned(), found, wanted: schema::VERSION }),
+        0 => Err(OpenError::NotALedger { place: path.display().to_string() }),
+        found => {
+            Err(OpenError::OlderSchema { place: path.display().to_string(), found, wanted: schema::VERSION })
+        }
     }
 }
 
 /// Opens a connection that reads.
-pub(in crate::ledger) fn reader(path: &Path) -> Result<Connection, OpenError> {
+fn reader(path: &Path) -> Result<Connection, OpenError> {
     let open = || connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY, READER_CACHE_KIB);
     open().map_err(|error| failure::on_open(path, error))
 }
@@ -96,6 +180,9 @@ fn connect(path: &Path, access: OpenFlags, cache_kib: i64) -> rusqlite::Result<C
     connection.pragma_update(None, "cell_size_check", true)?;
     Ok(connection)
 }
+
+/// Connections that answer questions: a few, so that questions cannot take the processor or the memory from the commits.
+const READERS: usize = 4;
 
 /// Only another program with the file open can make a connection wait.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);

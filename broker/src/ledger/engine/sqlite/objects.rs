@@ -6,8 +6,10 @@ use jiff::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::super::codes::{at_most, kind_code, micros, read, stored};
+use super::super::page_of;
+use super::super::revisions::Revisions;
 use super::batch::{Batch, Fault};
-use super::codes::{at_most, kind_code, micros, read, stored};
 use super::rows::{damaged, time};
 use crate::ledger::entry::{Object, ObjectKind};
 use crate::ledger::error::LedgerError;
@@ -29,20 +31,18 @@ impl Batch<'_> {
         new: &NewObject<'_>,
         expected: Option<u64>,
     ) -> Result<u64, Fault> {
-        let current = self.revision(REVISION, kind, name)?;
-        check(expected, current)?;
-        let last = if current > 0 { current } else { self.revision(LAST_REVISION, kind, name)? };
+        let revision = self.revisions(kind, name)?.next(expected).map_err(Fault::Refused)?;
         self.keep(kind, name)?;
         let mut put = self.connection.prepare_cached(PUT)?;
         put.execute(params![
             kind_code(kind),
             name,
-            stored(last + 1),
+            stored(revision),
             new.body,
             micros(new.at),
             new.by.as_str()
         ])?;
-        Ok(last + 1)
+        Ok(revision)
     }
 
     pub(super) fn remove_object(
@@ -51,14 +51,17 @@ impl Batch<'_> {
         name: &str,
         expected: Option<u64>,
     ) -> Result<(), Fault> {
-        let current = self.revision(REVISION, kind, name)?;
-        if current == 0 {
-            return Err(Fault::Refused(LedgerError::ObjectMissing { kind, name: name.to_owned() }));
-        }
-        check(expected, current)?;
+        self.revisions(kind, name)?.remove(kind, name, expected).map_err(Fault::Refused)?;
         self.keep(kind, name)?;
         self.connection.prepare_cached(REMOVE)?.execute((kind_code(kind), name))?;
         Ok(())
+    }
+
+    /// The history is looked into where there is no object.
+    fn revisions(&self, kind: ObjectKind, name: &str) -> Result<Revisions, Fault> {
+        let current = self.revision(REVISION, kind, name)?;
+        let last = if current > 0 { current } else { self.revision(LAST_REVISION, kind, name)? };
+        Ok(Revisions { current, last })
     }
 
     /// 0 where there is none.
@@ -79,7 +82,7 @@ impl Batch<'_> {
 }
 
 /// One object as it is now.
-pub(in crate::ledger) fn object(
+pub(super) fn object(
     connection: &Connection,
     kind: ObjectKind,
     name: &str,
@@ -89,7 +92,7 @@ pub(in crate::ledger) fn object(
 }
 
 /// The objects of a kind in order of name.
-pub(in crate::ledger) fn objects(
+pub(super) fn objects(
     connection: &Connection,
     kind: ObjectKind,
     page: &Page,
@@ -97,11 +100,11 @@ pub(in crate::ledger) fn objects(
     let after = page.token.as_deref().unwrap_or_default();
     let mut select = connection.prepare_cached(LIST)?;
     let found = select.query_map((kind_code(kind), after, at_most(page.limit() + 1)), read_object)?;
-    page_of(found, page, |object| object.name.clone())
+    Ok(page_of(found.collect::<Result<_, _>>()?, page, |object: &Object| object.name.clone()))
 }
 
 /// The revisions of an object that were replaced or removed, newest first.
-pub(in crate::ledger) fn object_history(
+pub(super) fn object_history(
     connection: &Connection,
     kind: ObjectKind,
     name: &str,
@@ -113,20 +116,7 @@ pub(in crate::ledger) fn object_history(
     };
     let mut select = connection.prepare_cached(HISTORY)?;
     let found = select.query_map((kind_code(kind), name, before, at_most(page.limit() + 1)), read_object)?;
-    page_of(found, page, |object| object.revision.to_string())
-}
-
-/// Makes a page of one row more than it holds: that row says that there is a next one.
-fn page_of(
-    found: impl Iterator<Item = rusqlite::Result<Object>>,
-    page: &Page,
-    token: impl FnOnce(&Object) -> String,
-) -> Result<Paged<Object>, LedgerError> {
-    let mut items = found.collect::<Result<Vec<_>, _>>()?;
-    let more = items.len() > page.limit();
-    items.truncate(page.limit());
-    let next = items.last().filter(|_| more).map(token);
-    Ok(Paged { items, next })
+    Ok(page_of(found.collect::<Result<_, _>>()?, page, |object: &Object| object.revision.to_string()))
 }
 
 fn read_object(row: &Row<'_>) -> rusqlite::Result<Object> {
@@ -138,15 +128,6 @@ fn read_object(row: &Row<'_>) -> rusqlite::Result<Object> {
         updated_at: time(row.get(3)?).ok_or_else(|| damaged(3, Type::Integer))?,
         updated_by: SpiffeId::parse(&by).map_err(|_| damaged(4, Type::Text))?,
     })
-}
-
-fn check(expected: Option<u64>, found: u64) -> Result<(), Fault> {
-    match expected {
-        Some(expected) if expected != found => {
-            Err(Fault::Refused(LedgerError::RevisionConflict { expected, found }))
-        }
-        _ => Ok(()),
-    }
 }
 
 const REVISION: &str = "SELECT revision FROM objects WHERE kind = ?1 AND name = ?2";

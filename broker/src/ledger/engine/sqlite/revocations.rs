@@ -5,7 +5,7 @@ use bursar_core::audit::AuditRecord;
 use rusqlite::types::{Type, Value};
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 
-use super::codes::{at_most, read, selector_of, stored};
+use super::super::codes::{at_most, read, selector_of, stored};
 use super::condition::Condition;
 use super::rows::{damaged, time};
 use crate::ledger::entry::{RevocationId, RevokeSelector};
@@ -13,7 +13,7 @@ use crate::ledger::error::LedgerError;
 use crate::ledger::query::{Revocation, Walked};
 
 /// Those whose leases are not all marked yet, oldest first.
-pub(in crate::ledger) fn open(connection: &Connection) -> Result<Vec<RevocationId>, LedgerError> {
+pub(super) fn open(connection: &Connection) -> Result<Vec<RevocationId>, LedgerError> {
     let mut select = connection.prepare_cached(OPEN)?;
     let ids = select.query_map([], |row| Ok(RevocationId(read(row.get(0)?))))?;
     Ok(ids.collect::<Result<_, _>>()?)
@@ -21,7 +21,7 @@ pub(in crate::ledger) fn open(connection: &Connection) -> Result<Vec<RevocationI
 
 /// The next leases of a bulk revocation, after `from` or after those that are marked. One step looks at a bounded number
 /// of leases: its answer may be empty while more follows.
-pub(in crate::ledger) fn walk(
+pub(super) fn walk(
     connection: &Connection,
     revocation: RevocationId,
     from: Option<&[u8]>,
@@ -54,7 +54,7 @@ pub(in crate::ledger) fn walk(
 }
 
 /// Newest first, at most `limit` of them; only `id` where it is given.
-pub(in crate::ledger) fn revocations(
+pub(super) fn revocations(
     connection: &Connection,
     id: Option<RevocationId>,
     limit: usize,

@@ -4,15 +4,16 @@
 //! million. A step takes some hundreds, so that other commits wait for milliseconds, and what is left to do is in the
 //! order's row, so that a restart goes on. The walk to the leases is done by a connection that reads (`revocations.rs`).
 
+use bursar_core::LeaseId;
 use bursar_core::audit::AuditRecord;
-use bursar_core::{BackendName, LeaseId, LeaseState, Reference, SecretPath, Version};
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, params};
 
+use super::super::codes::{micros, selector_codes, state_code, stored};
+use super::super::held::{Taken, carried_out};
+use super::super::tally::{Holders, Move};
 use super::batch::{Batch, Fault};
-use super::codes::{micros, selector_codes, state_code, stored};
 use super::rows;
-use super::tally::{Holders, Move};
 use crate::ledger::entry::{Outcome, RevocationId, RevokeSelector};
 
 impl Batch<'_> {
@@ -53,95 +54,52 @@ impl Batch<'_> {
             let Some(lease) = self.to_mark(*id)? else { continue };
             marked += 1;
             dynamic += u64::from(lease.dynamic);
-            self.take_back(*id, revocation, &lease, at)?;
-            self.record(lease.record(&template, *id, at))?;
+            let record = lease.record(&template, *id, at);
+            self.take_back(*id, revocation, lease, at)?;
+            self.record(record)?;
         }
         let ended = place.is_none().then(|| micros(at));
         let step = params![stored(revocation.0), place, stored(marked), stored(dynamic), ended];
         self.connection.prepare_cached(STEP)?.execute(step)?;
         if ended.is_some() {
             let all = u64::try_from(marked_before).unwrap_or_default() + marked;
-            let resource = format!("{}: {all}", template.resource);
-            self.record(AuditRecord { resource, time: at, ..template })?;
+            self.record(carried_out(template, all, at))?;
         }
         Ok(marked)
     }
 
     /// The lease, if nobody took it back yet.
-    fn to_mark(&self, id: LeaseId) -> Result<Option<Held>, Fault> {
+    fn to_mark(&self, id: LeaseId) -> Result<Option<Taken>, Fault> {
         let mut select = self.connection.prepare_cached(HELD)?;
-        let held = select.query_row([id.to_bytes()], |row| {
-            Ok(Held {
+        let taken = select.query_row([id.to_bytes()], |row| {
+            Ok(Taken {
                 state: rows::state(row, 0)?,
                 dynamic: row.get(1)?,
-                backend: row.get(2)?,
-                path: row.get(3)?,
-                version: row.get(4)?,
-                node: row.get(5)?,
-                environment: row.get(6)?,
-                principal: row.get(7)?,
+                path: row.get(2)?,
+                version: row.get(3)?,
+                environment: row.get(4)?,
+                holders: Holders { principal: row.get(5)?, backend: row.get(6)?, node: row.get(7)? },
             })
         });
-        let held = held.optional()?;
-        Ok(held.filter(|held| {
-            matches!(held.state, LeaseState::Intent | LeaseState::Active | LeaseState::Expired)
-        }))
+        Ok(taken.optional()?.filter(Taken::is_open))
     }
 
     fn take_back(
         &mut self,
         id: LeaseId,
         revocation: RevocationId,
-        lease: &Held,
+        lease: Taken,
         at: Timestamp,
     ) -> Result<(), Fault> {
-        let to = if lease.dynamic { LeaseState::Revoked } else { LeaseState::Gone };
+        let to = lease.to();
         let sql = if lease.dynamic { REVOKE } else { END };
         let mut update = self.connection.prepare_cached(sql)?;
         update.execute(params![id.to_bytes(), state_code(to), micros(at), stored(revocation.0)])?;
         if lease.dynamic {
             self.drop_credential(id, lease.state)?;
         }
-        let holders = Holders {
-            principal: lease.principal.clone(),
-            backend: lease.backend.clone(),
-            node: lease.node.clone(),
-        };
-        self.tally.add(Move { from: Some(lease.state), to, count: 1, holders });
+        self.tally.add(Move { from: Some(lease.state), to, count: 1, holders: lease.holders });
         Ok(())
-    }
-}
-
-/// What a step needs to know of a lease.
-struct Held {
-    state: LeaseState,
-    dynamic: bool,
-    backend: String,
-    path: String,
-    version: Option<String>,
-    node: Option<String>,
-    environment: Option<String>,
-    principal: String,
-}
-
-impl Held {
-    /// The order's record, about this lease.
-    fn record(&self, template: &AuditRecord, id: LeaseId, at: Timestamp) -> AuditRecord {
-        let reference = || {
-            Some(Reference {
-                backend: BackendName::parse(&self.backend).ok()?,
-                path: SecretPath::from_store(&self.path).ok()?,
-                field: None,
-                version: self.version.as_deref().and_then(|version| Version::from_store(version).ok()),
-            })
-        };
-        AuditRecord {
-            time: at,
-            resource: reference().map(|reference| reference.to_string()).unwrap_or_default(),
-            lease_id: Some(id.to_string()),
-            environment: self.environment.clone(),
-            ..template.clone()
-        }
     }
 }
 
@@ -157,7 +115,7 @@ const STEP: &str = "UPDATE revocations SET place = coalesce(?2, place), marked =
      marked_at = ?5 WHERE id = ?1";
 
 const HELD: &str =
-    "SELECT state, dynamic, backend, path, version, node, environment, principal FROM leases WHERE id = ?1";
+    "SELECT state, dynamic, path, version, environment, principal, backend, node FROM leases WHERE id = ?1";
 
 /// What [`LeaseState::after`] makes of a revocation.
 const REVOKE: &str = "UPDATE leases SET state = ?2, next_attempt_at = ?3, revocation = ?4 WHERE id = ?1";

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use rusqlite::Row;
 use rusqlite::types::{FromSql, Type};
 
-use super::codes::{bound_of, state_of};
+use super::super::codes::{bound_of, state_of};
 
 /// The columns that [`lease`] reads, in its order.
 pub(super) const LEASE_COLUMNS: &str = "id, state, dynamic, issued_at, renewed_at, expires_at, max_expires_at, \

@@ -43,11 +43,11 @@ pub(super) fn version(connection: &Connection, path: &Path) -> Result<i64, OpenE
         return Ok(0);
     }
     if number("application_id")? != APPLICATION_ID {
-        return Err(OpenError::NotALedger { path: path.to_owned() });
+        return Err(OpenError::NotALedger { place: path.display().to_string() });
     }
     let found = number("user_version")?;
     if found > VERSION {
-        return Err(OpenError::NewerSchema { path: path.to_owned(), found, supported: VERSION });
+        return Err(OpenError::NewerSchema { place: path.display().to_string(), found, supported: VERSION });
     }
     Ok(found)
 }

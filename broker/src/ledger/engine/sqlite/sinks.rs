@@ -2,8 +2,8 @@
 
 use rusqlite::{Connection, OptionalExtension};
 
+use super::super::codes::{read, stored};
 use super::batch::{Batch, Fault};
-use super::codes::{read, stored};
 use crate::ledger::error::LedgerError;
 
 impl Batch<'_> {
@@ -15,7 +15,7 @@ impl Batch<'_> {
 }
 
 /// The first record that the sink has not confirmed; 0 for a sink that never confirmed any.
-pub(in crate::ledger) fn position(connection: &Connection, sink: &str) -> Result<u64, LedgerError> {
+pub(super) fn position(connection: &Connection, sink: &str) -> Result<u64, LedgerError> {
     let mut select = connection.prepare_cached(GET)?;
     let position: Option<i64> = select.query_row([sink], |row| row.get(0)).optional()?;
     Ok(read(position.unwrap_or_default()))

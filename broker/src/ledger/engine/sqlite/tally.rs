@@ -1,164 +1,36 @@
-//! Sums over the leases, kept as they change: how many are in each state, and how many each principal, backend and node
-//! holds.
-//!
-//! A batch collects moves and writes their sums once at its end, a few rows for all its entries. An entry that is refused
-//! midway takes its moves back by [`Tally::undo`]. A principal's sum is a scattered row for each batch in which it is
-//! granted something or loses it: quotas go by it, and counting when a lease is asked for would cost more.
+//! The sums of a transaction as rows.
 
-use std::collections::HashMap;
-
-use bursar_core::LeaseState;
-use bursar_core::lease::Lease;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::codes::{holder_code, state_code, stored};
+use super::super::codes::{holder_code, state_code};
+use super::super::tally::Tally;
 use crate::ledger::query::HolderKind;
 
-/// The moves of one batch.
-#[derive(Debug, Default)]
-pub(super) struct Tally {
-    moves: Vec<Move>,
-    /// The sums that were asked for, with the moves so far.
-    held: HashMap<HolderKind, HashMap<String, i64>>,
+/// The sum of one holder, before the transaction's own moves.
+pub(super) fn held(connection: &Connection, kind: HolderKind, name: &str) -> rusqlite::Result<i64> {
+    let mut select = connection.prepare_cached(HELD)?;
+    let held: Option<i64> = select.query_row((holder_code(kind), name), |row| row.get(0)).optional()?;
+    Ok(held.unwrap_or_default())
 }
 
-/// Some leases of one set of holders went from one state to another.
-#[derive(Debug)]
-pub(super) struct Move {
-    /// Absent for leases that are new.
-    pub(super) from: Option<LeaseState>,
-    pub(super) to: LeaseState,
-    pub(super) count: u64,
-    pub(super) holders: Holders,
-}
-
-/// Whom a lease counts for.
-#[derive(Debug)]
-pub(super) struct Holders {
-    pub(super) principal: String,
-    pub(super) backend: String,
-    pub(super) node: Option<String>,
-}
-
-impl Holders {
-    pub(super) fn of(lease: &Lease) -> Self {
-        Self {
-            principal: lease.principal.as_str().to_owned(),
-            backend: lease.reference.backend.as_str().to_owned(),
-            node: lease.node.as_ref().map(|node| node.as_str().to_owned()),
+/// Writes the sums into the transaction.
+pub(super) fn write(connection: &Connection, tally: &Tally) -> rusqlite::Result<()> {
+    let mut add = connection.prepare_cached(ADD_STATE)?;
+    for (state, sum) in tally.states() {
+        add.execute((state_code(state), sum))?;
+    }
+    let mut add = connection.prepare_cached(ADD_HOLDER)?;
+    let mut begin = connection.prepare_cached(BEGIN_HOLDER)?;
+    let mut forget = connection.prepare_cached(FORGET_HOLDER)?;
+    for ((kind, name), sum) in tally.holders() {
+        if add.execute((holder_code(kind), name, sum))? == 0 {
+            begin.execute((holder_code(kind), name, sum))?;
+        }
+        if sum < 0 {
+            forget.execute((holder_code(kind), name))?;
         }
     }
-
-    fn names(&self) -> impl Iterator<Item = (HolderKind, &str)> {
-        let names = [
-            (HolderKind::Principal, Some(self.principal.as_str())),
-            (HolderKind::Backend, Some(self.backend.as_str())),
-            (HolderKind::Node, self.node.as_deref()),
-        ];
-        names.into_iter().filter_map(|(kind, name)| Some((kind, name?)))
-    }
-}
-
-impl Move {
-    /// By how much it changes what its holders hold.
-    fn change(&self) -> i64 {
-        let held = i64::from(is_held(self.to)) - i64::from(self.from.is_some_and(is_held));
-        held * stored(self.count)
-    }
-}
-
-impl Tally {
-    pub(super) fn add(&mut self, made: Move) {
-        self.shift(&made.holders, made.change());
-        self.moves.push(made);
-    }
-
-    /// How many leases a holder has that are not gone, with the moves so far.
-    pub(super) fn held(
-        &mut self,
-        connection: &Connection,
-        kind: HolderKind,
-        name: &str,
-    ) -> rusqlite::Result<u64> {
-        if let Some(held) = self.held.get(&kind).and_then(|names| names.get(name)) {
-            return Ok(u64::try_from(*held).unwrap_or_default());
-        }
-        let mut select = connection.prepare_cached(HELD)?;
-        let before: Option<i64> = select.query_row((holder_code(kind), name), |row| row.get(0)).optional()?;
-        let his = |made: &&Move| made.holders.names().any(|holder| holder == (kind, name));
-        let held = before.unwrap_or_default() + self.moves.iter().filter(his).map(Move::change).sum::<i64>();
-        self.held.entry(kind).or_default().insert(name.to_owned(), held);
-        Ok(u64::try_from(held).unwrap_or_default())
-    }
-
-    /// The point to which [`Tally::undo`] returns.
-    pub(super) fn mark(&self) -> usize {
-        self.moves.len()
-    }
-
-    pub(super) fn undo(&mut self, mark: usize) {
-        for made in self.moves.split_off(mark.min(self.moves.len())) {
-            self.shift(&made.holders, -made.change());
-        }
-    }
-
-    fn shift(&mut self, holders: &Holders, by: i64) {
-        if self.held.is_empty() {
-            return;
-        }
-        for (kind, name) in holders.names() {
-            if let Some(held) = self.held.get_mut(&kind).and_then(|names| names.get_mut(name)) {
-                *held += by;
-            }
-        }
-    }
-
-    /// Writes the sums into the transaction.
-    pub(super) fn write(&self, connection: &Connection) -> rusqlite::Result<()> {
-        self.write_states(connection)?;
-        self.write_holders(connection)
-    }
-
-    fn write_states(&self, connection: &Connection) -> rusqlite::Result<()> {
-        let mut sums: HashMap<LeaseState, i64> = HashMap::new();
-        for made in &self.moves {
-            *sums.entry(made.to).or_default() += stored(made.count);
-            if let Some(from) = made.from {
-                *sums.entry(from).or_default() -= stored(made.count);
-            }
-        }
-        let mut add = connection.prepare_cached(ADD_STATE)?;
-        for (state, sum) in sums.into_iter().filter(|(_, sum)| *sum != 0) {
-            add.execute((state_code(state), sum))?;
-        }
-        Ok(())
-    }
-
-    fn write_holders(&self, connection: &Connection) -> rusqlite::Result<()> {
-        let mut sums: HashMap<(HolderKind, &str), i64> = HashMap::new();
-        for made in &self.moves {
-            for holder in made.holders.names() {
-                *sums.entry(holder).or_default() += made.change();
-            }
-        }
-        let mut add = connection.prepare_cached(ADD_HOLDER)?;
-        let mut begin = connection.prepare_cached(BEGIN_HOLDER)?;
-        let mut forget = connection.prepare_cached(FORGET_HOLDER)?;
-        for ((kind, name), sum) in sums.into_iter().filter(|(_, sum)| *sum != 0) {
-            if add.execute((holder_code(kind), name, sum))? == 0 {
-                begin.execute((holder_code(kind), name, sum))?;
-            }
-            if sum < 0 {
-                forget.execute((holder_code(kind), name))?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Whether there is still something to hold: a right, or a credential that is not taken back yet.
-fn is_held(state: LeaseState) -> bool {
-    state != LeaseState::Gone
+    Ok(())
 }
 
 const HELD: &str = "SELECT leases FROM holders WHERE kind = ?1 AND name = ?2";

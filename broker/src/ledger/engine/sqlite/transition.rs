@@ -8,10 +8,11 @@ use bursar_core::{LeaseId, Version};
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, params};
 
+use super::super::codes::{bound_code, micros, state_code};
+use super::super::held::Held;
+use super::super::tally::{Holders, Move};
 use super::batch::{Batch, Fault};
-use super::codes::{bound_code, micros, state_code};
 use super::rows;
-use super::tally::{Holders, Move};
 use crate::ledger::error::LedgerError;
 
 /// The store's answer to an intent.
@@ -37,7 +38,7 @@ pub(super) struct Happening<'entry> {
 impl Batch<'_> {
     pub(super) fn activate(&mut self, id: LeaseId, activation: &Activation<'_>) -> Result<(), Fault> {
         let held = self.held(id)?;
-        let to = held.after(id, LeaseEvent::Issued)?;
+        let to = held.issued(id).map_err(Fault::Refused)?;
         let mut update = self.connection.prepare_cached(ACTIVATE)?;
         update.execute(params![
             id.to_bytes(),
@@ -89,15 +90,7 @@ impl Batch<'_> {
 
     pub(super) fn happen(&mut self, id: LeaseId, happening: &Happening<'_>) -> Result<(), Fault> {
         let held = self.held(id)?;
-        let mut to = held.after(id, happening.event)?;
-        let early = happening.event == LeaseEvent::Expire && held.expires_at > micros(happening.at);
-        // An issued credential has a handle to be kept: that is an activation.
-        if early || happening.event == LeaseEvent::Issued {
-            return Err(held.impossible(id, happening.event));
-        }
-        if !held.dynamic && matches!(to, LeaseState::Expired | LeaseState::Revoked) {
-            to = LeaseState::Gone;
-        }
+        let to = held.happened(id, happening.event, happening.at).map_err(Fault::Refused)?;
         let due = (to != LeaseState::Gone).then(|| micros(happening.next_attempt_at.unwrap_or(happening.at)));
         let mut update = self.connection.prepare_cached(HAPPEN)?;
         update.execute(params![
@@ -127,24 +120,6 @@ impl Batch<'_> {
             })
         });
         held.optional()?.ok_or(Fault::Refused(LedgerError::LeaseMissing { id }))
-    }
-}
-
-/// What a transition needs to know of a lease.
-struct Held {
-    state: LeaseState,
-    dynamic: bool,
-    expires_at: i64,
-    holders: Holders,
-}
-
-impl Held {
-    fn after(&self, id: LeaseId, event: LeaseEvent) -> Result<LeaseState, Fault> {
-        self.state.after(event).ok_or_else(|| self.impossible(id, event))
-    }
-
-    fn impossible(&self, id: LeaseId, event: LeaseEvent) -> Fault {
-        Fault::Refused(LedgerError::IllegalTransition { id, state: self.state, event })
     }
 }
 

@@ -4,6 +4,7 @@ use std::num::NonZeroU64;
 
 use bursar_core::backend::StoreHandle;
 use bursar_core::lease::{LeaseEvent, TtlBound};
+use bursar_core::tlog::Frontier;
 use bursar_core::{BackendName, Lease, LeaseId, LeaseState, Reference, SpiffeId};
 use jiff::Timestamp;
 use proptest::prelude::*;

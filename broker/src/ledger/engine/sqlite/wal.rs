@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
 
-use super::engine::sqlite::Files;
+use super::Files;
 use crate::kill::{self, Point};
 
 /// The writer's side.

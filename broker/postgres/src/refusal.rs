@@ -11,19 +11,19 @@ use bursar_core::backend::ErrorKind;
 
 /// Why a statement or a login was not done.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    pub(crate) kind: ErrorKind,
+pub struct Refusal {
+    pub kind: ErrorKind,
     /// The server's code, where the server spoke.
-    pub(crate) sqlstate: Option<String>,
+    pub sqlstate: Option<String>,
     /// Where in what was sent the fault is, in characters from 1, where the server says so.
-    pub(crate) position: Option<usize>,
+    pub position: Option<usize>,
     /// What happened below PostgreSQL's protocol: it speaks of sockets and certificates.
-    pub(crate) cause: Option<String>,
+    pub cause: Option<String>,
 }
 
 impl Refusal {
     /// Reads a failure of the client.
-    pub(crate) fn of(error: &tokio_postgres::Error) -> Self {
+    pub fn of(error: &tokio_postgres::Error) -> Self {
         if let Some(told) = error.as_db_error() {
             let code = told.code().code();
             let position = match told.position() {
@@ -45,18 +45,23 @@ impl Refusal {
     }
 
     /// A failure before anything was said to the server.
-    pub(crate) fn before(kind: ErrorKind, cause: &dyn fmt::Display) -> Self {
+    pub fn before(kind: ErrorKind, cause: &dyn fmt::Display) -> Self {
         Self { kind, sqlstate: None, position: None, cause: Some(cause.to_string()) }
     }
 
     /// Whether something that was named is not there.
-    pub(crate) fn is_undefined(&self) -> bool {
-        self.sqlstate.as_deref() == Some(UNDEFINED_OBJECT)
+    pub fn is_undefined(&self) -> bool {
+        self.is(sqlstate::UNDEFINED_OBJECT)
+    }
+
+    /// Whether the server answered by this code.
+    pub fn is(&self, sqlstate: &str) -> bool {
+        self.sqlstate.as_deref() == Some(sqlstate)
     }
 
     /// Whether the session may be used again: the server spoke, and did not end it.
-    pub(crate) fn leaves_session(&self) -> bool {
-        self.sqlstate.as_deref().is_some_and(|code| !matches!(code.get(..3), Some("57P")))
+    pub fn leaves_session(&self) -> bool {
+        self.sqlstate.as_deref().is_some_and(|code| !ENDED.iter().any(|ended| code.starts_with(ended)))
     }
 }
 
@@ -69,8 +74,9 @@ fn kind(sqlstate: &str) -> ErrorKind {
         "42501" => ErrorKind::Denied,
         // A statement took longer than the limit that is set at login, or waited longer for a lock.
         "57014" | "55P03" => ErrorKind::Timeout,
-        // A standby, or a server that was told to be read only.
-        "25006" => ErrorKind::Unavailable,
+        // A standby, or a server that was told to be read only; or a transaction took too long between two statements, or
+        // in all, and the server has undone it.
+        "25006" | "25P03" | "25P04" => ErrorKind::Unavailable,
         _ => match sqlstate.get(..2) {
             Some("28") => ErrorKind::Denied,
             // Connection, transaction rollback (serialisation, deadlock), resources, object in use, operator
@@ -102,6 +108,18 @@ fn below(error: &tokio_postgres::Error) -> ErrorKind {
     met.unwrap_or(ErrorKind::Misconfigured)
 }
 
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.sqlstate, &self.cause) {
+            (Some(sqlstate), _) => write!(f, "PostgreSQL answered {sqlstate}"),
+            (None, Some(cause)) => f.write_str(cause),
+            (None, None) => write!(f, "{}", self.kind),
+        }
+    }
+}
+
+impl Error for Refusal {}
+
 fn causes(error: &tokio_postgres::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
     std::iter::successors(error.source(), |cause| match cause.downcast_ref::<io::Error>() {
         // `source` of an I/O error skips the error that it wraps.
@@ -110,7 +128,22 @@ fn causes(error: &tokio_postgres::Error) -> impl Iterator<Item = &(dyn Error + '
     })
 }
 
-const UNDEFINED_OBJECT: &str = "42704";
+/// What a server says when it ends a session: its administrator did, or a transaction took too long.
+const ENDED: [&str; 3] = ["57P", "25P03", "25P04"];
+
+/// Codes that somebody has to tell apart.
+pub mod sqlstate {
+    pub const UNDEFINED_OBJECT: &str = "42704";
+    pub const UNDEFINED_TABLE: &str = "42P01";
+    pub const UNDEFINED_COLUMN: &str = "42703";
+    pub const INVALID_SCHEMA: &str = "3F000";
+    pub const INVALID_DATABASE: &str = "3D000";
+    pub const DENIED: &str = "42501";
+    pub const READ_ONLY: &str = "25006";
+    pub const UNIQUE: &str = "23505";
+    pub const SERIALIZATION: &str = "40001";
+    pub const DEADLOCK: &str = "40P01";
+}
 
 #[cfg(test)]
 mod tests {
@@ -132,6 +165,7 @@ mod tests {
             ("40P01", ErrorKind::Unavailable),
             ("55006", ErrorKind::Unavailable),
             ("25006", ErrorKind::Unavailable),
+            ("25P03", ErrorKind::Unavailable),
             ("XX000", ErrorKind::Unavailable),
             ("42601", ErrorKind::Misconfigured),
             ("2BP01", ErrorKind::Misconfigured),
@@ -153,6 +187,7 @@ mod tests {
         };
         assert!(refusal(Some("42501")).leaves_session());
         assert!(!refusal(Some("57P01")).leaves_session());
+        assert!(!refusal(Some("25P03")).leaves_session());
         assert!(!refusal(None).leaves_session());
     }
 }

@@ -6,13 +6,15 @@ use bursar_core::audit::Action;
 use bursar_core::clock::TestClock;
 use bursar_core::lease::LeaseEvent;
 use tokio::sync::oneshot::Receiver;
+use tokio::sync::{mpsc, oneshot};
 
-use super::super::engine::sqlite::{self, audit};
-use super::super::entry::Change;
-use super::super::quota::Quotas;
-use super::super::tests::{Fixture, new_id, new_key, signer};
-use super::super::wal;
+use super::super::Sqlite;
 use super::*;
+use crate::ledger::board::Board;
+use crate::ledger::quota::{Meter, Quotas};
+use crate::ledger::tests::{Fixture, new_id, new_key, signer};
+use crate::ledger::writer::Writer as Commits;
+use crate::ledger::{Change, Health, proofs};
 
 #[tokio::test]
 async fn a_refused_entry_does_not_sink_its_batch() {
@@ -71,13 +73,13 @@ async fn the_log_goes_on_without_a_gap_after_a_full_disk() {
     writer.limit_pages(None);
     let answers = writer.batch(vec![granting(&fixture, 1)]);
     assert!(matches!(&answers[..], [Ok(Committed { first_seq: 1, .. })]), "{answers:?}");
-    let stored = audit::head(&writer.writer.connection).expect("head");
+    let stored = proofs::head(&writer.writer.transactions.connection).expect("head");
     assert_eq!(stored.tail.frontier.size(), 2);
 }
 
 /// A writer whose batches the test makes.
 struct Bench {
-    writer: Writer,
+    writer: Commits<Writer>,
     _folder: tempfile::TempDir,
 }
 
@@ -86,16 +88,13 @@ impl Bench {
         let folder = tempfile::tempdir().expect("folder");
         let path = folder.path().join("ledger.db");
         let files = Arc::new(Files::open(&path).expect("files"));
-        let connection = sqlite::writer(&path).expect("writer");
-        let tail = audit::head(&connection).expect("head").tail;
-        let (wal, _checkpointer) =
-            wal::pair(sqlite::checkpointer(&path).expect("checkpointer"), Arc::clone(&files));
-        let board = Arc::new(Board::new(tail.frontier.clone()));
+        let (transactions, stored, _) = Sqlite::new(path).writer(&files).expect("writer");
+        let board = Arc::new(Board::new(stored.tail.frontier));
         board.signer.set(signer(&new_key())).expect("first key");
         let (_, queue) = mpsc::channel(1);
         let clock = Arc::new(TestClock::new());
         let meter = Meter::new(Quotas::default());
-        let writer = Writer { queue, connection, tail, wal, meter, board, clock, _files: files };
+        let writer = Commits { queue, transactions: Box::new(transactions), meter, board, clock };
         Self { writer, _folder: folder }
     }
 
@@ -108,7 +107,7 @@ impl Bench {
 
     /// The disk has `more` pages left; any number when absent.
     fn limit_pages(&self, more: Option<i64>) {
-        let connection = &self.writer.connection;
+        let connection = &self.writer.transactions.connection;
         let pages: i64 = connection.pragma_query_value(None, "page_count", |row| row.get(0)).expect("pages");
         let limit = more.map_or(i64::from(i32::MAX), |more| pages + more);
         connection.pragma_update(None, "max_page_count", limit).expect("limit");
@@ -119,7 +118,7 @@ impl Bench {
     }
 
     fn sum(&self, query: &str) -> i64 {
-        self.writer.connection.query_row(query, [], |row| row.get(0)).expect("number")
+        self.writer.transactions.connection.query_row(query, [], |row| row.get(0)).expect("number")
     }
 }
 

@@ -16,7 +16,7 @@ use std::task::{Context, Poll};
 use ring::digest::{self, SHA256, SHA384, SHA512};
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -24,66 +24,88 @@ use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_rustls::TlsConnector;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use crate::config::ConfigError;
-
-/// Makes connectors for one server.
-pub(crate) struct Trust {
-    server: ServerName<'static>,
-    authorities: Authorities,
+/// How sessions cross the network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Transport {
+    /// By TLS, with a certificate for the host by an authority in the file (PEM), or one that the system trusts.
+    Tls { ca_file: Option<PathBuf> },
+    /// In the clear.
+    Plaintext,
 }
 
-enum Authorities {
-    /// Read for each session.
-    File(PathBuf),
-    /// The system's, read once.
-    System(Arc<ClientConfig>),
+/// A certificate that the client shows, and its key: PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientFiles {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+/// Makes connectors for one server.
+#[derive(Debug)]
+pub struct Trust {
+    server: ServerName<'static>,
+    ca_file: Option<PathBuf>,
+    client: Option<ClientFiles>,
+    /// With the system's authorities and no certificate of the client's, which is read once.
+    system: Option<Arc<ClientConfig>>,
 }
 
 impl Trust {
-    /// Trusts the authorities in `ca_file`, or the system's, for `host`. Reads them, to see that they can be read.
+    /// Trusts the authorities in `ca_file`, or the system's, for `host`, and shows the certificate in `client`. Reads
+    /// them, to see that they can be read.
     ///
     /// # Errors
     /// [`ConfigError`].
-    pub(crate) fn new(host: &str, ca_file: Option<PathBuf>) -> Result<Self, ConfigError> {
+    pub fn new(
+        host: &str,
+        ca_file: Option<PathBuf>,
+        client: Option<ClientFiles>,
+    ) -> Result<Self, ConfigError> {
         let server = ServerName::try_from(host.to_owned()).map_err(|_| ConfigError::Host)?;
-        let authorities = match ca_file {
-            Some(path) => {
-                trusting(&path)?;
-                Authorities::File(path)
-            }
-            None => {
-                let system = builder()?.with_platform_verifier().map_err(ConfigError::Tls)?;
-                Authorities::System(Arc::new(system.with_no_client_auth()))
-            }
-        };
-        Ok(Self { server, authorities })
+        let config = Arc::new(config(ca_file.as_deref(), client.as_ref())?);
+        let system = (ca_file.is_none() && client.is_none()).then_some(config);
+        Ok(Self { server, ca_file, client, system })
     }
 
-    /// A connector for one session. May read a file.
+    /// A connector for one session. May read files.
     ///
     /// # Errors
-    /// [`ConfigError`] when the file of the authorities is not what it was.
-    pub(crate) fn connector(&self) -> Result<Tls, ConfigError> {
-        let config = match &self.authorities {
-            Authorities::File(path) => Arc::new(trusting(path)?),
-            Authorities::System(config) => Arc::clone(config),
+    /// [`ConfigError`] when a file is not what it was.
+    pub fn connector(&self) -> Result<Tls, ConfigError> {
+        let config = match &self.system {
+            Some(config) => Arc::clone(config),
+            None => Arc::new(config(self.ca_file.as_deref(), self.client.as_ref())?),
         };
         Ok(Tls { connector: TlsConnector::from(config), server: self.server.clone() })
     }
 }
 
-fn trusting(path: &Path) -> Result<ClientConfig, ConfigError> {
-    let no_certificate = || ConfigError::NoCertificate { path: path.to_owned() };
-    let pem = std::fs::read(path).map_err(|source| ConfigError::CaFile { path: path.to_owned(), source })?;
+fn config(ca_file: Option<&Path>, client: Option<&ClientFiles>) -> Result<ClientConfig, ConfigError> {
+    let trusting = match ca_file {
+        Some(path) => builder()?.with_root_certificates(authorities(path)?),
+        None => builder()?.with_platform_verifier().map_err(ConfigError::Tls)?,
+    };
+    let Some(ClientFiles { certificate, key }) = client else { return Ok(trusting.with_no_client_auth()) };
+    let chain = certificates(certificate)?;
+    let read = std::fs::read(key).map_err(|source| ConfigError::File { path: key.clone(), source })?;
+    let key = PrivateKeyDer::from_pem_slice(&read).map_err(|_| ConfigError::NoKey { path: key.clone() })?;
+    trusting.with_client_auth_cert(chain, key).map_err(ConfigError::Tls)
+}
+
+fn authorities(path: &Path) -> Result<RootCertStore, ConfigError> {
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(|_| no_certificate())?;
-        roots.add(certificate).map_err(|_| no_certificate())?;
+    for certificate in certificates(path)? {
+        let no_certificate = |_| ConfigError::NoCertificate { path: path.to_owned() };
+        roots.add(certificate).map_err(no_certificate)?;
     }
-    if roots.is_empty() {
-        return Err(no_certificate());
-    }
-    Ok(builder()?.with_root_certificates(roots).with_no_client_auth())
+    Ok(roots)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+    let no_certificate = || ConfigError::NoCertificate { path: path.to_owned() };
+    let pem = std::fs::read(path).map_err(|source| ConfigError::File { path: path.to_owned(), source })?;
+    let found = CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>();
+    found.ok().filter(|found| !found.is_empty()).ok_or_else(no_certificate)
 }
 
 fn builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, ConfigError> {
@@ -93,8 +115,28 @@ fn builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, ConfigError> 
         .map_err(ConfigError::Tls)
 }
 
+/// Files or names that no session can be made with.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("`host` is no name or address that a certificate can be for")]
+    Host,
+    #[error("the file `{}` cannot be read", path.display())]
+    File {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the file `{}` holds no PEM certificate that can be read", path.display())]
+    NoCertificate { path: PathBuf },
+    #[error("the file `{}` holds no PEM key that can be read", path.display())]
+    NoKey { path: PathBuf },
+    #[error("TLS cannot be set up")]
+    Tls(#[source] rustls::Error),
+}
+
 /// The TLS of one session, to be.
-pub(crate) struct Tls {
+#[expect(missing_debug_implementations, reason = "it is handed from one call to the next")]
+pub struct Tls {
     connector: TlsConnector,
     server: ServerName<'static>,
 }
@@ -113,7 +155,8 @@ where
 }
 
 /// A stream within TLS.
-pub(crate) struct Encrypted<S>(tokio_rustls::client::TlsStream<S>);
+#[expect(missing_debug_implementations, reason = "nobody holds one but the client of PostgreSQL")]
+pub struct Encrypted<S>(tokio_rustls::client::TlsStream<S>);
 
 impl<S> TlsStream for Encrypted<S>
 where

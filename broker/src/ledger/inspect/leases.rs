@@ -7,8 +7,6 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use bursar_core::audit::{Action, AuditRecord, Outcome};
 use bursar_core::{Lease, LeaseId, LeaseState, Reference};
 
-use super::super::codes::{holder_code, read, state_of, stored};
-use super::super::rows::{self, LEASE_COLUMNS};
 use super::Look;
 use crate::ledger::error::LedgerError;
 use crate::ledger::query::HolderKind;
@@ -49,18 +47,16 @@ impl Known {
 impl Look<'_> {
     /// Compares each lease with what the log says; answers how many there are.
     pub(super) fn leases(&mut self, first: u64) -> Result<u64, LedgerError> {
-        let mut since = self.connection.prepare("SELECT at FROM audit WHERE seq = ?1")?;
-        let since: i64 = since.query_row([stored(first)], |row| row.get(0)).unwrap_or(i64::MAX);
-        let mut select = self.connection.prepare(&format!("SELECT {LEASE_COLUMNS} FROM leases"))?;
-        let mut found = select.query([])?;
+        let snapshot = self.snapshot;
+        let since = snapshot.record(first)?.map_or(i64::MAX, |(at, _)| at);
         let mut count = 0;
-        while let Some(row) = found.next()? {
+        snapshot.each_lease(&mut |lease| {
             count += 1;
-            match rows::lease(row, 0) {
+            match lease {
                 Ok(lease) => self.lease(&lease, since),
                 Err(error) => self.find(format!("a lease cannot be read: {error}")),
             }
-        }
+        })?;
         // One that ended may have been forgotten since.
         let lost = |(id, told): (LeaseId, Told)| Some((told.granted.filter(|_| told.ended.is_none())?, id));
         let mut lost: Vec<_> = self.known.leases.drain().filter_map(lost).collect();
@@ -92,9 +88,7 @@ impl Look<'_> {
 
     /// No credential is kept but of leases that are active.
     pub(super) fn credentials(&mut self) -> Result<(), LedgerError> {
-        let mut select = self.connection.prepare(STRAY_CREDENTIALS)?;
-        let stray = select.query_map([], |row| row.get(0).map(LeaseId::from_bytes))?;
-        for id in stray.collect::<Result<Vec<_>, _>>()? {
+        for id in self.snapshot.stray_credentials()? {
             self.find(format!("a credential of the lease {id} is kept, which is not active"));
         }
         Ok(())
@@ -102,22 +96,13 @@ impl Look<'_> {
 
     /// The sums that lists and quotas go by.
     pub(super) fn sums(&mut self) -> Result<(), LedgerError> {
-        let mut select = self.connection.prepare(STATES)?;
-        let wrong = select.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get(1).map(read)?)))?;
-        for (state, count) in wrong.collect::<Result<Vec<_>, _>>()? {
-            let state = state_of(state).map_or("of an unknown state", LeaseState::as_str);
+        for (state, count) in self.snapshot.wrong_counts()? {
+            let state = state.map_or("of an unknown state", LeaseState::as_str);
             self.find(format!("{count} leases are counted as {state}, and it is not so many"));
         }
-        let kinds = [
-            (HolderKind::Principal, "principal"),
-            (HolderKind::Backend, "backend"),
-            (HolderKind::Node, "node"),
-        ];
-        for (kind, column) in kinds {
-            let mut select = self.connection.prepare(&HOLDERS.replace("COLUMN", column))?;
-            let wrong = select.query_map([holder_code(kind)], |row| row.get::<_, String>(0))?;
-            for name in wrong.collect::<Result<Vec<_>, _>>()? {
-                self.find(format!("the leases of the {column} `{name}` are counted wrongly"));
+        for kind in HolderKind::ALL {
+            for name in self.snapshot.wrong_holders(kind)? {
+                self.find(format!("the leases of the {} `{name}` are counted wrongly", kind.as_str()));
             }
         }
         Ok(())
@@ -129,16 +114,3 @@ fn what(principal: &str, secret: &Reference) -> u64 {
     (principal, secret.backend.as_str(), secret.path.as_str()).hash(&mut hasher);
     hasher.finish()
 }
-
-const STATES: &str = "SELECT state, leases FROM lease_counts AS sums \
-     WHERE leases <> (SELECT count(*) FROM leases WHERE leases.state = sums.state) \
-     UNION ALL SELECT state, 0 FROM leases WHERE state NOT IN (SELECT state FROM lease_counts) GROUP BY state";
-
-const STRAY_CREDENTIALS: &str = "SELECT lease FROM credentials WHERE NOT EXISTS ( \
-     SELECT 1 FROM leases WHERE leases.id = credentials.lease AND leases.state = 1 AND leases.dynamic)";
-
-/// State 6 is gone, and nobody holds it.
-const HOLDERS: &str = "SELECT coalesce(counted.name, held.name) FROM \
-     (SELECT name, leases FROM holders WHERE kind = ?1) AS counted FULL JOIN \
-     (SELECT COLUMN AS name, count(*) AS leases FROM leases WHERE state <> 6 AND COLUMN IS NOT NULL GROUP BY COLUMN) \
-     AS held ON counted.name = held.name WHERE counted.leases IS NOT held.leases";
