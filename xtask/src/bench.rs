@@ -1,7 +1,8 @@
 //! `cargo xtask bench`: builds what is measured, starts the measurement (`bursar-bench`), removes what it leaves.
 //!
-//! A release is built for figures. With `--smoke` there is one figure, the count of instructions, so the broker is built as
-//! a release and nothing else is: the other groups try the programs that the tests have.
+//! A release is built for figures. Instructions are counted of a broker whose own crates are optimised as in a release, and
+//! whose dependencies are those of the tests: a whole release takes as long as all tests, and changes here do not show in
+//! it sooner. With `--smoke` the other groups try the programs that the tests have.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -30,29 +31,36 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         [] => GROUPS.to_vec(),
         groups => GROUPS.into_iter().filter(|group| groups.iter().any(|asked| asked == group)).collect(),
     };
-    if !options.smoke {
-        let programs = build_release(workspace, "--bins")?;
-        return measure(workspace, &programs, &programs.join("bursar-broker"), &groups, false);
-    }
-    // What only has to run does that as the tests have built it; instructions are counted of a release in any case.
-    let (counted, tried): (Vec<_>, Vec<_>) = groups.into_iter().partition(|group| *group == COUNT);
-    let programs = build_tested(workspace)?;
-    if !counted.is_empty() {
-        let broker = build_release(workspace, "--bin=bursar-broker")?.join("bursar-broker");
-        measure(workspace, &programs, &broker, &counted, true)?;
-    }
-    if !tried.is_empty() {
-        measure(workspace, &programs, &programs.join("bursar-broker"), &tried, true)?;
-    }
-    Ok(())
+    let counted = groups.contains(&COUNT).then(|| build_counted(workspace)).transpose()?;
+    let programs = if options.smoke { build_tested(workspace)? } else { build_release(workspace)? };
+    measure(workspace, &programs, counted.as_deref(), &groups, options.smoke)
 }
 
-/// Builds `targets` as a release, with the same features whichever they are. Answers where they are.
-fn build_release(workspace: &Workspace, targets: &str) -> Result<PathBuf> {
+/// Builds every program as a release. Answers where they are.
+fn build_release(workspace: &Workspace) -> Result<PathBuf> {
     eprintln!("xtask: building what is measured");
     let packages = PROGRAMS.map(|name| format!("--package={name}"));
-    command::run(workspace.cargo().args(["build", "--release", targets]).args(packages))?;
+    command::run(workspace.cargo().args(["build", "--release", "--bins"]).args(packages))?;
     Ok(workspace.target.join("release"))
+}
+
+/// Builds the broker whose instructions are counted. Answers where it is: apart from the one of the tests.
+fn build_counted(workspace: &Workspace) -> Result<PathBuf> {
+    eprintln!("xtask: building what is counted");
+    let mut build = workspace.cargo();
+    // The example has cargo resolve features as the tests do, which so share every dependency.
+    build.args(["build", "--workspace", "--bin=bursar-broker", "--example=hold"]);
+    for name in OWN {
+        for setting in ["opt-level=3", "debug-assertions=false", "overflow-checks=false"] {
+            build.arg(format!("--config=profile.dev.package.{name}.{setting}"));
+        }
+    }
+    command::run(&mut build)?;
+    let directory = workspace.target.join("counted");
+    fs::create_dir_all(&directory).with_context(|| format!("`{}` cannot be made", directory.display()))?;
+    let broker = directory.join("bursar-broker");
+    fs::copy(workspace.target.join("debug/bursar-broker"), &broker).context("the broker cannot be copied")?;
+    Ok(broker)
 }
 
 /// Builds the programs as `cargo xtask test` does, so that every dependency is compiled already. Answers where they are.
@@ -63,11 +71,11 @@ fn build_tested(workspace: &Workspace) -> Result<PathBuf> {
     Ok(workspace.target.join("debug"))
 }
 
-/// Measures `groups` of `broker`, and of the other programs in `programs`.
+/// Measures `groups` of the programs in `programs`, and of the broker `counted`.
 fn measure(
     workspace: &Workspace,
     programs: &Path,
-    broker: &Path,
+    counted: Option<&Path>,
     groups: &[&str],
     smoke: bool,
 ) -> Result<()> {
@@ -92,7 +100,8 @@ fn measure(
     bench.envs(postgres.map(|postgres| ("BURSAR_TEST_PG_BIN", postgres)));
     bench.arg("measure").args(smoke.then_some("--smoke")).args(groups);
     bench.env("TMPDIR", directory.path()).env("BURSAR_TEST_BAO", bao).env("BURSAR_BENCH_RESULTS", &results);
-    bench.env("BURSAR_BENCH_BROKER", broker);
+    bench.env("BURSAR_BENCH_BROKER", programs.join("bursar-broker"));
+    bench.envs(counted.map(|counted| ("BURSAR_BENCH_COUNTED", counted)));
     bench.env("BURSAR_BENCH_AGENT", programs.join("bursar-agent"));
     bench.env("BURSAR_BENCH_CLI", programs.join("bursar"));
     command::run(&mut bench)?;
@@ -104,6 +113,8 @@ const PROGRAMS: [&str; 4] = ["bursar-broker", "bursar-agent", "bursar", "bursar-
 const GROUPS: [&str; 9] = [COUNT, "identity", "read", "ledger", CLUSTER, BACKENDS, AGENT, "run", "webhook"];
 /// The group that valgrind counts for.
 const COUNT: &str = "count";
+/// The crates that a read goes through.
+const OWN: [&str; 4] = ["bursar-backend-local", "bursar-broker", "bursar-core", "bursar-proto"];
 /// The groups that need a PostgreSQL.
 const BACKENDS: &str = "backends";
 const AGENT: &str = "agent";

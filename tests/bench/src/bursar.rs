@@ -35,6 +35,9 @@ pub(crate) struct Programs {
     /// `bursar-broker`
     #[arg(long, env = "BURSAR_BENCH_BROKER", value_name = "FILE")]
     broker: PathBuf,
+    /// The `bursar-broker` whose instructions are counted, where that is another
+    #[arg(long, env = "BURSAR_BENCH_COUNTED", value_name = "FILE")]
+    counted: Option<PathBuf>,
     /// `bursar-agent`
     #[arg(long, env = "BURSAR_BENCH_AGENT", value_name = "FILE")]
     pub(crate) agent: PathBuf,
@@ -72,14 +75,14 @@ impl Bursar {
         Self::launch(Command::new(&programs.broker), programs, sections)
     }
 
-    /// The same, run by a program that counts or observes.
+    /// The broker whose instructions are counted, run by a program that does so.
     ///
     /// # Errors
     /// As [`Bursar::start`].
     pub(crate) fn start_under(observer: &[&str], programs: &Programs) -> Result<Self> {
         let (program, arguments) = observer.split_first().context("no program to observe with")?;
         let mut serve = Command::new(program);
-        serve.args(arguments).arg(&programs.broker);
+        serve.args(arguments).arg(programs.counted.as_ref().unwrap_or(&programs.broker));
         Self::launch(serve, programs, "")
     }
 

@@ -4,7 +4,7 @@
 //! that no clock would show. What the kernel does is not in it. The reads are repeated ones: each lease is live already.
 //!
 //! The figure that the repository records is a limit: a change may exceed it by a twentieth, which is more than two runs
-//! differ, and no more. It is that of a release build; another compiler or processor has another.
+//! differ, and no more. It is that of the build that `cargo xtask bench` makes for it; another compiler or processor has another.
 
 use std::fs;
 use std::path::Path;
