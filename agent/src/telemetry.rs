@@ -200,7 +200,7 @@ impl Metrics {
         self.certificate.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
-    /// A lease that was due: `renewed`, `checked`, `failed`, `ended`, `unread`.
+    /// A lease that was due: `renewed`, `checked`, `failed`, `ended`, `unread`, `given_back`.
     pub fn renewal(&self, outcome: &'static str) {
         self.renewals.get_or_create(&OutcomeLabel { outcome }).inc();
     }
