@@ -1,6 +1,8 @@
 //! Logs and metrics: how they look, and every name in them. Labels stay low in cardinality: never a path, principal or
 //! process.
 
+pub mod webhook;
+
 use std::io::IsTerminal;
 
 use prometheus_client::encoding::EncodeLabelSet;

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::api::{Api, ApiError};
 use super::shape;
-use super::telemetry::Metrics;
+use crate::telemetry::webhook::Metrics;
 
 /// What was found last.
 #[derive(Debug, Default)]

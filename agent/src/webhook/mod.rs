@@ -19,7 +19,6 @@ pub mod mutate;
 pub mod review;
 pub mod server;
 pub(crate) mod shape;
-pub mod telemetry;
 #[cfg(test)]
 mod testing;
 mod text;
@@ -41,9 +40,9 @@ use crate::config::{Injection, Serving, WebhookConfig};
 use crate::health::Findings;
 use crate::http::Shown;
 use crate::source::{self, SourceError};
+use crate::telemetry::webhook::Metrics;
 use certificate::{Keeper, Served};
 use server::{LINGER, Server};
-use telemetry::Metrics;
 
 /// What decides about pods.
 #[derive(Debug, Clone)]
