@@ -39,11 +39,12 @@ impl Keeper {
         settings: SelfMade,
         clock: Arc<dyn Clock>,
         served: Served,
+        missed: Missed,
         metrics: Metrics,
     ) -> Self {
         let api = Api::new(settings.api.clone(), metrics.clone());
         let leadership = Leadership::of(&settings);
-        Self { settings, api, clock, leadership, missed: Missed::default(), served, current: None, metrics }
+        Self { settings, api, clock, leadership, missed, served, current: None, metrics }
     }
 
     /// Looks every few seconds, until the process stops.
