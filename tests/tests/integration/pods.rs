@@ -158,6 +158,17 @@ impl Site {
 
     /// A pod of the shop's with one container, as the API server keeps it once the webhook was asked.
     fn admit(&self, shape: &str, image: &str, command: &[&str]) -> Result<Value> {
+        self.admit_with(shape, image, command, |_| {})
+    }
+
+    /// The same, of a pod that its author changed before.
+    fn admit_with(
+        &self,
+        shape: &str,
+        image: &str,
+        command: &[&str],
+        change: impl FnOnce(&mut Value),
+    ) -> Result<Value> {
         let annotations = match shape {
             "node" => json!({ "bursar.io/shape": shape }),
             _ => json!({ "bursar.io/shape": shape, "bursar.io/environment": "shop" }),
@@ -189,6 +200,7 @@ impl Site {
                 }],
             },
         });
+        change(&mut pod);
         self.patch(&mut pod)?;
         // The image that its configuration names is in a registry that is not there.
         let text = pod.to_string().replace("registry.example.org/bursar:1", "localhost/bursar-agent:test");
