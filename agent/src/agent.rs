@@ -142,7 +142,8 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result
         metrics: metrics.clone(),
         signed: Arc::clone(&signed),
     };
-    let tender = Tender::new(Arc::clone(&cache), Arc::clone(&upstream), metrics.clone());
+    let tender =
+        Tender::new(Arc::clone(&cache), Arc::clone(&upstream), Arc::clone(&attestor), metrics.clone());
 
     until_stopping(tasks, "certificate", async move { keeper.keep().await });
     until_stopping(tasks, "events", async move { listening.listen().await });

@@ -24,7 +24,7 @@ pub use csi::Csi;
 pub use files::{Account, Content, FileSet, Format, Output};
 pub(crate) use files::{format_named, mode, relative};
 pub use hook::{Hook, HookAction};
-pub(crate) use hook::{server as local_server, signal_name};
+pub(crate) use hook::{process_name, server as local_server, signal, signal_name};
 pub use run::{Restart, Run};
 pub use sds::Sds;
 pub use state::StateSettings;

@@ -1,6 +1,8 @@
 //! Logs and metrics: how they look, and every name in them. Labels stay low in cardinality: never a path, principal or
 //! process.
 
+pub mod webhook;
+
 use std::io::IsTerminal;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -200,7 +202,7 @@ impl Metrics {
         self.certificate.get_or_create(&OutcomeLabel { outcome }).inc();
     }
 
-    /// A lease that was due: `renewed`, `checked`, `failed`, `ended`, `unread`.
+    /// A lease that was due: `renewed`, `checked`, `failed`, `ended`, `unread`, `given_back`.
     pub fn renewal(&self, outcome: &'static str) {
         self.renewals.get_or_create(&OutcomeLabel { outcome }).inc();
     }

@@ -289,7 +289,8 @@ impl Broker {
     }
 
     /// A lease id is no capability (promise 5): the owner is judged by the secret that it is for, anybody else by the
-    /// right over the whole system.
+    /// right over the whole system. The node that asked for it may give it back, which takes nothing from anybody that the
+    /// node could not keep from him.
     async fn permit_lease(
         &self,
         call: &Call,
@@ -302,6 +303,9 @@ impl Broker {
             Ok(lease) => lease,
             Err(failure) => return Err(self.failed(call.asks(action, shown).because(reason), failure).await),
         };
+        if action == Action::Revoke && lease.node.as_ref() == Some(call.caller.id()) {
+            return Ok((lease, call.asks(action, shown).because(reason).allowed_as_owner()));
+        }
         let resource = match lease.principal == *call.caller.id() {
             true => Resource::secret(&lease.reference),
             false => Resource::System,

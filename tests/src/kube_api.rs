@@ -219,8 +219,8 @@ impl Shared {
         }
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let mut objects = self.objects();
-        if method == "GET" && path == PODS {
-            return Ok((200, list(&objects, query)));
+        if method == "GET" && (path == PODS || path.ends_with("/pods")) {
+            return Ok((200, list(&objects, path, query)));
         }
         if method != "GET" && took_one(&self.conflicts) {
             return Ok((409, json!({})));
@@ -253,12 +253,14 @@ impl Shared {
     }
 }
 
-/// Pods with the label, a page of two at a time.
-fn list(objects: &BTreeMap<String, Value>, query: &str) -> Value {
+/// Pods with the label or, of one namespace, those without, a page of two at a time.
+fn list(objects: &BTreeMap<String, Value>, list: &str, query: &str) -> Value {
     let label = "/metadata/labels/bursar.io~1inject";
-    let is_pod = |path: &str| path.starts_with("/api/v1/namespaces/") && path.contains("/pods/");
-    let wanted =
-        objects.iter().filter(|(path, pod)| is_pod(path) && pod.pointer(label) == Some(&json!("true")));
+    let is_listed = |path: &str, label: Option<&Value>| match list {
+        PODS => path.contains("/pods/") && label == Some(&json!("true")),
+        within => path.strip_prefix(within).is_some_and(|name| name.starts_with('/')) && label.is_none(),
+    };
+    let wanted = objects.iter().filter(|(path, pod)| is_listed(path, pod.pointer(label)));
     let wanted: Vec<_> = wanted.map(|(_, pod)| pod.clone()).collect();
     let from =
         query.split('&').find_map(|pair| pair.strip_prefix("continue=")?.parse::<usize>().ok()).unwrap_or(0);

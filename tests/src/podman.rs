@@ -4,6 +4,7 @@ mod manifest;
 mod pod;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -32,6 +33,8 @@ impl Podman {
             let path = directory.join(name);
             fs::write(&path, text).with_context(|| format!("`{}` cannot be written", path.display()))
         };
+        write(RUNTIME, include_str!("podman/runtime.sh").to_owned())?;
+        fs::set_permissions(directory.join(RUNTIME), fs::Permissions::from_mode(0o755))?;
         write(OWN_PROCESSES, settings(&directory, "private"))?;
         write(NODE_PROCESSES, settings(&directory, "host"))?;
         write("storage.conf", storage(&directory))?;
@@ -138,6 +141,9 @@ tmp_dir = "{directory}/run/libpod"
 volume_path = "{directory}/storage/volumes"
 infra_image = "{INFRA}"
 infra_command = "/bursar-pod"
+
+[engine.runtimes]
+runc = ["{directory}/{RUNTIME}"]
 "#
     )
 }
@@ -153,5 +159,7 @@ fn storage(directory: &Path) -> String {
 const OWN_PROCESSES: &str = "containers.conf";
 const NODE_PROCESSES: &str = "node.conf";
 const MISSING: &str = "podman is missing: `cargo xtask test` installs it";
+/// What podman starts containers with, for each to be in a pod's control group.
+const RUNTIME: &str = "runtime";
 /// What keeps the namespaces of a pod.
 const INFRA: &str = "localhost/bursar-pod:test";

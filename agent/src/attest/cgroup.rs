@@ -4,6 +4,9 @@
 //! (`user@1000.service`) and to services that ask for them, whose owners may then name groups below as they like, such
 //! as `docker-….scope` or `payments.service`. So the path is walked from the root: slices, and the fixed groups under
 //! which container runtimes keep theirs, are stepped over, and the first other name decides. Nothing below it counts.
+//!
+//! An agent in a container may have a view of its own (cgroup_namespaces(7)): paths then begin where the agent is, and go up
+//! from there. The groups that both share are not named, and need not be: whom they were handed to has the agent, too.
 
 /// What a control group says of a process.
 #[derive(Debug, PartialEq, Eq)]
@@ -12,12 +15,17 @@ pub(super) struct Found {
     pub(super) value: String,
 }
 
+/// The uid of the pod that a process is in, by its `/proc/PID/cgroup`.
+pub(super) fn pod_of(lines: &str) -> Option<String> {
+    selectors(lines).into_iter().find(|found| found.kind == POD).map(|found| found.value)
+}
+
 /// Reads `/proc/PID/cgroup` (cgroups(7)).
 pub(super) fn selectors(lines: &str) -> Vec<Found> {
     let mut found = Vec::new();
     for name in path(lines).split('/').filter(|name| !name.is_empty()) {
         if let Some(uid) = pod(name) {
-            found.push(Found { kind: "k8s:pod-uid", value: uid });
+            found.push(Found { kind: POD, value: uid });
             continue;
         }
         if name.ends_with(".slice") || RUNTIME_FOLDERS.contains(&name) {
@@ -62,7 +70,8 @@ fn path(lines: &str) -> &str {
             rest.strip_prefix(controller)?.strip_prefix(':')
         })
     };
-    of("").filter(|path| *path != "/").or_else(|| of("name=systemd")).unwrap_or_default()
+    let path = of("").filter(|path| *path != "/").or_else(|| of("name=systemd")).unwrap_or_default();
+    path.trim_start_matches("/..")
 }
 
 /// `kubepods-burstable-pod0f8e…_….slice` or `pod0f8e…-…`, as the two kinds of cgroup driver name a pod.
@@ -82,6 +91,7 @@ fn container(name: &str) -> Option<&str> {
     is_id.then_some(id)
 }
 
+const POD: &str = "k8s:pod-uid";
 /// Made by container runtimes and the kubelet, writable by root alone.
 const RUNTIME_FOLDERS: [&str; 5] = ["docker", "kubepods", "burstable", "besteffort", "machine"];
 
@@ -139,6 +149,16 @@ mod tests {
         );
         assert_eq!(of(&slices), wanted);
         assert_eq!(of(&format!("0::/kubepods/burstable/pod{pod}/{ID}")), wanted);
+    }
+
+    #[test]
+    fn an_agent_in_a_pod_of_its_own_sees_what_the_others_are() {
+        let pod = "0f8e6c1a-2b3d-4c5e-8f70-91a2b3c4d5e6";
+        let slice = format!("kubepods-besteffort-pod{}.slice", pod.replace('-', "_"));
+        let lines = format!("0::/../../../kubepods-besteffort.slice/{slice}/cri-containerd-{ID}.scope");
+        assert_eq!(of(&lines), [format!("k8s:pod-uid={pod}"), format!("container:id={ID}")]);
+        assert_eq!(of("0::/../../../../system.slice/cron.service"), ["systemd:unit=cron.service"]);
+        assert_eq!(pod_of(&lines).as_deref(), Some(pod));
     }
 
     #[test]

@@ -7,11 +7,10 @@
 
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, Dir, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::fs::{AtFlags, CWD};
 
 use super::AttestError;
-use super::process::Process;
+use super::process::{self, Process};
 
 /// A socket, as the kernel names it, and the user who made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +23,7 @@ pub struct Held {
 /// The processes that hold the socket, the oldest first.
 pub(super) fn all(proc: &Path, held: Held) -> Result<Vec<Process>, AttestError> {
     let mut holders = Vec::new();
-    for pid in pids(proc)? {
+    for pid in process::pids(proc)? {
         match look(proc, pid, held) {
             Ok(None) | Err(AttestError::Gone { pid: _ } | AttestError::Unreadable { file: "fd", .. }) => {}
             Ok(Some(_)) if holders.len() == MOST => return Err(AttestError::Shared),
@@ -47,21 +46,6 @@ fn look(proc: &Path, pid: u32, held: Held) -> Result<Option<Process>, AttestErro
         return Ok(None);
     }
     Ok(Some(process))
-}
-
-fn pids(proc: &Path) -> Result<Vec<u32>, AttestError> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let folder = rustix::fs::open(proc, flags, Mode::empty()).map_err(unreadable)?;
-    let mut pids = Vec::new();
-    for entry in Dir::new(folder).map_err(unreadable)? {
-        let entry = entry.map_err(unreadable)?;
-        pids.extend(entry.file_name().to_str().ok().and_then(|name| name.parse::<u32>().ok()));
-    }
-    Ok(pids)
-}
-
-fn unreadable(error: Errno) -> AttestError {
-    AttestError::Proc(error.into())
 }
 
 /// Each is attested.

@@ -24,6 +24,8 @@
 //! configuration gives it, and nothing that a process could pass for. Neither is a pod for which the driver of a volume
 //! asks: a token speaks for it, and what is noted beside that is whom the driver named.
 //!
+//! Whoever is in a pod is known to be in it: see [`pods`].
+//!
 //! A program that the agent keeps running is attested as what it is, like every other, and as what the agent started it as
 //! besides. See [`started`].
 
@@ -31,6 +33,7 @@ mod bearer;
 mod cgroup;
 mod exe;
 mod holder;
+mod pods;
 mod process;
 mod selector;
 mod started;
@@ -38,27 +41,27 @@ mod started;
 mod tests;
 #[cfg(feature = "testing")]
 mod trial;
+mod workload;
 
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Child;
-use std::sync::Arc;
 
 use bursar_proto::v1::WorkloadContext;
-use sha2::{Digest, Sha256};
-use tonic::metadata::MetadataMap;
 
 pub use bearer::{Bearer, NoBearer};
 pub use holder::Held;
 pub use started::Mark;
 #[cfg(feature = "testing")]
 pub use trial::{grouped, owned, since};
+pub use workload::{Identity, Workload};
 
 use exe::Hashes;
+use pods::Pods;
 use process::{Alive, Owner, Process};
 use selector::Selectors;
 use started::Started;
+use workload::Life;
 
 /// Attests local callers.
 #[derive(Debug)]
@@ -68,6 +71,7 @@ pub struct Attestor {
     boot: String,
     hashes: Hashes,
     started: Started,
+    pods: Pods,
 }
 
 impl Attestor {
@@ -83,7 +87,13 @@ impl Attestor {
         let boot =
             std::fs::read_to_string(proc.join("sys/kernel/random/boot_id")).map_err(AttestError::Proc)?;
         let boot = boot.trim().split('-').next().unwrap_or_default().to_owned();
-        Ok(Self { proc: proc.to_owned(), boot, hashes: Hashes::default(), started: Started::default() })
+        Ok(Self {
+            proc: proc.to_owned(),
+            boot,
+            hashes: Hashes::default(),
+            started: Started::default(),
+            pods: Pods::default(),
+        })
     }
 
     /// Attests the process that the kernel names. Blocks.
@@ -147,7 +157,8 @@ impl Attestor {
         }
         selectors.add("unix:uid", owner.uid);
         selectors.add("unix:gid", owner.gid);
-        for found in cgroup::selectors(&process.cgroups()?) {
+        let groups = process.cgroups()?;
+        for found in cgroup::selectors(&groups) {
             selectors.add(found.kind, found.value);
         }
         let exe = exe::look(process, &self.hashes);
@@ -167,7 +178,17 @@ impl Attestor {
             },
             pid: process.pid(),
         };
-        Ok(Workload::new(context, Life::Process(alive)))
+        let pod = cgroup::pod_of(&groups).map(|uid| self.pods.running(&uid));
+        Ok(Workload::new(context, Life::Process(alive)).within(pod))
+    }
+
+    /// Looks whether the pods are there that somebody was attested to be in, and says whether one is over that was not.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// [`AttestError`]; nothing is concluded then.
+    pub fn look_at_pods(&self) -> Result<bool, AttestError> {
+        self.pods.look(&self.proc)
     }
 
     /// Attests the process again that was `instance` when it was attested before. Blocks.
@@ -211,7 +232,8 @@ impl Attestor {
     pub fn mount(&self, pod_uid: &str) -> Workload {
         let mut selectors = Selectors::default();
         selectors.add("csi:pod-uid", pod_uid);
-        self.lasting(selectors, &format!("csi:{pod_uid}"))
+        let pod = Some(self.pods.coming(pod_uid));
+        self.lasting(selectors, &format!("csi:{pod_uid}")).within(pod)
     }
 
     /// The service `unit`, for which systemd asks by the process `peer`. Blocks.
@@ -269,151 +291,6 @@ impl Peer {
         let peer = stream.peer_cred().map_err(AttestError::Proc)?;
         let pid = peer.pid().and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0);
         Ok(Self { pid: pid.ok_or(AttestError::Invisible)?, uid: peer.uid(), gid: peer.gid() })
-    }
-}
-
-/// An attested process or user, and the token that speaks for it where it presented one; or a set of files, a pod with a
-/// volume, or a unit with credentials.
-#[derive(Debug)]
-pub struct Workload {
-    context: Arc<WorkloadContext>,
-    identity: Identity,
-    life: Arc<Life>,
-    bearer: Option<Bearer>,
-}
-
-/// How long a workload is there.
-#[derive(Debug)]
-enum Life {
-    /// As long as the process.
-    Process(Alive),
-    /// As long as the control group of a unit is, wherever this machine has it.
-    Unit([PathBuf; 3]),
-    /// As long as the agent.
-    Agent,
-}
-
-/// A digest of everything that was attested of a process but its number, and of its token: processes of one identity
-/// are the same workload to every registration, whatever the registrations are, and to every issuer.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Identity([u8; 32]);
-
-impl Workload {
-    fn new(context: WorkloadContext, life: Life) -> Self {
-        let mut digest = Sha256::new();
-        for selector in &context.selectors {
-            digest.update(selector);
-            // No selector has a newline in it.
-            digest.update("\n");
-        }
-        let identity = Identity(digest.finalize().into());
-        Self { context: Arc::new(context), identity, life: Arc::new(life), bearer: None }
-    }
-
-    /// The same process, for whom a token speaks from now on.
-    pub fn bearing(&self, bearer: Bearer) -> Self {
-        let digest = Sha256::new().chain_update(self.identity.0).chain_update(bearer.digest());
-        Self {
-            context: Arc::clone(&self.context),
-            identity: Identity(digest.finalize().into()),
-            life: Arc::clone(&self.life),
-            bearer: Some(bearer),
-        }
-    }
-
-    /// The process of the tests under another name, which makes it another workload.
-    #[cfg(test)]
-    pub(crate) fn named(name: &str) -> Self {
-        Self::named_instance(name, &format!("{name}:1@test"))
-    }
-
-    /// The same, and a token speaks for it.
-    #[cfg(test)]
-    pub(crate) fn named_bearing(name: &str, token: &str) -> Self {
-        let header = http::HeaderValue::from_str(&format!("Bearer {token}")).expect("header");
-        let mut headers = http::HeaderMap::from_iter([(http::header::AUTHORIZATION, header)]);
-        Self::named(name).bearing(Bearer::take(&mut headers).expect("good").expect("a token"))
-    }
-
-    /// A process that ran when it was attested, and no longer does.
-    #[cfg(test)]
-    pub(crate) fn ended(name: &str) -> Self {
-        let mut child = std::process::Command::new("/bin/true").spawn().expect("child");
-        let life = Life::Process(Alive::watch(child.id()).expect("alive"));
-        child.wait().expect("ended");
-        Self { life: Arc::new(life), ..Self::named(name) }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn named_instance(name: &str, instance: &str) -> Self {
-        let mut selectors = Selectors::default();
-        selectors.add("test:name", name);
-        let pid = std::process::id();
-        let context =
-            WorkloadContext { selectors: selectors.into_sorted(), instance: instance.to_owned(), pid };
-        Self::new(context, Life::Process(Alive::watch(pid).expect("alive")))
-    }
-
-    /// What the broker is told.
-    pub fn context(&self) -> &Arc<WorkloadContext> {
-        &self.context
-    }
-
-    /// Says to the broker who asks: its token, which is all that counts then, or else what was attested. `context` is the
-    /// latter, as it is to be said this time.
-    ///
-    /// # Errors
-    /// The words for the caller, when it cannot be said.
-    pub fn introduce(&self, context: &WorkloadContext, metadata: &mut MetadataMap) -> Result<(), String> {
-        match &self.bearer {
-            Some(bearer) => bearer.attach(metadata).map_err(|error| error.to_string()),
-            None => context.attach(metadata).map_err(|error| error.to_string()),
-        }
-    }
-
-    /// Which process it is, on this machine and over all boots: `PID:START@BOOT`. Of a user, `user:UID@BOOT`; of a set of
-    /// files, `files:NAME@BOOT`; of a program that the agent keeps running, `run:NAME@BOOT`; of a pod with a volume,
-    /// `csi:UID@BOOT`; of a unit with credentials, `unit:NAME@BOOT`.
-    pub fn instance(&self) -> &str {
-        &self.context.instance
-    }
-
-    /// Which workload it is.
-    pub fn identity(&self) -> Identity {
-        self.identity
-    }
-
-    /// The process, where it is one and was known by what was attested alone: a token is in no place but memory.
-    pub fn pid(&self) -> Option<u32> {
-        Some(self.context.pid).filter(|pid| *pid > 0 && self.bearer.is_none())
-    }
-
-    /// Whether the very process that was attested still runs. Who is no process does as long as the agent.
-    pub fn is_alive(&self) -> bool {
-        match &*self.life {
-            Life::Process(alive) => alive.check(),
-            Life::Unit(groups) => groups.iter().any(|group| group.is_dir()),
-            Life::Agent => true,
-        }
-    }
-}
-
-impl Identity {
-    /// As it was kept.
-    pub fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
-
-    /// The digest.
-    pub fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let start: String = self.0.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-        write!(f, "Identity({start}…)")
     }
 }
 

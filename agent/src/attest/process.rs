@@ -146,6 +146,19 @@ impl Alive {
     }
 }
 
+/// The numbers of all processes that the agent sees.
+pub(super) fn pids(proc: &Path) -> Result<Vec<u32>, AttestError> {
+    let unreadable = |error: Errno| AttestError::Proc(error.into());
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(proc, flags, Mode::empty()).map_err(unreadable)?;
+    let mut pids = Vec::new();
+    for entry in Dir::new(folder).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        pids.extend(entry.file_name().to_str().ok().and_then(|name| name.parse::<u32>().ok()));
+    }
+    Ok(pids)
+}
+
 fn fault(pid: u32, file: &'static str, error: io::Error) -> AttestError {
     match Errno::from_io_error(&error) {
         Some(Errno::NOENT | Errno::SRCH) => AttestError::Gone { pid },

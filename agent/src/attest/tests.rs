@@ -2,6 +2,7 @@ use std::os::unix::fs::MetadataExt;
 use std::process::{Child, Command, Stdio};
 
 use data_encoding::HEXLOWER;
+use sha2::{Digest, Sha256};
 
 use super::*;
 

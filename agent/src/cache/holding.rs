@@ -205,6 +205,7 @@ impl Holding {
             *known = Arc::clone(workload);
             return;
         }
+        // Whoever comes to a lease of a pod is in the pod, for which it stands as well as those that ended.
         if state.readers.len() == READERS {
             state.readers.retain(|reader| reader.is_alive());
         }
@@ -230,13 +231,27 @@ impl Holding {
         &self.instance
     }
 
-    /// On whose behalf the lease can be renewed: a process that got the value and still runs, and its context.
+    /// On whose behalf the lease can be renewed, and its context: a process that got the value and still runs, or one whose
+    /// pod is there.
     pub fn reader(&self) -> Option<(Arc<Workload>, WorkloadContext)> {
         let mut state = self.state();
-        state.readers.retain(|reader| reader.is_alive());
-        let reader = Arc::clone(state.readers.first()?);
+        state.readers.retain(|reader| reader.is_needing() || reader.has_left());
+        let mut needing = state.readers.iter().filter(|reader| reader.is_needing());
+        let first = needing.clone().next();
+        let reader = Arc::clone(needing.find(|reader| reader.is_alive()).or(first)?);
         let context = WorkloadContext::clone(reader.context());
         Some((reader, WorkloadContext { instance: self.instance.clone(), ..context }))
+    }
+
+    /// Whether everybody who got the value was in a pod that is over.
+    pub fn is_left(&self) -> bool {
+        let state = self.state();
+        !state.readers.is_empty() && state.readers.iter().all(|reader| reader.has_left())
+    }
+
+    /// The lease is due now.
+    pub(super) fn hurry(&self) {
+        self.state().renew_at = Some(Instant::now());
     }
 
     /// Whether it is time to renew. It is then not due again before the outcome is known.

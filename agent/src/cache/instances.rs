@@ -4,6 +4,9 @@
 //! name of the one before: under a name of its own it would get a lease, and from some stores a credential, for every
 //! crash. So the first process of a workload lends its name to those that follow it or run beside it, for as long as a
 //! lease stands under that name. Each process is still told apart by its id in every record.
+//!
+//! In a pod, a container that starts again is another container, which is part of what is attested. There the pod lends the
+//! name ([`Workload::tenant`]).
 
 use bursar_core::Clock;
 use quick_cache::sync::Cache;
@@ -31,7 +34,7 @@ impl Instances {
         let now = Moment::now(clock);
         match self.0.get(&caller.identity()) {
             Some(lent) if now.is_before(&lent.until) => lent.instance,
-            _ => caller.instance().to_owned(),
+            _ => caller.tenant(),
         }
     }
 

@@ -314,6 +314,11 @@ impl Cache {
         self.all().into_iter().filter(|holding| holding.take_due(now)).collect()
     }
 
+    /// Pods are over: the leases that nobody else needs are due now, to be given back.
+    pub fn pods_left(&self) {
+        self.all().iter().filter(|holding| holding.is_left()).for_each(|holding| holding.hurry());
+    }
+
     /// At most `count` leases that are not validated, and the epoch to validate them for.
     pub fn unknown(&self, count: usize) -> (Vec<Arc<Holding>>, u64) {
         let epoch = self.epoch.load(Ordering::Acquire);

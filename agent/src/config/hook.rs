@@ -24,6 +24,8 @@ pub enum HookAction {
     Command { program: PathBuf, arguments: Vec<String> },
     /// The process whose number a file has gets a signal.
     Signal { signal: Signal, pid_file: PathBuf },
+    /// The processes of this name get a signal: in a pod, where the name says enough.
+    Named { signal: Signal, name: String },
     /// A server on this machine gets an empty `POST`.
     Http { address: SocketAddr, uri: Uri },
 }
@@ -56,13 +58,25 @@ pub(super) fn hook(hook: &mut Section<'_>) -> Option<Hook> {
     Some(Hook { action: action?, timeout, every })
 }
 
-fn signal(text: &str) -> Result<Signal, String> {
+/// A signal by its name.
+pub(crate) fn signal(text: &str) -> Result<Signal, String> {
     known(text).map(|(_, signal)| signal)
 }
 
 /// The name of a signal, without `SIG`.
 pub(crate) fn signal_name(text: &str) -> Result<&'static str, String> {
     known(text).map(|(name, _)| name)
+}
+
+/// The name of a process, as the kernel keeps it (`TASK_COMM_LEN`).
+pub(crate) fn process_name(text: &str) -> Result<String, String> {
+    let allowed = |byte: u8| byte.is_ascii_graphic() && byte != b'/';
+    match (1..=15).contains(&text.len()) && text.bytes().all(allowed) {
+        true => Ok(text.to_owned()),
+        false => {
+            Err("is the name of a process as `ps -o comm` shows it: 1 to 15 characters, no path".to_owned())
+        }
+    }
 }
 
 fn known(text: &str) -> Result<(&'static str, Signal), String> {

@@ -45,7 +45,7 @@ use crate::admission::Admission;
 use crate::answer::{Answers, Call};
 use crate::attest::{Attestor, Workload};
 use crate::config::{Csi, Limits};
-use crate::files::render::{File, Rendered, check_paths, render};
+use crate::files::render::{File, Rendered, check_paths, contents, render_in_pod};
 use crate::socket::{self, Acceptor};
 use crate::telemetry::Metrics;
 use crate::upstream::may_pass;
@@ -159,21 +159,12 @@ impl Provider {
             reason: REASON.to_owned(),
             ..EnvironmentsResolveRequest::default()
         };
-        let mut resolved = self.answers.resolve(call, request).await?;
-        let variables = if outputs.is_empty() { std::mem::take(&mut resolved.variables) } else { Vec::new() };
-        for file in &mut resolved.files {
-            // The mode in an environment is for an owner who reads it; here root owns what another user reads.
-            file.mode = mode;
-        }
+        let resolved = self.answers.resolve(call, request).await?;
         let outputs = outputs.clone();
-        let rendered = tokio::task::spawn_blocking(move || render(&outputs, resolved)).await;
+        let make = move || render_in_pod(&outputs, contents(resolved), mode);
+        let rendered = tokio::task::spawn_blocking(make).await;
         let rendered = rendered.map_err(|_| Status::internal("the files could not be made"))?;
-        let mut rendered = rendered.map_err(|fault| Status::failed_precondition(fault.to_string()))?;
-        for mut variable in variables {
-            let file = File { mode, contents: variable.take_value() };
-            add(&mut rendered, variable.name.clone(), file)?;
-        }
-        Ok(rendered)
+        rendered.map_err(|fault| Status::failed_precondition(fault.to_string()))
     }
 
     async fn objects(&self, call: &Call, objects: &[Object], rendered: &mut Rendered) -> Result<(), Status> {

@@ -11,10 +11,11 @@ use bursar_proto::v1::{EnvironmentsResolveRequest, EnvironmentsResolveResponse};
 use http::HeaderMap;
 
 use super::board::Place;
-use super::directory::{Delivered, Directory, DirectoryError, Expected};
+use super::directory::{Delivered, Directory, Expected};
 use super::hook::Bell;
+use super::put::{DeliveryError, put};
 use super::record::Record;
-use super::render::{RenderError, render};
+use super::render::render;
 use crate::answer::{Answers, Call};
 use crate::attest::Workload;
 use crate::cache::Cache;
@@ -56,12 +57,8 @@ impl Delivery {
         &self,
         environment: EnvironmentsResolveResponse,
     ) -> Result<(Delivered, Expected), DeliveryError> {
-        let (set, directory, clock) = (self.set.clone(), self.directory.clone(), Arc::clone(&self.clock));
-        let work = move || {
-            let rendered = render(&set.outputs, environment)?;
-            Ok(directory.deliver(&rendered, &*clock)?)
-        };
-        tokio::task::spawn_blocking(work).await.map_err(|_| DeliveryError::Panicked)?
+        let outputs = self.set.outputs.clone();
+        put(self.directory.clone(), Arc::clone(&self.clock), move || render(&outputs, environment)).await
     }
 
     async fn has_drifted(&self, expected: &Expected) -> bool {
@@ -83,17 +80,6 @@ impl Delivery {
         };
         tokio::task::spawn_blocking(work).await.unwrap_or(Err(DeliveryError::Panicked))
     }
-}
-
-/// Why files were not delivered.
-#[derive(Debug, thiserror::Error)]
-enum DeliveryError {
-    #[error(transparent)]
-    Render(#[from] RenderError),
-    #[error(transparent)]
-    Directory(#[from] DirectoryError),
-    #[error("the delivery did not end as it should; the lines before this one say why")]
-    Panicked,
 }
 
 /// In the audit record.

@@ -15,6 +15,7 @@ pub(crate) mod board;
 mod delivery;
 pub(crate) mod directory;
 pub(crate) mod hook;
+pub(crate) mod put;
 mod record;
 pub(crate) mod render;
 

@@ -7,6 +7,7 @@ use bursar_core::Reference;
 use bursar_core::settings::parse_duration;
 use bursar_sdk::Address;
 use clap::Args;
+use rustix::process::Signal;
 
 use crate::config::{self, Content, FileSet, Hook, HookAction, Output};
 use crate::webhook::form;
@@ -50,8 +51,14 @@ pub struct Arguments {
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     pub(super) ttl: Option<Duration>,
     /// A server in this pod that gets an empty POST after each change.
-    #[arg(long, value_name = "URL", value_parser = hook)]
+    #[arg(long, value_name = "URL", value_parser = hook, conflicts_with = "signal_process")]
     hook_url: Option<HookAction>,
+    /// The processes of this name, in this pod and of this user, get a signal after each change.
+    #[arg(long, value_name = "NAME", value_parser = config::process_name)]
+    signal_process: Option<String>,
+    /// Which signal.
+    #[arg(long, value_name = "SIGNAL", value_parser = config::signal, default_value = "HUP", requires = "signal_process")]
+    signal: Signal,
 }
 
 impl Arguments {
@@ -65,8 +72,8 @@ impl Arguments {
             |(path, content): (&String, Content)| Output { path: path.clone(), mode: mode(path), content };
         let outputs = self.output.iter().map(|(path, content)| (path, content.clone()));
         let templates = self.template.iter().map(|(path, text)| (path, Content::Inline(text.clone())));
-        let hook =
-            |action: &HookAction| Hook { action: action.clone(), timeout: HOOK_TIMEOUT, every: HOOK_EVERY };
+        let named = |name: &String| HookAction::Named { signal: self.signal, name: name.clone() };
+        let action = self.hook_url.clone().or_else(|| self.signal_process.as_ref().map(named));
         FileSet {
             name: "pod".to_owned(),
             directory: self.directory.clone(),
@@ -75,7 +82,7 @@ impl Arguments {
             owner: None,
             group: None,
             outputs: outputs.chain(templates).map(output).collect(),
-            hook: self.hook_url.as_ref().map(hook),
+            hook: action.map(|action| Hook { action, timeout: HOOK_TIMEOUT, every: HOOK_EVERY }),
         }
     }
 }

@@ -24,11 +24,12 @@ use tonic::Code;
 pub use arguments::Arguments;
 pub use install::{InstallError, Installation};
 
-use crate::config::{FileSet, Output};
+use crate::config::FileSet;
 use crate::files::board::Board;
-use crate::files::directory::{Delivered, Directory, DirectoryError};
+use crate::files::directory::{Delivered, Directory};
 use crate::files::hook::{self, Bell, Event};
-use crate::files::render::{File, RenderError, Rendered, compose};
+use crate::files::put::put;
+use crate::files::render::render_in_pod;
 use crate::telemetry::Metrics;
 use source::{Contents, Source, Wanted};
 
@@ -110,14 +111,10 @@ impl Delivery {
             }
         };
         let end = contents.end;
-        let (directory, outputs, mode) = (self.directory.clone(), self.set.outputs.clone(), self.mode);
-        let clock = Arc::clone(&self.clock);
-        let work = move || {
-            let rendered = render(&outputs, contents, mode)?;
-            Ok::<_, DeliveryError>(directory.deliver(&rendered, &*clock)?.0)
-        };
-        match tokio::task::spawn_blocking(work).await.unwrap_or(Err(DeliveryError::Panicked)) {
-            Ok(delivered) => {
+        let (outputs, mode) = (self.set.outputs.clone(), self.mode);
+        let make = move || render_in_pod(&outputs, (contents.variables, contents.files), mode);
+        match put(self.directory.clone(), Arc::clone(&self.clock), make).await {
+            Ok((delivered, _)) => {
                 self.end = end;
                 if delivered == Delivered::Replaced {
                     tracing::info!("the files were delivered");
@@ -157,35 +154,6 @@ impl Delivery {
             }
         }
     }
-}
-
-/// Without anything to be made of variables, each is a file of its name. The modes that the environment gives its files
-/// are for an owner who reads them; here nobody but this process owns what others read.
-fn render(outputs: &[Output], contents: Contents, mode: u32) -> Result<Rendered, RenderError> {
-    let Contents { variables, mut files, .. } = contents;
-    for file in files.values_mut() {
-        file.mode = mode;
-    }
-    if !outputs.is_empty() {
-        return compose(outputs, variables, files);
-    }
-    for (name, variable) in variables {
-        if let Some(contents) = variable.into_value() {
-            files.insert(name, File { mode, contents });
-        }
-    }
-    compose(outputs, Default::default(), files)
-}
-
-/// Why files were not delivered.
-#[derive(Debug, thiserror::Error)]
-enum DeliveryError {
-    #[error(transparent)]
-    Render(#[from] RenderError),
-    #[error(transparent)]
-    Directory(#[from] DirectoryError),
-    #[error("the delivery did not end as it should; the lines before this one say why")]
-    Panicked,
 }
 
 const AGAIN: std::time::Duration = std::time::Duration::from_secs(5);

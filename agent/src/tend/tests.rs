@@ -111,6 +111,65 @@ async fn a_lease_whose_reader_ended_is_dropped_and_not_renewed() {
 }
 
 #[tokio::test]
+async fn a_lease_in_a_pod_is_renewed_while_no_container_of_it_runs() {
+    let rig = Rig::new().await;
+    due(&rig, Workload::in_pod("app", POD)).await;
+    rig.tender.round().await;
+    assert_eq!((rig.broker.script.calls("renew"), rig.broker.script.calls("revoke")), (1, 0));
+}
+
+#[tokio::test]
+async fn the_lease_of_a_pod_that_is_over_is_given_back_at_once_and_by_the_node_itself() {
+    let rig = Rig::new().await;
+    rig.read(&Arc::new(Workload::left("app", POD))).await.expect("read");
+    let told = rig.broker.script.state().contexts.len();
+    rig.tender.round().await;
+    assert_eq!(rig.broker.script.calls("revoke"), 0, "nobody said that a pod is over");
+    rig.cache.pods_left();
+    rig.tender.round().await;
+    assert_eq!((rig.broker.script.calls("revoke"), rig.cache.size().entries), (1, 0));
+    assert_eq!(rig.broker.script.state().contexts.len(), told, "a workload was spoken for");
+    assert_eq!(rig.counted("bursar_agent_lease_renewals_total{outcome=\"given_back\"}"), 1);
+}
+
+#[tokio::test]
+async fn what_a_pod_left_is_given_back_once_the_broker_can_be_asked() {
+    let mut rig = Rig::new().await;
+    rig.read(&Arc::new(Workload::left("app", POD))).await.expect("read");
+    rig.broker.kill();
+    rig.cache.pods_left();
+    assert!(!rig.tender.round().await);
+    rig.broker.resume().await;
+    pass(Duration::from_secs(40)).await;
+    assert!(rig.tender.round().await);
+    assert_eq!(rig.broker.script.calls("revoke"), 1);
+}
+
+#[tokio::test]
+async fn a_lease_that_the_node_may_not_give_back_is_asked_about_once() {
+    let rig = Rig::new().await;
+    rig.read(&Arc::new(Workload::left("app", POD))).await.expect("read");
+    rig.broker.script.state().refusal = Some(Reason::LeaseNotFound);
+    rig.cache.pods_left();
+    rig.tender.round().await;
+    rig.tender.round().await;
+    assert_eq!((rig.broker.script.calls("revoke"), rig.cache.size().entries), (1, 0));
+}
+
+#[tokio::test]
+async fn a_container_that_starts_again_in_its_pod_asks_under_the_same_instance() {
+    let rig = Rig::new().await;
+    // As another container, what is attested of it is not the same.
+    for name in ["first", "again"] {
+        rig.read(&Arc::new(Workload::in_pod(name, POD))).await.expect("read");
+    }
+    let state = rig.broker.script.state();
+    let instances: Vec<_> = state.contexts.iter().map(|context| context.instance.as_str()).collect();
+    let pod = format!("pod:{POD}@test");
+    assert_eq!(instances, [&pod, &pod]);
+}
+
+#[tokio::test]
 async fn after_missed_events_leases_are_asked_about_a_few_at_a_time() {
     let rig = Rig::new().await;
     for number in 0..20 {
@@ -152,3 +211,5 @@ async fn a_lease_that_a_token_got_is_renewed_by_the_newest_of_its_process() {
         (Some("Bearer second"), 0)
     );
 }
+
+const POD: &str = "0f8e6c1a-2b3d-4c5e-8f70-91a2b3c4d5e6";

@@ -13,7 +13,7 @@ use tonic::Status;
 
 use super::{FakeBroker, Harness};
 use crate::answer::{Answers, Call};
-use crate::attest::Workload;
+use crate::attest::{Attestor, Workload};
 use crate::cache::Cache;
 use crate::config::{CacheLimits, OnOutage};
 use crate::journal::Journal;
@@ -73,7 +73,8 @@ impl Rig {
             metrics.clone(),
             tasks.clone(),
         );
-        let tender = Tender::new(Arc::clone(&cache), Arc::clone(&upstream), metrics.clone());
+        let attestor = Arc::new(Attestor::new().expect("attestor"));
+        let tender = Tender::new(Arc::clone(&cache), Arc::clone(&upstream), attestor, metrics.clone());
         let answers = Arc::new(answers);
         Self { broker, clock, cache, journal, upstream, answers, tender, tasks, metrics, registry }
     }

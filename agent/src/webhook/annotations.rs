@@ -63,6 +63,8 @@ pub(super) struct Sidecar {
     /// Texts of templates by the paths of files.
     pub(super) templates: BTreeMap<String, String>,
     pub(super) hook_url: Option<String>,
+    /// The name of the processes that hear of a change, and by which signal.
+    pub(super) signal: Option<(String, &'static str)>,
     pub(super) ttl: Option<String>,
 }
 
@@ -83,13 +85,13 @@ pub(crate) struct Known {
 }
 
 /// Every annotation that pods may set.
-pub(crate) const KNOWN: [Known; 13] = [
+pub(crate) const KNOWN: [Known; 14] = [
     known("shape", &Shape::ALL),
     known("environment", &[Shape::Exec, Shape::Sidecar]),
     known("containers", &Shape::ALL),
     known("as", &[Shape::Exec]),
     known("on-change", &[Shape::Exec]),
-    known("signal", &[Shape::Exec]),
+    known("signal", &[Shape::Exec, Shape::Sidecar]),
     known("mask", &[Shape::Exec]),
     known("ttl", &[Shape::Exec, Shape::Sidecar]),
     known("directory", &[Shape::Sidecar]),
@@ -97,6 +99,7 @@ pub(crate) const KNOWN: [Known; 13] = [
     known("output.*", &[Shape::Sidecar]),
     known("template.*", &[Shape::Sidecar]),
     known("hook-url", &[Shape::Sidecar]),
+    known("signal-process", &[Shape::Sidecar]),
 ];
 
 const fn known(name: &'static str, shapes: &'static [Shape]) -> Known {
@@ -252,6 +255,10 @@ impl<'a> Said<'a> {
             self.fault(&format!("template.{path}"), "is a file that there is an output for already");
         }
         let hook_url = self.take("hook-url", |text| config::local_server(text).map(|_| text.to_owned()));
+        let signal = self.signal_to_process();
+        if hook_url.is_some() && signal.is_some() {
+            self.fault("signal-process", "is not needed beside `bursar.io/hook-url`: a program hears once");
+        }
         let ttl = self.take("ttl", ttl);
         Some(Sidecar {
             source: Source::Environment(environment?),
@@ -261,8 +268,20 @@ impl<'a> Said<'a> {
             outputs,
             templates,
             hook_url,
+            signal,
             ttl,
         })
+    }
+
+    fn signal_to_process(&mut self) -> Option<(String, &'static str)> {
+        let (is_said, signals) =
+            (self.texts.contains_key("signal-process"), self.texts.contains_key("signal"));
+        let name = self.take("signal-process", config::process_name);
+        let signal = self.take("signal", config::signal_name);
+        if signals && !is_said {
+            self.fault("signal", "goes with `bursar.io/signal-process`, which says who gets it");
+        }
+        Some((name?, signal.unwrap_or("HUP")))
     }
 }
 

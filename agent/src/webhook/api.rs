@@ -30,10 +30,10 @@ use tokio_rustls::TlsConnector;
 use tonic::metadata::MetadataMap;
 use zeroize::Zeroizing;
 
-use super::telemetry::Metrics;
 use crate::attest::Bearer;
 use crate::config::ApiServer;
 use crate::source;
+use crate::telemetry::webhook::Metrics;
 
 /// Asks the API server.
 #[derive(Debug)]

@@ -24,7 +24,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 pub(super) use files::watch as watch_files;
 pub(super) use keep::Keeper;
 
-use super::telemetry::Metrics;
+use crate::telemetry::webhook::Metrics;
 
 /// What is served now. Replacing it concerns the connections that come.
 #[derive(Debug, Clone)]

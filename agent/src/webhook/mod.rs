@@ -19,7 +19,6 @@ pub mod mutate;
 pub mod review;
 pub mod server;
 pub(crate) mod shape;
-pub mod telemetry;
 #[cfg(test)]
 mod testing;
 mod text;
@@ -41,9 +40,10 @@ use crate::config::{Injection, Serving, WebhookConfig};
 use crate::health::Findings;
 use crate::http::Shown;
 use crate::source::{self, SourceError};
+use crate::telemetry::webhook::Metrics;
 use certificate::{Keeper, Served};
+use missed::Missed;
 use server::{LINGER, Server};
-use telemetry::Metrics;
 
 /// What decides about pods.
 #[derive(Debug, Clone)]
@@ -60,6 +60,7 @@ pub struct Settings {
 pub async fn run(config: WebhookConfig, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result<Stop, StartError> {
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
+    let missed = Missed::of(config.injection.namespaces.keys());
     let settings = Settings { trust_bundle: trust_bundle(&config.ca_file)?, injection: config.injection };
     let served = Served::new(metrics.clone());
     let address = config.listen;
@@ -90,7 +91,7 @@ pub async fn run(config: WebhookConfig, clock: Arc<dyn Clock>, tasks: &Tasks) ->
             );
         }
         Serving::SelfMade(own) => {
-            let keeper = Keeper::new(*own, clock, served.clone(), served.metrics());
+            let keeper = Keeper::new(*own, clock, served.clone(), missed, served.metrics());
             tasks.run("certificate", async move { keeper.keep(&stop).await });
         }
     }

@@ -5,10 +5,10 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use json_patch::Patch;
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Pod, PodOS, PodSpec};
 
 use super::annotations::{self, INJECT, INJECTED, PREFIX, Plan, Way};
 use super::draft::{Draft, Place, shown};
@@ -54,7 +54,7 @@ pub fn mutate(pod: &Pod, namespace: &str, settings: &Settings) -> Result<Outcome
     }
     let no_spec = PodSpec::default();
     let spec = pod.spec.as_ref().unwrap_or(&no_spec);
-    if is_windows(spec) {
+    if is_windows(spec.os.as_ref(), spec.node_selector.as_ref()) {
         let what = "a pod of Windows cannot be given secrets of Bursar";
         return if is_labelled { Err(Refusal(vec![what.to_owned()])) } else { Ok(untouched(Some(what))) };
     }
@@ -65,7 +65,7 @@ pub fn mutate(pod: &Pod, namespace: &str, settings: &Settings) -> Result<Outcome
 }
 
 fn plan(
-    said: &std::collections::BTreeMap<String, String>,
+    said: &BTreeMap<String, String>,
     defaults: &NamespaceDefaults,
     settings: &Settings,
 ) -> Result<(Plan, Vec<String>), Vec<String>> {
@@ -121,9 +121,10 @@ fn chosen<'a>(draft: &mut Draft<'a>, plan: &Plan, settings: &Settings) -> Vec<Pl
     own
 }
 
-fn is_windows(spec: &PodSpec) -> bool {
-    let selected = spec.node_selector.as_ref().and_then(|selector| selector.get("kubernetes.io/os"));
-    spec.os.as_ref().is_some_and(|os| os.name == WINDOWS) || selected.is_some_and(|os| os == WINDOWS)
+/// Whether a pod's `os` and `nodeSelector` are those of Windows.
+pub(super) fn is_windows(os: Option<&PodOS>, selector: Option<&BTreeMap<String, String>>) -> bool {
+    let selected = selector.and_then(|selector| selector.get("kubernetes.io/os"));
+    os.is_some_and(|os| os.name == WINDOWS) || selected.is_some_and(|os| os == WINDOWS)
 }
 
 fn untouched(warning: Option<&str>) -> Outcome {
@@ -131,5 +132,5 @@ fn untouched(warning: Option<&str>) -> Outcome {
 }
 
 /// Of pods that kubelet reads from a file and only shows to the API server.
-const MIRROR: &str = "kubernetes.io/config.mirror";
+pub(super) const MIRROR: &str = "kubernetes.io/config.mirror";
 const WINDOWS: &str = "windows";

@@ -26,8 +26,8 @@ use tokio_rustls::TlsAcceptor;
 
 use super::Settings;
 use super::review::{Answer, answer};
-use super::telemetry::Metrics;
 use crate::config::ReviewLimits;
+use crate::telemetry::webhook::Metrics;
 
 /// Answers reviews.
 #[derive(Debug)]

@@ -60,6 +60,7 @@ pub(super) fn read(
                 outputs: BTreeMap::new(),
                 templates: files.templates,
                 hook_url: None,
+                signal: None,
                 ttl: None,
             };
             Ok((Plan { containers, way: Way::Sidecar(sidecar) }, reader.warnings))

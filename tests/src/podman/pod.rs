@@ -101,6 +101,14 @@ impl Pod {
         self.memory.path()
     }
 
+    /// Kills a container and starts it again, as kubelet does with one that ended.
+    ///
+    /// # Errors
+    /// Podman fails.
+    pub fn restart(&self, container: &str) -> Result<()> {
+        self.podman.run(&["restart", "--time=0", &self.container(container)]).map(drop)
+    }
+
     /// Kills and removes it.
     ///
     /// # Errors

@@ -88,35 +88,53 @@ fn its_configurations_are_those_of_our_programs() -> Result<()> {
     Ok(())
 }
 
-/// Remove a file to have it written anew.
 #[test]
 fn the_plain_manifests_are_those_of_the_chart() -> Result<()> {
-    let rendered = render(&[plain()])?;
+    for (part, text) in manifests(&plain())? {
+        golden(&root().join(format!("deploy/kubernetes/{part}.yaml")), &text)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn with_everything_on_it_makes_what_was_looked_at() -> Result<()> {
+    let golden_of = root().join("tests/tests/integration/chart/everything");
+    for (part, text) in manifests(&everything())? {
+        golden(&golden_of.join(format!("{part}.yaml")), &text)?;
+    }
+    Ok(())
+}
+
+/// What the chart makes of `values`, a text for each part.
+fn manifests(values: &Value) -> Result<BTreeMap<String, String>> {
+    let rendered = render(std::slice::from_ref(values))?;
     let texts =
         rendered.first().and_then(|rendered| rendered.pointer("/texts")).context("nothing was rendered")?;
-    let mut wanted: BTreeMap<&str, String> = BTreeMap::new();
+    let mut parts: BTreeMap<String, String> = BTreeMap::new();
     for (template, text) in texts.as_object().context("no texts")? {
         let (_, part) = template.split_once("/templates/").context("a template is elsewhere")?;
         let (part, _) = part.split_once('/').context("a template is of no part")?;
         let text = text.as_str().unwrap_or_default().trim();
-        let file = wanted.entry(part).or_insert_with(|| HEAD.to_owned());
+        let file = parts.entry(part.to_owned()).or_insert_with(|| HEAD.to_owned());
         if !text.is_empty() {
             file.push_str(&format!("---\n{}\n", text.trim_start_matches("---").trim_start()));
         }
     }
-    ensure!(wanted.len() == 3, "the parts are {:?}", wanted.keys());
-    for (part, text) in &wanted {
-        let path = root().join(format!("deploy/kubernetes/{part}.yaml"));
-        match fs::read_to_string(&path) {
-            Ok(there) => ensure!(
-                there == *text,
-                "`{}` is not what the chart makes: remove it and run this twice",
-                path.display()
-            ),
-            Err(_) => {
-                fs::write(&path, text)?;
-                bail!("`{}` was written anew: read it, and run this again", path.display());
-            }
+    ensure!(parts.len() == 3, "the parts are {:?}", parts.keys());
+    Ok(parts)
+}
+
+/// Remove a file to have it written anew.
+fn golden(path: &Path, text: &str) -> Result<()> {
+    match fs::read_to_string(path) {
+        Ok(there) => ensure!(
+            there == text,
+            "`{}` is not what the chart makes: remove it and run this twice",
+            path.display()
+        ),
+        Err(_) => {
+            fs::write(path, text)?;
+            bail!("`{}` was written anew: read it, and run this again", path.display());
         }
     }
     Ok(())
@@ -179,47 +197,7 @@ fn with(more: Value) -> Value {
 fn cases() -> Vec<Value> {
     vec![
         plain(),
-        // Everything that can be switched on.
-        with(json!({
-            "image": {
-                "registry": "registry.example.org/bursar", "tag": "1.2.3", "pullPolicy": "Always", "pullSecrets": ["pull"],
-            },
-            "cluster": { "name": "east", "issuer": "https://issuer.example.org/east" },
-            "broker": {
-                "names": ["broker.example.org"],
-                "listen": "[::]",
-                "secrets": ["vault-login"],
-                "policy": { "shop.cedar": "@id(\"shop\")\npermit (principal, action, resource);\n", "registrations.toml": "" },
-                "config": "[backends.vault]\nkind = \"vault\"\naddress = \"https://vault.example.org:8200\"\n\
-                           auth = { method = \"token\", token = { file = \"/var/run/secrets/bursar.io/vault-login/token\" } }\n\
-                           mounts = { secret = \"kv-v2\" }\n",
-                "storage": { "size": "100Gi", "className": "fast" },
-                "service": { "type": "LoadBalancer", "annotations": { "example.org/internal": "true" } },
-                "podAnnotations": { "example.org/a": "b" },
-                "nodeSelector": { "example.org/pool": "system" },
-                "tolerations": [{ "key": "example.org/system", "operator": "Exists" }],
-                "affinity": { "nodeAffinity": {} },
-                "priorityClassName": "system-cluster-critical",
-            },
-            "agent": {
-                "capabilities": ["IPC_LOCK", "SYS_PTRACE", "CHOWN", "DAC_READ_SEARCH", "KILL", "SETUID", "SETGID"],
-                "csi": { "enabled": true },
-                "config": "[cache]\nbytes = 67108864\n",
-            },
-            "webhook": {
-                "replicas": 3,
-                "shapes": ["exec", "sidecar"],
-                "allow": ["environment", "output.*"],
-                "namespaces": { "shop": { "shape": "sidecar", "environment": "shop/prod" }, "pay": {} },
-                "config": "[vault]\nbackend = \"vault\"\n",
-            },
-            "networkPolicies": {
-                "callers": [{ "namespaceSelector": {} }],
-                "scrapers": [{ "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "monitoring" } } }],
-                "brokerEgress": [{ "ports": [{ "port": 443 }] }],
-            },
-            "metrics": { "serviceMonitor": { "enabled": true, "labels": { "release": "prometheus" } } },
-        })),
+        everything(),
         // Agents and webhook of a broker elsewhere, with cert-manager.
         with(json!({
             "broker": { "enabled": false },
@@ -231,6 +209,50 @@ fn cases() -> Vec<Value> {
             "networkPolicies": { "enabled": false },
         })),
     ]
+}
+
+/// Everything that can be switched on.
+fn everything() -> Value {
+    with(json!({
+        "image": {
+            "registry": "registry.example.org/bursar", "tag": "1.2.3", "pullPolicy": "Always", "pullSecrets": ["pull"],
+        },
+        "cluster": { "name": "east", "issuer": "https://issuer.example.org/east" },
+        "broker": {
+            "names": ["broker.example.org"],
+            "listen": "[::]",
+            "secrets": ["vault-login"],
+            "policy": { "shop.cedar": "@id(\"shop\")\npermit (principal, action, resource);\n", "registrations.toml": "" },
+            "config": "[backends.vault]\nkind = \"vault\"\naddress = \"https://vault.example.org:8200\"\n\
+                       auth = { method = \"token\", token = { file = \"/var/run/secrets/bursar.io/vault-login/token\" } }\n\
+                       mounts = { secret = \"kv-v2\" }\n",
+            "storage": { "size": "100Gi", "className": "fast" },
+            "service": { "type": "LoadBalancer", "annotations": { "example.org/internal": "true" } },
+            "podAnnotations": { "example.org/a": "b" },
+            "nodeSelector": { "example.org/pool": "system" },
+            "tolerations": [{ "key": "example.org/system", "operator": "Exists" }],
+            "affinity": { "nodeAffinity": {} },
+            "priorityClassName": "system-cluster-critical",
+        },
+        "agent": {
+            "capabilities": ["IPC_LOCK", "SYS_PTRACE", "CHOWN", "DAC_READ_SEARCH", "KILL", "SETUID", "SETGID"],
+            "csi": { "enabled": true },
+            "config": "[cache]\nbytes = 67108864\n",
+        },
+        "webhook": {
+            "replicas": 3,
+            "shapes": ["exec", "sidecar"],
+            "allow": ["environment", "output.*"],
+            "namespaces": { "shop": { "shape": "sidecar", "environment": "shop/prod" }, "pay": {} },
+            "config": "[vault]\nbackend = \"vault\"\n",
+        },
+        "networkPolicies": {
+            "callers": [{ "namespaceSelector": {} }],
+            "scrapers": [{ "namespaceSelector": { "matchLabels": { "kubernetes.io/metadata.name": "monitoring" } } }],
+            "brokerEgress": [{ "ports": [{ "port": 443 }] }],
+        },
+        "metrics": { "serviceMonitor": { "enabled": true, "labels": { "release": "prometheus" } } },
+    }))
 }
 
 fn root() -> PathBuf {

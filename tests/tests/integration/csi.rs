@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tonic::{Code, Status};
 
-use crate::pod_tokens::{N1, SHOP, Site};
+use crate::pod_tokens::{N1, NOBODY, SHOP, SHOP_MAY, Site};
 
 #[test]
 fn a_volume_follows_its_secret_and_the_ledger_says_whose_it_is() -> Result<()> {
@@ -168,7 +168,7 @@ fn another_user_is_turned_away_and_a_crowd_takes_no_more_than_its_places() -> Re
 /// A cluster whose pods may resolve one environment, and what its secret is.
 fn start() -> Result<(Site, Canary)> {
     let (site, password) = (Site::start()?, Canary::random("password"));
-    site.admin.apply_policies(POLICIES, "")?;
+    site.admin.apply_policies(&format!("{NOBODY}{SHOP_MAY}"), "")?;
     put(&site, &password)?;
     Ok((site, password))
 }
@@ -267,20 +267,4 @@ const ENVIRONMENT: &str = r#"
 vars.LEVEL = "info"
 vars.PASSWORD = { from = "local/db#password" }
 files."tls/key.pem" = { from = "local/db#password", mode = "0400" }
-"#;
-
-const NOBODY: &str = r#"
-@id("everything")
-permit (principal == Bursar::Principal::"spiffe://example.org/user/admin", action, resource);
-@id("watch")
-permit (principal, action == Bursar::Action::"watch", resource);
-"#;
-
-const POLICIES: &str = r#"
-@id("everything")
-permit (principal == Bursar::Principal::"spiffe://example.org/user/admin", action, resource);
-@id("watch")
-permit (principal, action == Bursar::Action::"watch", resource);
-@id("shop")
-permit (principal in Bursar::Group::"spiffe://example.org/east/ns/shop", action in Bursar::Action::"use", resource);
 "#;

@@ -138,6 +138,37 @@ fn an_evicted_node_passes_no_token_on_and_what_it_passed_on_is_taken_back() -> R
     Ok(())
 }
 
+#[test]
+fn a_node_gives_back_what_was_asked_for_by_way_of_it_and_nobody_else_does() -> Result<()> {
+    let site = Site::start()?;
+    let token = site.token("shop", "n1", 600)?;
+    let own = site.joined("east.n1")?;
+    let node = Caller::presenting(&site.broker, &own)?;
+    let pod = Caller::presenting(&site.broker, &own)?.bearing(&token);
+    let read = |caller: &Caller| -> Result<String> {
+        let mut answered = v1::SecretsReadResponse::decode(read(caller)?.answer.as_slice())?;
+        Ok(answered.lease.take().context("no lease")?.id)
+    };
+    let revoke = |caller: &Caller, id: &str| {
+        let message = v1::LeasesRevokeRequest { lease_id: id.to_owned(), ..Default::default() };
+        caller.call("/bursar.v1.Leases/Revoke", message.encode_to_vec())
+    };
+    let lease = read(&pod)?;
+    let other = Caller::presenting(&site.broker, &site.joined("east.n2")?)?;
+    // The pod is let do no such thing, and its right would be its own, of which the node has none.
+    for (who, caller) in [("another node", &other), ("the pod", &pod)] {
+        let ended = revoke(caller, &lease)?;
+        ensure!(ended.reason == Some(Reason::LeaseNotFound), "{who}: {ended:?}");
+    }
+    let direct = read(&Caller::connect(&site.broker, None)?.bearing(&token))?;
+    let ended = revoke(&node, &direct)?;
+    ensure!(ended.reason == Some(Reason::LeaseNotFound), "what the pod asked for by itself: {ended:?}");
+    let ended = revoke(&node, &lease)?;
+    ensure!(ended.reason.is_none(), "{ended:?}");
+    ensure!(ids(&site.admin.json(&["lease", "list", "--principal", SHOP])?) == [direct], "not given back");
+    Ok(())
+}
+
 /// A cluster with nodes, and a broker that knows them.
 pub(crate) struct Site {
     door: IssuerDoor,
@@ -158,7 +189,7 @@ impl Site {
             door.ca().display(),
         ))?;
         let admin = Cli::administering(&broker)?;
-        admin.apply_policies(POLICIES, "")?;
+        admin.apply_policies(&format!("{NOBODY}{SHOP_MAY}"), "")?;
         admin.done_with(&["secret", "put", "local/db", "--field", "password"], b"hunter2-of-shop")?;
         Ok(Self { door, issuer, broker, admin })
     }
@@ -226,13 +257,16 @@ const READ_FROM_THE_CACHE: &str = "bursar_agent_reads_total{outcome=\"fresh\"}";
 const WATCH: &str = "/bursar.v1.Secrets/Watch";
 const LIMIT: Duration = Duration::from_secs(60);
 
-const POLICIES: &str = r#"
+/// Nobody but the administrator may do anything, and everybody hears of changes.
+pub(crate) const NOBODY: &str = r#"
 @id("everything")
 permit (principal == Bursar::Principal::"spiffe://example.org/user/admin", action, resource);
 @id("watch")
 permit (principal, action == Bursar::Action::"watch", resource);
+"#;
+/// Beside that: the pods of the shop.
+pub(crate) const SHOP_MAY: &str = r#"
 @id("shop")
-permit (principal in Bursar::Group::"spiffe://example.org/east/ns/shop", action in Bursar::Action::"use",
-        resource in Bursar::Backend::"local")
+permit (principal in Bursar::Group::"spiffe://example.org/east/ns/shop", action in Bursar::Action::"use", resource)
 when { principal.method == "kubernetes" && principal.selectors.contains("k8s:pod-name:web-0") };
 "#;

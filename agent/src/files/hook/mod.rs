@@ -8,6 +8,7 @@
 //! one retry policy, until it succeeds. It holds up neither deliveries nor the hooks of other sets.
 
 mod command;
+mod named;
 mod post;
 mod signal;
 #[cfg(test)]
@@ -119,6 +120,11 @@ impl Runner {
                     let sent = tokio::task::spawn_blocking(move || signal::send(signal, &pid_file));
                     sent.await.unwrap_or(Err(HookError::Panicked))
                 }
+                HookAction::Named { signal, name } => {
+                    let (signal, name) = (*signal, name.clone());
+                    let sent = tokio::task::spawn_blocking(move || named::send(signal, &name));
+                    sent.await.unwrap_or(Err(HookError::Panicked))
+                }
                 HookAction::Http { address, uri } => post::post(*address, uri).await,
             }
         };
@@ -177,6 +183,13 @@ pub(super) enum HookError {
         #[source]
         source: std::io::Error,
     },
+    #[error("the processes of the pod cannot be seen")]
+    Unseen {
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("no process `{name}` of user {user} runs in the pod")]
+    NoProcess { name: String, user: u32 },
     #[error("the server at {address} cannot be reached, or does not speak HTTP")]
     Unreachable {
         address: std::net::SocketAddr,

@@ -45,11 +45,6 @@ impl Variable {
     pub(crate) fn new(is_secret: bool, value: Secret) -> Self {
         Self { is_secret, value: Arc::new(value) }
     }
-
-    /// The value, of a variable that nobody else has.
-    pub(crate) fn into_value(self) -> Option<Secret> {
-        Arc::into_inner(self.value)
-    }
 }
 
 /// Variables by their names.
@@ -64,6 +59,12 @@ pub(crate) fn render(
     outputs: &[Output],
     environment: EnvironmentsResolveResponse,
 ) -> Result<Rendered, RenderError> {
+    let (variables, own) = contents(environment);
+    compose(outputs, variables, own)
+}
+
+/// What there is in an environment.
+pub(crate) fn contents(environment: EnvironmentsResolveResponse) -> (Variables, Rendered) {
     let variable = |mut variable: ResolvedVariable| {
         let value = variable.take_value();
         (std::mem::take(&mut variable.name), Variable::new(variable.secret, value))
@@ -72,14 +73,34 @@ pub(crate) fn render(
         let contents = file.take_contents();
         (std::mem::take(&mut file.path), File { mode: file.mode & 0o777, contents })
     });
-    compose(outputs, environment.variables.into_iter().map(variable).collect(), own.collect())
+    (environment.variables.into_iter().map(variable).collect(), own.collect())
 }
 
-/// The same of variables and files that came in another way.
+/// The files of a volume in a pod, where who owns them is not who reads them: those of the environment have `mode`, and not
+/// their own, which is for an owner. Without any output, each variable is a file of its name.
 ///
 /// # Errors
 /// [`RenderError`], for the first that cannot be made.
-pub(crate) fn compose(
+pub(crate) fn render_in_pod(
+    outputs: &[Output],
+    (variables, mut files): (Variables, Rendered),
+    mode: u32,
+) -> Result<Rendered, RenderError> {
+    files.values_mut().for_each(|file| file.mode = mode);
+    if !outputs.is_empty() {
+        return compose(outputs, variables, files);
+    }
+    for (name, variable) in variables {
+        let Some(contents) = Arc::into_inner(variable.value) else { continue };
+        if files.insert(name.clone(), File { mode, contents }).is_some() {
+            return Err(RenderError::Twice { path: name });
+        }
+    }
+    check_paths(&files)?;
+    Ok(files)
+}
+
+fn compose(
     outputs: &[Output],
     variables: Variables,
     mut rendered: Rendered,

@@ -134,6 +134,10 @@ fn files_are_named_by_paths_that_stay_where_they_are() {
         ("mode", "+444"),
         ("hook-url", "http://example.org/"),
         ("hook-url", "https://127.0.0.1/"),
+        ("signal-process", ""),
+        ("signal-process", "/usr/bin/nginx"),
+        ("signal-process", "longer-than-a-name"),
+        ("signal", "HUP"),
         ("directory", "relative"),
         ("directory", "/a/../b"),
         ("directory", "/$(HOME)"),
@@ -142,4 +146,10 @@ fn files_are_named_by_paths_that_stay_where_they_are() {
     }
     let both = sidecar(&[("output.a", "env"), ("template.a", "x")]).expect_err("faulty");
     assert_eq!(both, ["`bursar.io/template.a` is a file that there is an output for already"]);
+    let heard =
+        sidecar(&[("signal-process", "nginx"), ("hook-url", "http://127.0.0.1:1/")]).expect_err("faulty");
+    assert_eq!(
+        heard,
+        ["`bursar.io/signal-process` is not needed beside `bursar.io/hook-url`: a program hears once"]
+    );
 }

@@ -10,17 +10,15 @@ use bursar_core::Clock;
 use bursar_core::tasks::Tasks;
 use data_encoding::BASE64;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Secret as KeptSecret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
-use super::kept::Kept;
+use super::kept::{Holder, Kept};
 use super::lease::Leadership;
 use super::{Served, course};
 use crate::config::SelfMade;
+use crate::telemetry::webhook::Metrics;
 use crate::webhook::api::{Api, ApiError};
 use crate::webhook::missed::Missed;
-use crate::webhook::telemetry::Metrics;
 
 /// Keeps the certificate of our own.
 #[derive(Debug)]
@@ -41,11 +39,12 @@ impl Keeper {
         settings: SelfMade,
         clock: Arc<dyn Clock>,
         served: Served,
+        missed: Missed,
         metrics: Metrics,
     ) -> Self {
         let api = Api::new(settings.api.clone(), metrics.clone());
         let leadership = Leadership::of(&settings);
-        Self { settings, api, clock, leadership, missed: Missed::default(), served, current: None, metrics }
+        Self { settings, api, clock, leadership, missed, served, current: None, metrics }
     }
 
     /// Looks every few seconds, until the process stops.
@@ -76,8 +75,8 @@ impl Keeper {
         let leads = self.leadership.hold(&self.api, self.now()).await?;
         self.metrics.leads.set(i64::from(leads));
         let path = format!("{}/{}", self.secrets(), self.settings.secret);
-        let mut secret = self.api.get::<KeptSecret>(&path).await?;
-        let mut kept = secret.as_mut().and_then(|secret| Kept::read(secret.data.as_mut()?));
+        let mut secret = self.api.get::<Holder>(&path).await?;
+        let mut kept = secret.as_mut().and_then(Kept::of);
         if leads {
             kept = Some(self.lead(kept, secret, &path).await?);
             self.missed.look(&self.api, &self.metrics).await;
@@ -91,12 +90,7 @@ impl Keeper {
         Ok(())
     }
 
-    async fn lead(
-        &self,
-        kept: Option<Kept>,
-        secret: Option<KeptSecret>,
-        path: &str,
-    ) -> Result<Kept, KeepError> {
+    async fn lead(&self, kept: Option<Kept>, secret: Option<Holder>, path: &str) -> Result<Kept, KeepError> {
         let at = format!("{CONFIGURATIONS}/{}", self.settings.configuration);
         let configuration = self.api.get::<Value>(&at).await?;
         let configuration = configuration
@@ -104,17 +98,13 @@ impl Keeper {
         let (kept, done) = course::next(kept, &trusted(&configuration), self.now(), &self.settings)?;
         self.trust(configuration, &at, &kept.bundle()).await?;
         let Some(done) = done else { return Ok(kept) };
-        let data = Some(kept.write());
-        match secret {
-            Some(secret) => drop(self.api.replace(path, &KeptSecret { data, ..secret }).await?),
-            None => {
-                let metadata =
-                    ObjectMeta { name: Some(self.settings.secret.clone()), ..ObjectMeta::default() };
-                let secret =
-                    KeptSecret { metadata, data, type_: Some("Opaque".to_owned()), ..KeptSecret::default() };
-                drop(self.api.create(&self.secrets(), &secret).await?);
-            }
-        }
+        let is_there = secret.is_some();
+        let mut secret = secret.unwrap_or_else(|| Holder::named(&self.settings.secret));
+        secret.fill(&kept);
+        drop(match is_there {
+            true => self.api.replace(path, &secret).await?,
+            false => self.api.create(&self.secrets(), &secret).await?,
+        });
         self.metrics.certificate(done);
         tracing::info!(done, "what is kept of the certificate was replaced");
         Ok(kept)

@@ -4,6 +4,10 @@ use std::collections::BTreeMap;
 
 use bursar_core::Secret;
 use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret as Object;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
 
 use super::made::Pair;
 use crate::webhook::api::taken;
@@ -21,8 +25,41 @@ pub(super) struct Kept {
     pub(super) server: Pair,
 }
 
+/// The Secret of Kubernetes. Kube's type keeps values like any others, so they are wiped when it is dropped.
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Holder(Object);
+
+impl Holder {
+    /// One that is not there yet.
+    pub(super) fn named(name: &str) -> Self {
+        let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+        Self(Object { metadata, type_: Some("Opaque".to_owned()), ..Object::default() })
+    }
+
+    /// What is in it from now on, and nothing else.
+    pub(super) fn fill(&mut self, kept: &Kept) {
+        self.wipe();
+        self.0.data = Some(kept.write());
+    }
+
+    fn wipe(&mut self) {
+        self.0.data.iter_mut().flatten().for_each(|(_, value)| value.0.zeroize());
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        self.wipe();
+    }
+}
+
 impl Kept {
-    /// Reads the Secret's data, and leaves no key in it. Nothing where it is not whole: somebody changed it by hand.
+    /// Reads what a Secret holds, and leaves no key in it. Nothing where it is not whole: somebody changed it by hand.
+    pub(super) fn of(holder: &mut Holder) -> Option<Self> {
+        Self::read(holder.0.data.as_mut()?)
+    }
+
     pub(super) fn read(data: &mut BTreeMap<String, ByteString>) -> Option<Self> {
         let authority = pair(data, AUTHORITY);
         let next = pair(data, NEXT);

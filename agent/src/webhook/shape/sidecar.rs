@@ -1,10 +1,12 @@
 //! `sidecar`: a native sidecar delivers files into a memory volume.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 
 use super::{TOKEN_DIRECTORY, TOKEN_FILE, TOKEN_VOLUME, container, literal, memory_volume, mount};
 use crate::webhook::Settings;
-use crate::webhook::annotations::{Sidecar, Source};
+use crate::webhook::annotations::{PREFIX, Sidecar, Source};
 use crate::webhook::draft::{Draft, Place};
 
 pub(super) fn add<'a>(draft: &mut Draft<'a>, sidecar: &Sidecar, places: &[Place<'a>], settings: &Settings) {
@@ -26,13 +28,47 @@ pub(super) fn add<'a>(draft: &mut Draft<'a>, sidecar: &Sidecar, places: &[Place<
             { "name": TOKEN_VOLUME, "mountPath": TOKEN_DIRECTORY, "readOnly": true },
         ],
     });
-    draft.init_container(SIDECAR, container(SIDECAR, settings, own));
+    let mut own = container(SIDECAR, settings, own);
+    if sidecar.signal.is_some()
+        && let Some(user) = user_of(draft, places)
+        && let Some(runs_as) = own.pointer_mut("/securityContext/runAsUser")
+    {
+        *runs_as = user.into();
+    }
+    draft.init_container(SIDECAR, own);
     for place in places {
         draft.mounts(*place, &[mount(VOLUME, directory)]);
     }
     let with: Vec<_> = places.iter().map(Place::name).chain([SIDECAR]).collect();
     draft.nowhere_else(&[VOLUME], &with);
     draft.nowhere_else(&[TOKEN_VOLUME], &[SIDECAR]);
+}
+
+/// Whom the sidecar has to run as to signal the containers. It has no capability that would let it signal others.
+fn user_of(draft: &mut Draft<'_>, places: &[Place<'_>]) -> Option<i64> {
+    if draft.spec.share_process_namespace != Some(true) {
+        draft.fault(format!(
+            "`{PREFIX}signal-process` needs `shareProcessNamespace: true` in the pod, without which the sidecar sees no \
+             process of another container"
+        ));
+        return None;
+    }
+    let of_pod = draft.spec.security_context.as_ref().and_then(|context| context.run_as_user);
+    let of = |place: &Place<'_>| {
+        let own = place.container.security_context.as_ref().and_then(|context| context.run_as_user);
+        own.or(of_pod)
+    };
+    let users: BTreeSet<_> = places.iter().map(of).collect();
+    match users.first() {
+        Some(Some(user)) if users.len() == 1 && *user > 0 => Some(*user),
+        _ => {
+            draft.fault(format!(
+                "`{PREFIX}signal-process` needs one `runAsUser` other than 0 for all containers that have the files: the \
+                 sidecar runs as that user, and may signal nobody else"
+            ));
+            None
+        }
+    }
 }
 
 fn arguments(sidecar: &Sidecar, settings: &Settings) -> Vec<String> {
@@ -56,6 +92,10 @@ fn arguments(sidecar: &Sidecar, settings: &Settings) -> Vec<String> {
     let options = [("--mode", &sidecar.mode), ("--ttl", &sidecar.ttl), ("--hook-url", &sidecar.hook_url)];
     for (name, value) in options {
         value.iter().for_each(|value| option(name, value));
+    }
+    if let Some((name, signal)) = &sidecar.signal {
+        option("--signal-process", name);
+        option("--signal", signal);
     }
     words
 }

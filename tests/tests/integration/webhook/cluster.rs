@@ -157,11 +157,27 @@ fn pods_that_were_missed_are_counted_by_what_they_have_and_not_by_what_they_say(
         named(name, json!([{ "name": "other" }]));
     }
     named("d", json!([{ "name": "bursar-token" }]));
+    // Of a namespace that opted in, those that nothing was said of, and that are not left as they are.
+    let within = |name: &str, namespace: &str, labels: Value, annotations: Value, spec: Value| {
+        let uid = format!("uid-{name}");
+        let metadata = json!({ "name": name, "uid": uid, "labels": labels, "annotations": annotations });
+        let pod = json!({ "metadata": metadata, "spec": spec });
+        site.api.put(&format!("/api/v1/namespaces/{namespace}/pods/{name}"), pod);
+    };
+    let (none, out) = (json!({}), json!({ "bursar.io/inject": "false" }));
+    for name in ["e", "f", "g"] {
+        within(name, "paid", none.clone(), none.clone(), json!({ "volumes": [{ "name": "other" }] }));
+    }
+    within("h", "paid", none.clone(), none.clone(), json!({ "volumes": [{ "name": "bursar-token" }] }));
+    within("i", "paid", out, none.clone(), none.clone());
+    within("j", "paid", none.clone(), json!({ "kubernetes.io/config.mirror": "x" }), none.clone());
+    within("k", "paid", none.clone(), none.clone(), json!({ "os": { "name": "windows" } }));
+    within("l", "other", none.clone(), none.clone(), none);
     let mut replica = site.replica()?;
     replica.wait_ready()?;
     patiently("the count", || {
         let missed = replica.metric("bursar_webhook_missed_pods")?;
-        ensure!(missed == Some(3.0), "{missed:?}");
+        ensure!(missed == Some(6.0), "{missed:?}");
         Ok(())
     })?;
     let told = replica.process().wait_for_line(LIMIT, "a pod opted in and has no secrets")?;
@@ -183,7 +199,8 @@ impl Site {
     }
 
     fn replica(&self) -> Result<Webhook> {
-        let own = "[self_made]\nnamespace = 'bursar'\nservice = 'hook'\nconfiguration = 'hook'\n";
+        let own = "[namespaces.paid]\nenvironment = 'paid/prod'\n\
+                   [self_made]\nnamespace = 'bursar'\nservice = 'hook'\nconfiguration = 'hook'\n";
         let more = format!("{own}{}", self.api.table());
         Webhook::launch("https://broker.bursar.svc:8443", &self.files.authority_file(), &more)
     }

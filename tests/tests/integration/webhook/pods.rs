@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{LIMIT, pod, review};
-use crate::pod_tokens::{SHOP, Site};
+use crate::pod_tokens::{NOBODY, SHOP, SHOP_MAY, Site};
 
 #[test]
 fn a_wrapped_command_runs_with_its_secrets_or_not_at_all() -> Result<()> {
@@ -91,7 +91,7 @@ fn a_sidecar_waits_for_its_broker_and_for_policy() -> Result<()> {
     ensure!(!cluster.is_delivered(container)?, "it was let in");
     cluster.site.broker.process().kill()?;
     cluster.site.broker.start_again()?;
-    cluster.site.admin.apply_policies(POLICIES, "")?;
+    cluster.site.admin.apply_policies(&format!("{NOBODY}{SHOP_MAY}"), "")?;
     // Without outputs each variable is a file of its name.
     wait_until(LIMIT, "the first set", || {
         std::fs::read_to_string(cluster.files().join("PASSWORD"))
@@ -137,7 +137,7 @@ impl Cluster {
         site.admin.write("shop.toml", ENVIRONMENT)?;
         let path = site.admin.path("shop.toml");
         site.admin.done(&["env", "apply", &path.to_string_lossy()])?;
-        site.admin.apply_policies(POLICIES, "")?;
+        site.admin.apply_policies(&format!("{NOBODY}{SHOP_MAY}"), "")?;
         let served = ServedFiles::make()?;
         let ca = site.broker.bootstrap("ca.pem");
         let webhook = Webhook::launch(
@@ -249,18 +249,4 @@ PASSWORD = { from = "local/db#password" }
 LEVEL = "info"
 [environment."shop/prod".files]
 "tls/key.pem" = { from = "local/db#password" }
-"#;
-
-const NOBODY: &str = r#"
-@id("everything")
-permit (principal == Bursar::Principal::"spiffe://example.org/user/admin", action, resource);
-"#;
-
-const POLICIES: &str = r#"
-@id("everything")
-permit (principal == Bursar::Principal::"spiffe://example.org/user/admin", action, resource);
-@id("watch")
-permit (principal, action == Bursar::Action::"watch", resource);
-@id("shop")
-permit (principal in Bursar::Group::"spiffe://example.org/east/ns/shop", action in Bursar::Action::"use", resource);
 "#;

@@ -1,5 +1,5 @@
-//! The webhook's metrics and their names. It is a program of its own, though in the agent's file: none of the agent's
-//! figures would be true of it.
+//! The webhook's metrics. It is a program of its own, though in the agent's file: none of the agent's figures would be true
+//! of it.
 
 use std::time::Duration;
 
@@ -9,6 +9,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+
+use super::OutcomeLabel;
 
 /// Counters and gauges. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -55,7 +57,7 @@ impl Metrics {
         metrics
     }
 
-    /// A review: what [`Answer`](super::review::Answer) says of it, or `bad`, `too_long`, `busy`, `late` with `none`.
+    /// A review: what [`Answer`](crate::webhook::review::Answer) says of it, or `bad`, `too_long`, `busy`, `late` with `none`.
     pub fn review(&self, outcome: &'static str, shape: &'static str, took: Duration) {
         self.reviews.get_or_create(&ReviewLabels { outcome, shape }).inc();
         self.seconds.observe(took.as_secs_f64());
@@ -81,11 +83,6 @@ impl Metrics {
 struct ReviewLabels {
     outcome: &'static str,
     shape: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabel {
-    outcome: &'static str,
 }
 
 const REVIEWS: &str = "bursar_webhook_reviews";
