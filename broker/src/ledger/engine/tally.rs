@@ -88,6 +88,11 @@ impl Tally {
         Ok(u64::try_from(held).unwrap_or_default())
     }
 
+    /// Whether nothing has moved.
+    pub(super) fn is_empty(&self) -> bool {
+        self.moves.is_empty()
+    }
+
     /// The point to which [`Tally::undo`] returns.
     pub(super) fn mark(&self) -> usize {
         self.moves.len()

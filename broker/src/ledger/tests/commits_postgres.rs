@@ -15,7 +15,7 @@ async fn one_whose_answer_is_lost_has_happened_once() {
     fixture.site.relay.cut(Cut::After);
     let committed = commit(&fixture).await.expect("found out");
     assert_eq!((committed.first_seq, fixture.site.records()), (0, 1));
-    goes_on(&fixture, 1).await;
+    goes_on(&fixture, &fixture.site.database, 1).await;
 }
 
 #[tokio::test]
@@ -24,7 +24,7 @@ async fn one_that_never_arrived_is_done_again() {
     fixture.site.relay.cut(Cut::Before);
     let committed = commit(&fixture).await.expect("done again");
     assert_eq!((committed.first_seq, fixture.site.records()), (0, 1));
-    goes_on(&fixture, 1).await;
+    goes_on(&fixture, &fixture.site.database, 1).await;
 }
 
 #[tokio::test]
@@ -33,7 +33,7 @@ async fn one_that_is_stuck_on_the_way_cannot_happen_later() {
     fixture.site.relay.cut(Cut::Silent);
     let committed = commit(&fixture).await.expect("done again");
     assert_eq!((committed.first_seq, fixture.site.records()), (0, 1));
-    goes_on(&fixture, 1).await;
+    goes_on(&fixture, &fixture.site.database, 1).await;
 }
 
 #[tokio::test]
@@ -48,7 +48,7 @@ async fn while_it_cannot_be_found_out_nobody_is_answered_and_what_happened_stays
         assert!(matches!(refused, Err(LedgerError::Unavailable { .. })), "{cut:?}: {refused:?}");
         assert_eq!(fixture.site.records(), happened, "{cut:?}");
         fixture.site.relay.come_back();
-        goes_on(&fixture, happened).await;
+        goes_on(&fixture, &fixture.site.database, happened).await;
         assert_eq!(fixture.ledger.health(), Health::Ready);
     }
 }
@@ -82,7 +82,7 @@ async fn one_whose_session_is_terminated_while_a_standby_has_to_confirm_is_not_a
 
     server.psql("ALTER SYSTEM RESET synchronous_standby_names").expect("setting");
     server.psql("SELECT pg_reload_conf()").expect("reloaded");
-    goes_on(&fixture, 2).await;
+    goes_on(&fixture, &fixture.site.0, 2).await;
 }
 
 /// A record and a lease, as a read has them.
@@ -94,13 +94,13 @@ async fn commit<S: Site>(fixture: &FixtureOn<S>) -> Result<Committed, LedgerErro
 }
 
 /// The next commits follow the `records` that are there, and the whole ledger agrees with itself.
-async fn goes_on<S: Site>(fixture: &FixtureOn<S>, records: u64) {
+async fn goes_on<S: Site>(fixture: &FixtureOn<S>, database: &Database, records: u64) {
     for next in [records, records + 1] {
         let committed = commit(fixture).await.expect("the writer goes on");
         assert_eq!(committed.first_seq, next);
     }
-    let found = fixture.place().inspect(LogKey::Own(&signer(&fixture.key))).expect("inspection");
-    assert_eq!(found.size, records + 2);
+    let found = database.place().inspect(LogKey::Own(&signer(&fixture.key))).expect("inspection");
+    assert_eq!((found.size, found.findings), (records + 2, Vec::new()));
     let counts = within(fixture.ledger.lease_counts()).await.expect("counts");
     assert!(counts.contains(&(LeaseState::Active, 1)), "{counts:?}");
 }
@@ -149,7 +149,7 @@ impl Site for Impatient {
 }
 
 fn impatient(database: &Database) -> LedgerPlace {
-    let timeout = Duration::from_secs(1);
+    let timeout = Duration::from_secs(3);
     let access = PostgresAccess { transport: Transport::Plaintext, timeout, ..database.access() };
     let folder = database.folder.path().to_owned();
     LedgerPlace::postgres(access, ORIGIN.to_owned(), "example.org".to_owned(), folder).expect("place")

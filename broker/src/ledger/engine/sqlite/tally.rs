@@ -15,6 +15,10 @@ pub(super) fn held(connection: &Connection, kind: HolderKind, name: &str) -> rus
 
 /// Writes the sums into the transaction.
 pub(super) fn write(connection: &Connection, tally: &Tally) -> rusqlite::Result<()> {
+    // Reads that are repeated move nothing, and four statements need not be looked up for them.
+    if tally.is_empty() {
+        return Ok(());
+    }
     let mut add = connection.prepare_cached(ADD_STATE)?;
     for (state, sum) in tally.states() {
         add.execute((state_code(state), sum))?;
