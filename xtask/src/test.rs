@@ -1,7 +1,9 @@
 //! `cargo xtask test`: servers, programs, tests. There is no way to leave the servers out: a test that passes because
 //! its server is absent proves nothing.
 
+use std::num::NonZero;
 use std::process::Command;
+use std::thread;
 
 use anyhow::Result;
 use clap::Args;
@@ -55,6 +57,9 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<()> {
         test.args(["--", filter]);
     }
     test.envs(podman.map(|podman| ("BURSAR_TEST_PODMAN", podman.directory().to_owned())));
+    // Tests wait for servers more than they compute.
+    let threads = 2 * thread::available_parallelism().map_or(1, NonZero::get);
+    test.env("RUST_TEST_THREADS", threads.to_string());
     test.env("BURSAR_TEST_BAO", bao).env("BURSAR_TEST_PG_BIN", postgres).env("BURSAR_TEST_VENV", &venv.path);
     command::run(&mut test)
 }
