@@ -71,7 +71,14 @@ fn path(lines: &str) -> &str {
         })
     };
     let path = of("").filter(|path| *path != "/").or_else(|| of("name=systemd")).unwrap_or_default();
-    path.trim_start_matches("/..")
+    let mut rest = path;
+    // Whole segments: a group may have a name that begins with two dots.
+    while let Some(below) =
+        rest.strip_prefix("/..").filter(|below| below.is_empty() || below.starts_with('/'))
+    {
+        rest = below;
+    }
+    rest
 }
 
 /// `kubepods-burstable-pod0f8e…_….slice` or `pod0f8e…-…`, as the two kinds of cgroup driver name a pod.
@@ -159,6 +166,11 @@ mod tests {
         assert_eq!(of(&lines), [format!("k8s:pod-uid={pod}"), format!("container:id={ID}")]);
         assert_eq!(of("0::/../../../../system.slice/cron.service"), ["systemd:unit=cron.service"]);
         assert_eq!(pod_of(&lines).as_deref(), Some(pod));
+        assert_eq!(
+            pod_of(&format!("0::/../..{slice}/cri-containerd-{ID}.scope")),
+            None,
+            "a name is no way up"
+        );
     }
 
     #[test]
