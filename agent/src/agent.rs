@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bursar_core::Clock;
 use bursar_core::tasks::{Stop, Tasks};
+use bursar_core::{Clock, Explained};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Notify, watch};
@@ -166,7 +166,7 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, tasks: &Tasks) -> Result
         if let Err(error) =
             socket::serve(listener, attestor, Served(Arc::new(front)), admission, limits, metrics, stop).await
         {
-            tracing::error!(error = &error as &dyn std::error::Error, "the socket is no longer served");
+            tracing::error!(error = %Explained(&error), "the socket is no longer served");
         }
         drop(bound);
     });
@@ -249,7 +249,7 @@ async fn serve_csi(csi: &Csi, provider: Provider, limits: Limits, tasks: &Tasks)
     tasks.run("csi", async move {
         if let Err(error) = csi::serve(listener, provider, limits, stop).await {
             tracing::error!(
-                error = &error as &dyn std::error::Error,
+                error = %Explained(&error),
                 "the driver's socket is no longer served"
             );
         }
@@ -268,8 +268,8 @@ async fn serve_sds(
     let (listener, bound) = socket::bind(&sds.socket, sds.socket_mode).await?;
     discovery.tasks.clone().run("sds", async move {
         if let Err(error) = sds::serve(listener, attestor, discovery, admission, limits).await {
-            let error = &error as &dyn std::error::Error;
-            tracing::error!(error, "the socket for Envoy is no longer served");
+            let error = Explained(&error);
+            tracing::error!(%error, "the socket for Envoy is no longer served");
         }
         drop(bound);
     });

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bursar_core::Explained;
 use bursar_core::retry::{Retry, Transient};
 use bursar_core::tasks::Tasks;
 use bursar_proto::Reason;
@@ -79,7 +80,7 @@ impl Tender {
                 Ok(Ok(false)) => {}
                 Ok(Err(error)) => {
                     tracing::warn!(
-                        error = &error as &dyn std::error::Error,
+                        error = %Explained(&error),
                         "the pods of this node cannot be looked at"
                     );
                 }

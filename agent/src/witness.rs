@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bursar_core::Explained;
 use bursar_core::tlog::{
     Checkpoint, CheckpointError, Hash, HashError, KeyError, ProofError, Verifier, verify_consistency,
 };
@@ -89,7 +90,7 @@ impl Witness {
                 Err(error) => {
                     self.metrics.checkpoint("unknown");
                     tracing::warn!(
-                        error = &error as &dyn std::error::Error,
+                        error = %Explained(&error),
                         "the audit log could not be checked"
                     );
                 }
@@ -165,7 +166,7 @@ impl Witness {
             }
             Err(error) if error.is_fault() => {
                 tracing::error!(
-                    error = &error as &dyn std::error::Error,
+                    error = %Explained(&error),
                     known = log.note,
                     "the broker's audit log does not continue the one that this node has seen: history was changed"
                 );

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bursar_core::audit::Action;
 use bursar_core::tasks::Tasks;
-use bursar_core::{Clock, SpiffeId};
+use bursar_core::{Clock, Explained, SpiffeId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
@@ -198,7 +198,7 @@ impl Approvals {
         while ticks.next().await {
             let _one = self.changing.lock().await;
             if let Err(error) = self.forget_ended().await {
-                tracing::warn!(%error, "approvals that have ended could not be removed; they are next time");
+                tracing::warn!(error = %Explained(&error), "approvals that have ended could not be removed; they are next time");
             }
         }
     }

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use bursar_backend_local::{LocalBackend, LocalConfig};
 use bursar_core::backend::Backend;
-use bursar_core::{BackendName, Clock, SpiffeId};
+use bursar_core::{BackendName, Clock, Explained, SpiffeId};
 
 use crate::config::{BackendConfig, BackendKind};
 use crate::ledger::Ledger;
@@ -149,14 +149,8 @@ fn left_out(name: &BackendName, feature: &str) -> StartError {
     StartError::Backend { name: name.clone(), message }
 }
 
-fn fault(name: &BackendName, error: &dyn std::error::Error) -> StartError {
-    let mut message = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        message.push_str(&format!(": {next}"));
-        cause = next.source();
-    }
-    StartError::Backend { name: name.clone(), message }
+fn fault(name: &BackendName, error: &(dyn std::error::Error + 'static)) -> StartError {
+    StartError::Backend { name: name.clone(), message: Explained(error).to_string() }
 }
 
 impl std::fmt::Debug for Opened {

@@ -11,7 +11,7 @@ use bursar_core::audit::Action;
 use bursar_core::backend::BackendError;
 use bursar_core::clock::SteadyClock;
 use bursar_core::tasks::{Stop, Tasks};
-use bursar_core::{BackendName, Clock, SpiffeId};
+use bursar_core::{BackendName, Clock, Explained, SpiffeId};
 use jiff::Timestamp;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
@@ -355,7 +355,7 @@ async fn sign_regularly(ledger: Ledger, tasks: Tasks) {
     let mut ticks = tasks.ticks(SIGNING);
     while ticks.next().await {
         if let Err(error) = ledger.sign().await {
-            tracing::debug!(%error, "the log was not signed");
+            tracing::debug!(error = %Explained(&error), "the log was not signed");
         }
     }
 }
@@ -376,7 +376,7 @@ async fn renew_certificate(
         match served {
             Ok(()) => tracing::info!("the server certificate was renewed"),
             Err(error) => {
-                tracing::error!(%error, "the server certificate was not renewed; it is tried again");
+                tracing::error!(error = %Explained(&error), "the server certificate was not renewed; it is tried again");
             }
         }
     }

@@ -9,6 +9,7 @@ pub mod backend;
 pub mod clock;
 #[cfg(feature = "testing")]
 pub mod conformance;
+mod explained;
 pub mod lease;
 pub mod memory;
 pub mod reference;
@@ -20,6 +21,7 @@ pub mod tasks;
 pub mod tlog;
 
 pub use clock::{Clock, SystemClock};
+pub use explained::Explained;
 pub use lease::{Lease, LeaseId, LeaseState};
 pub use reference::{BackendName, FieldName, Reference, SecretPath, Version};
 pub use secret::Secret;

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bursar_core::Explained;
 use tokio::sync::OnceCell;
 
 use super::credential::Credential;
@@ -81,8 +82,8 @@ impl Caller {
                 }
             };
             tokio::task::spawn_blocking(look).await.map_err(|_| slow())?.map_err(|error| {
-                let cause = &error as &dyn std::error::Error;
-                tracing::warn!(uid = held.uid, error = cause, "a caller could not be attested");
+                let cause = Explained(&error);
+                tracing::warn!(uid = held.uid, error = %cause, "a caller could not be attested");
                 Fault::unknown_caller(format!("it is not known which process asks: {error}"))
             })
         };

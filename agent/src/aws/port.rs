@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
+use bursar_core::Explained;
 use bursar_core::tasks::Tasks;
 use http::{Request, header};
 use hyper::body::Incoming;
@@ -81,8 +82,8 @@ fn receive(
     let held = match ends.ask_kernel() {
         Ok(held) => held,
         Err(error) => {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "it is not known whose a connection is");
+            let error = Explained(&error);
+            tracing::warn!(%error, "it is not known whose a connection is");
             return metrics.connection("unattested");
         }
     };

@@ -22,7 +22,7 @@ pub(crate) mod render;
 use std::path::Path;
 use std::sync::Arc;
 
-use bursar_core::Clock;
+use bursar_core::{Clock, Explained};
 
 pub use board::Board;
 
@@ -114,10 +114,10 @@ fn clear(record: &Record) {
     match Directory::left_behind(record.directory()).clear() {
         Ok(_) => tracing::info!(set, "the files of a set that is configured no more were removed"),
         Err(error) => {
-            let error = &error as &dyn std::error::Error;
+            let error = Explained(&error);
             return tracing::error!(
                 set,
-                error,
+                %error,
                 "files of a set that is configured no more cannot be removed"
             );
         }

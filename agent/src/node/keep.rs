@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bursar_core::Clock;
 use bursar_core::retry::Retry;
 use bursar_core::settings::SecretSource;
 use bursar_core::spiffe::PrincipalKind;
+use bursar_core::{Clock, Explained};
 use bursar_proto::convert::wire_bytes;
 use bursar_proto::v1::ClientCertificate;
 use bursar_proto::v1::nodes_join_request::Credential as Presented;
@@ -62,7 +62,7 @@ impl Keeper {
                     self.metrics.certificate("failed");
                     let valid = self.valid().is_some();
                     tracing::warn!(
-                        error = error as &dyn std::error::Error,
+                        error = %Explained(error),
                         valid,
                         "there is no new certificate"
                     );
@@ -109,7 +109,7 @@ impl Keeper {
         // The token that it cost may be used up: a full disk must not cost the certificate too.
         if let Err(error) = credential.store(&self.data_dir) {
             tracing::error!(
-                error = &error as &dyn std::error::Error,
+                error = %Explained(&error),
                 "the new certificate is in memory only"
             );
         }

@@ -4,6 +4,7 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bursar_core::Explained;
 use bursar_core::retry::Retry;
 use bursar_core::tasks::Tasks;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -68,8 +69,8 @@ impl Keeper {
             Ok(life) => life,
             Err(error) => {
                 self.metrics.run("not_started");
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(run, error, "a program was not started; it is tried again if so configured");
+                let error = Explained(&error);
+                tracing::warn!(run, %error, "a program was not started; it is tried again if so configured");
                 return Outcome::Failed;
             }
         };

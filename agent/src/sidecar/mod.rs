@@ -15,8 +15,8 @@ mod source;
 use std::path::Path;
 use std::sync::Arc;
 
-use bursar_core::Clock;
 use bursar_core::tasks::Tasks;
+use bursar_core::{Clock, Explained};
 use bursar_sdk::{Client, Error, Tls};
 use tokio::time::Instant;
 use tonic::Code;
@@ -102,8 +102,8 @@ impl Delivery {
             Ok(contents) => contents,
             Err(error) => {
                 let refused = error.refusal().map(|refusal| refusal.code);
-                let why = &error as &dyn std::error::Error;
-                tracing::warn!(error = why, "the pod's secrets cannot be had");
+                let why = Explained(&error);
+                tracing::warn!(error = %why, "the pod's secrets cannot be had");
                 if matches!(refused, Some(Code::PermissionDenied | Code::Unauthenticated)) {
                     self.remove().await;
                 }
@@ -124,9 +124,9 @@ impl Delivery {
                 }
             }
             Err(error) => {
-                let error = &error as &dyn std::error::Error;
+                let error = Explained(&error);
                 tracing::error!(
-                    error,
+                    %error,
                     "the files could not be delivered; those from before stay until their end"
                 );
             }
@@ -145,8 +145,8 @@ impl Delivery {
                 }
             }
             Ok(Err(error)) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(error, "files that are over could not be removed; it is tried again");
+                let error = Explained(&error);
+                tracing::error!(%error, "files that are over could not be removed; it is tried again");
                 self.end = Some(Instant::now() + AGAIN);
             }
             Err(_) => {

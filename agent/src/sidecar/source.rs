@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use bursar_core::Explained;
 use bursar_core::retry::Retry;
 use bursar_sdk::{
     Client, Contract, Error, Followed, Follower, Lease, Leased, ReadOptions, Reference, ResolveOptions,
@@ -65,8 +66,8 @@ impl Source {
                 match follower.next().await? {
                     Followed::Resolved(resolved) => return Ok(of_environment(resolved, asked)),
                     Followed::Deaf(error) => {
-                        let error = &error as &dyn std::error::Error;
-                        tracing::warn!(error, "changes are not heard of, and seen when leases are extended");
+                        let error = Explained(&error);
+                        tracing::warn!(%error, "changes are not heard of, and seen when leases are extended");
                     }
                 }
             }

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bursar_core::Explained;
 use bursar_core::tasks::Tasks;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
@@ -102,7 +103,7 @@ impl Unready {
         match self {
             Self::Unattested(error) => {
                 metrics.connection("unattested");
-                tracing::warn!(error = &error as &dyn std::error::Error, "a caller could not be attested");
+                tracing::warn!(error = %Explained(&error), "a caller could not be attested");
             }
             Self::NotAllowed { uid } => {
                 metrics.connection("not_allowed");

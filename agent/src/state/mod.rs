@@ -24,7 +24,7 @@ mod trial;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bursar_core::{Clock, Secret};
+use bursar_core::{Clock, Explained, Secret};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
@@ -99,7 +99,7 @@ impl State {
             }
             Err(why) => {
                 tracing::warn!(
-                    error = &why as &dyn std::error::Error,
+                    error = %Explained(&why),
                     path = %self.file.path().display(),
                     "what was kept is not taken up; the agent starts with nothing in memory"
                 );
@@ -157,7 +157,7 @@ impl State {
                 self.file.remove();
                 self.around.metrics.state_written("failed");
                 tracing::warn!(
-                    error = &error as &dyn std::error::Error,
+                    error = %Explained(&error),
                     "what is in memory cannot be kept; after a restart the agent has nothing until it reaches the broker"
                 );
             }

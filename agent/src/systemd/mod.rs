@@ -19,8 +19,8 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bursar_core::Secret;
 use bursar_core::tasks::Tasks;
+use bursar_core::{Explained, Secret};
 use bursar_proto::v1::{EnvironmentsResolveRequest, EnvironmentsResolveResponse};
 use http::HeaderMap;
 use tokio::net::{UnixListener, UnixStream};
@@ -93,8 +93,8 @@ impl Credentials {
 
     fn tell(&self, Asked { unit, id }: &Asked, refused: &Refused) {
         self.metrics.credential(if refused.is_failure() { "failed" } else { "refused" });
-        let error = refused as &dyn std::error::Error;
-        tracing::warn!(unit, credential = id, error, "a unit is kept from starting without its credential");
+        let error = Explained(refused);
+        tracing::warn!(unit, credential = id, %error, "a unit is kept from starting without its credential");
     }
 
     async fn answer(&self, stream: &UnixStream, asked: &Asked, place: &Place) -> Result<Secret, Refused> {

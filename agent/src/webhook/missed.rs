@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use bursar_core::Explained;
 use k8s_openapi::api::core::v1::PodOS;
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -47,9 +48,9 @@ impl Missed {
                 metrics.missed_pods.set(i64::try_from(missed).unwrap_or(i64::MAX));
             }
             Err(error) => {
-                let error = &error as &dyn std::error::Error;
+                let error = Explained(&error);
                 if !std::mem::replace(&mut self.is_refused, true) {
-                    tracing::warn!(error, "pods cannot be listed; it is not known which were missed");
+                    tracing::warn!(%error, "pods cannot be listed; it is not known which were missed");
                 }
             }
         }

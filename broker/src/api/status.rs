@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use bursar_core::Explained;
 use bursar_core::backend::ErrorKind;
 use bursar_core::secret::SelectError;
 use bursar_proto::Reason;
@@ -22,7 +23,7 @@ pub fn of(failure: &Failure, request_id: &str) -> Status {
     let ours = matches!(reason, Reason::Internal | Reason::LedgerUnavailable | Reason::LedgerFull);
     // Whoever watches the disk has said so once.
     if ours && !matches!(failure, Failure::DiskLow { .. }) {
-        tracing::error!(request_id, kind = failure.kind(), cause = %Causes(failure), "a request failed");
+        tracing::error!(request_id, kind = failure.kind(), cause = %Explained(failure), "a request failed");
     }
     let mut details = reason.details(request_id);
     match failure {
@@ -168,21 +169,6 @@ fn ledger_reason(error: &LedgerError) -> Reason {
         | LedgerError::NotActive { .. }
         | LedgerError::IllegalTransition { .. } => Reason::LeaseNotRenewable,
         _ => Reason::LedgerUnavailable,
-    }
-}
-
-/// An error with its causes, for the log.
-struct Causes<'error>(&'error dyn std::error::Error);
-
-impl std::fmt::Display for Causes<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut cause = self.0.source();
-        while let Some(next) = cause {
-            write!(f, ": {next}")?;
-            cause = next.source();
-        }
-        Ok(())
     }
 }
 

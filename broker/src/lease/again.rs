@@ -16,7 +16,7 @@ use std::time::Duration;
 use bursar_core::audit::Action;
 use bursar_core::lease::{LeaseEvent, TtlBound};
 use bursar_core::secret::{BytesError, SecretData};
-use bursar_core::{Lease, LeaseId, Reference, Secret};
+use bursar_core::{Explained, Lease, LeaseId, Reference, Secret};
 use jiff::Timestamp;
 use quick_cache::sync::Cache;
 use tokio::time::Instant;
@@ -67,7 +67,7 @@ impl Leases {
         let data = match unsealed(&self.seal, &lease, &kept.sealed) {
             Ok(data) => data,
             Err(error) => {
-                tracing::error!(lease = %lease.id, %error, "a kept credential cannot be opened; another is made");
+                tracing::error!(lease = %lease.id, error = %Explained(&error), "a kept credential cannot be opened; another is made");
                 return Ok(None);
             }
         };
@@ -120,7 +120,7 @@ impl Leases {
             }
             Err(Failure::SecretNotFound(_)) => Err(Unextended::Lost),
             Err(error) => {
-                tracing::warn!(lease = %lease.id, %error, "a credential that is read again could not be renewed");
+                tracing::warn!(lease = %lease.id, error = %Explained(&error), "a credential that is read again could not be renewed");
                 self.fruitless.insert(lease.id, again, Err(Unextended::Failed));
                 Err(Unextended::Failed)
             }

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bursar_core::Explained;
 use bursar_core::audit::AuditRecord;
 use tokio::time::Instant;
 
@@ -64,7 +65,7 @@ impl Leases {
                 () = self.ordered.notified() => {}
             }
             if let Some(Err(error)) = self.tasks.until_stopping(self.mark_open()).await {
-                tracing::warn!(%error, "a bulk revocation could not go on; it does in a moment");
+                tracing::warn!(error = %Explained(&error), "a bulk revocation could not go on; it does in a moment");
             }
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bursar_core::backend::{BackendError, ErrorKind, Issued, Leasing, Operation};
 use bursar_core::lease::{LeaseEvent, TtlBound};
-use bursar_core::{Lease, LeaseState, Reference};
+use bursar_core::{Explained, Lease, LeaseState, Reference};
 use futures_util::future::join_all;
 use jiff::Timestamp;
 
@@ -190,7 +190,7 @@ impl Leases {
             Ok(issued) => {
                 let (ttl, bound) = self.effective(caller, terms, Some(issued.ttl), now);
                 let sealed = again::sealed(&self.seal, &intent, &issued.data).inspect_err(|error| {
-                    tracing::error!(lease = %intent.id, %error, "a credential is not kept to be handed out again");
+                    tracing::error!(lease = %intent.id, error = %Explained(error), "a credential is not kept to be handed out again");
                 });
                 let sealed = sealed.ok();
                 Ok(Ok(Obtained::Created { intent: Box::new(intent), issued, sealed, ttl, bound }))
@@ -245,7 +245,7 @@ impl Leases {
         let event = LeaseEvent::Removed;
         let change = Change::Apply { id: intent.id, event, at, error: None, next_attempt_at: None };
         if let Err(error) = self.ledger.commit(Entry { changes: vec![change], records: Vec::new() }).await {
-            tracing::warn!(lease = %intent.id, %error, "an intent stays open; it is looked into later");
+            tracing::warn!(lease = %intent.id, error = %Explained(&error), "an intent stays open; it is looked into later");
         }
     }
 }

@@ -8,10 +8,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bursar_core::BackendName;
 use bursar_core::audit::Action;
 use bursar_core::lease::LeaseEvent;
 use bursar_core::retry::Retry;
+use bursar_core::{BackendName, Explained};
 use futures_util::future::join_all;
 use futures_util::{StreamExt, stream};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
@@ -51,7 +51,7 @@ impl Leases {
             failed = match served.await {
                 Ok(()) => 0,
                 Err(error) => {
-                    tracing::warn!(backend = %name, %error, "leases to revoke wait for the ledger");
+                    tracing::warn!(backend = %name, error = %Explained(&error), "leases to revoke wait for the ledger");
                     failed.saturating_add(1)
                 }
             };
@@ -88,7 +88,7 @@ impl Leases {
         loop {
             tick.tick().await;
             if let Err(error) = self.strand_strays().await {
-                tracing::warn!(%error, "leases of backends that are not configured could not be read");
+                tracing::warn!(error = %Explained(&error), "leases of backends that are not configured could not be read");
             }
         }
     }
@@ -131,7 +131,7 @@ impl Leases {
         loop {
             tick.tick().await;
             if let Err(error) = self.give_up_old_intents().await {
-                tracing::warn!(%error, "intents without an outcome could not be settled; they are next time");
+                tracing::warn!(error = %Explained(&error), "intents without an outcome could not be settled; they are next time");
             }
         }
     }

@@ -6,9 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bursar_core::Lease;
 use bursar_core::audit::{Action, Actor};
 use bursar_core::lease::LeaseEvent;
+use bursar_core::{Explained, Lease};
 use futures_util::future::join_all;
 use jiff::Timestamp;
 
@@ -24,7 +24,7 @@ impl Leases {
         let mut ticks = self.tasks.ticks(TICK);
         while ticks.next().await {
             if let Err(error) = self.reap_due().await {
-                tracing::warn!(%error, "leases that are due could not be ended; they are next time");
+                tracing::warn!(error = %Explained(&error), "leases that are due could not be ended; they are next time");
             }
         }
     }
@@ -64,7 +64,7 @@ impl Leases {
         let mut ticks = self.tasks.ticks(FORGET_TICK);
         while ticks.next().await {
             if let Some(Err(error)) = self.tasks.until_stopping(self.forget_old()).await {
-                tracing::warn!(%error, "leases that went long ago could not be forgotten; they are next time");
+                tracing::warn!(error = %Explained(&error), "leases that went long ago could not be forgotten; they are next time");
             }
         }
     }
@@ -93,7 +93,9 @@ impl Leases {
                     .iter()
                     .zip(counts)
                     .for_each(|((within, _), count)| self.metrics.leases_ending(within, count)),
-                Err(error) => tracing::warn!(%error, "leases that end soon could not be counted"),
+                Err(error) => {
+                    tracing::warn!(error = %Explained(&error), "leases that end soon could not be counted")
+                }
             }
         }
     }

@@ -11,7 +11,7 @@ use bursar_core::audit::{Action, Outcome};
 use bursar_core::backend::{BackendError, ErrorKind, Operation, Removal, StoreHandle};
 use bursar_core::lease::LeaseEvent;
 use bursar_core::retry::Retry;
-use bursar_core::{Lease, LeaseState};
+use bursar_core::{Explained, Lease, LeaseState};
 
 use super::{Leases, until};
 use crate::failure::Failure;
@@ -28,7 +28,7 @@ impl Leases {
             Err(error) => Err(error.into()),
         };
         if let Err(error) = settled {
-            tracing::warn!(lease = %lease.id, %error, "a revocation could not be recorded; it is tried again");
+            tracing::warn!(lease = %lease.id, error = %Explained(&error), "a revocation could not be recorded; it is tried again");
         }
     }
 

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bursar_core::Clock;
+use bursar_core::{Clock, Explained};
 use tokio::sync::{mpsc, oneshot};
 
 use super::board::Board;
@@ -67,7 +67,7 @@ impl<T: Transactions + ?Sized> Writer<T> {
             && !self.board.is_stored()
             && let Err(error) = self.write(vec![Work::Sign])
         {
-            tracing::warn!(%error, "the end of the log was not signed, only sealed");
+            tracing::warn!(error = %Explained(&error), "the end of the log was not signed, only sealed");
         }
     }
 

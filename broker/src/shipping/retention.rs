@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use bursar_core::Explained;
 use bursar_core::audit::Action;
 use tokio::time::MissedTickBehavior;
 
@@ -21,12 +22,12 @@ pub(super) async fn run(ground: Ground, sinks: Vec<String>, age: Duration) {
             Some(Ok(records)) => tracing::info!(records, "audit records were pruned"),
             Some(Err(error @ LedgerError::Corrupt { .. })) => {
                 // It will be no better in a minute, and each attempt leaves a record.
-                tracing::error!(%error, "nothing is pruned any more; look with `bursar-broker verify`");
+                tracing::error!(error = %Explained(&error), "nothing is pruned any more; look with `bursar-broker verify`");
                 ground.tasks.stopping().await;
                 return;
             }
             Some(Err(error)) => {
-                tracing::warn!(%error, "audit records could not be pruned; it is tried again");
+                tracing::warn!(error = %Explained(&error), "audit records could not be pruned; it is tried again");
             }
         }
     }

@@ -1,6 +1,7 @@
 //! `bursar doctor`: each thing that a connection needs, in the order in which it is needed, up to the first that is
 //! missing. What follows it could not be told apart.
 
+use bursar_core::Explained;
 use bursar_proto::Reason;
 use bursar_proto::v1::SystemStatusRequest;
 use bursar_sdk::Client;
@@ -91,12 +92,7 @@ fn noted<T>(
 
 /// The error, its causes and the hint, on one line.
 fn fault(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(next) = cause {
-        text.push_str(&format!(": {next}"));
-        cause = next.source();
-    }
+    let mut text = Explained(error).to_string();
     if let Some(hint) = hint::of(error) {
         text.push_str(&format!("; {hint}"));
     }

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use bursar_core::Explained;
 use bursar_proto::v1::EnvironmentsResolveResponse;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -196,7 +197,7 @@ impl<'a> Course<'a> {
                 self.reads.failed();
                 self.delivery.metrics.files("failed");
                 tracing::warn!(
-                    error = &error as &dyn std::error::Error,
+                    error = %Explained(&error),
                     "a set of files could not be delivered"
                 );
             }
@@ -233,8 +234,8 @@ impl<'a> Course<'a> {
             Err(error) => {
                 self.removals.failed();
                 self.delivery.metrics.files("failed");
-                let error = &error as &dyn std::error::Error;
-                tracing::error!(error, "files of a set are over and could not be removed");
+                let error = Explained(&error);
+                tracing::error!(%error, "files of a set are over and could not be removed");
             }
         }
     }

@@ -17,6 +17,7 @@ mod tests;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bursar_core::Explained;
 use bursar_core::retry::Retry;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -143,8 +144,8 @@ impl Runner {
         match error {
             None => tracing::info!(set, event, "the hook of a set of files is done"),
             Some(error) => {
-                let error = error as &dyn std::error::Error;
-                tracing::warn!(set, event, error, "the hook of a set of files failed; it is run again");
+                let error = Explained(error);
+                tracing::warn!(set, event, %error, "the hook of a set of files failed; it is run again");
             }
         }
     }

@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use bursar_core::Secret;
 use bursar_core::tasks::Tasks;
+use bursar_core::{Explained, Secret};
 
 use super::{Served, Unusable};
 use crate::source;
@@ -34,10 +34,10 @@ pub(in crate::webhook) async fn watch(cert: &Path, key: &Path, served: &Served, 
                 (last, was_bad) = (Some(loaded), false);
             }
             Err(error) => {
-                let error = &error as &dyn std::error::Error;
+                let error = Explained(&error);
                 if !std::mem::replace(&mut was_bad, true) {
                     tracing::error!(
-                        error,
+                        %error,
                         "the certificate cannot be used; the one before stays, if there was one"
                     );
                 }

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bursar_core::Clock;
 use bursar_core::tasks::Tasks;
+use bursar_core::{Clock, Explained};
 use data_encoding::BASE64;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -56,8 +56,8 @@ impl Keeper {
             match &looked {
                 Ok(()) if failing => tracing::info!("the certificate is kept again"),
                 Err(error) if !failing => {
-                    let error = error as &dyn std::error::Error;
-                    tracing::error!(error, "the certificate cannot be kept; what is served stays");
+                    let error = Explained(error);
+                    tracing::error!(%error, "the certificate cannot be kept; what is served stays");
                 }
                 Ok(()) | Err(_) => {}
             }

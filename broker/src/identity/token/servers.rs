@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bursar_backend_http::{Authorities, Plaintext, SetupError, client};
+use bursar_core::Explained;
 
 #[derive(Debug)]
 pub(super) struct Servers {
@@ -69,7 +70,7 @@ impl Servers {
         };
         trusting.faulty = fault.is_some();
         if let Some(error) = fault.filter(|_| !was_faulty) {
-            tracing::warn!(issuer = self.issuer, %error, "the authorities are as `ca_file` had them before");
+            tracing::warn!(issuer = self.issuer, error = %Explained(&error), "the authorities are as `ca_file` had them before");
         }
     }
 }

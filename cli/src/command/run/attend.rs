@@ -10,6 +10,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use bursar_core::Explained;
 use bursar_exec::{Ended, Outputs, Program, Running, Supervisor};
 use bursar_sdk::{Followed, Follower, ResolvedEnvironment};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -72,12 +73,12 @@ impl Attendance<'_> {
             let new = match followed {
                 Ok(Followed::Resolved(new)) => new,
                 Ok(Followed::Deaf(error)) => {
-                    let why = described(&error);
+                    let why = Explained(&error);
                     self.say(&format!("changes are seen when leases are renewed, and not before: {why}"));
                     continue;
                 }
                 Err(error) => {
-                    let (environment, program, why) = (&self.arguments.env, &self.program, described(&error));
+                    let (environment, program, why) = (&self.arguments.env, &self.program, Explained(&error));
                     self.say(&format!(
                         "environment `{environment}` cannot be resolved again, and `{program}` goes on with what it has: {why}"
                     ));
@@ -118,7 +119,7 @@ impl Attendance<'_> {
         match self.deliver(&life.delivered, old, new) {
             Ok(delivered) => life.delivered = delivered,
             Err(error) => {
-                self.say(&format!("what changed is not delivered: {}", described(&error)));
+                self.say(&format!("what changed is not delivered: {}", Explained(&error)));
                 return Ok(Acted::Lives(life));
             }
         }
@@ -207,12 +208,6 @@ impl Attendance<'_> {
     fn say(&self, words: &str) {
         self.session.output.say(words);
     }
-}
-
-/// An error with its causes, in one line.
-fn described(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// What became of the program.

@@ -8,6 +8,7 @@
 //! Where a standby has to confirm, the server's answer to a COMMIT is worth what it waited for, so no limit of the
 //! server's ends that wait: this side stops waiting, and is in doubt.
 
+use bursar_core::Explained;
 use bursar_core::retry::Retry;
 use bursar_core::tlog::Frontier;
 use tokio::time::Instant;
@@ -57,7 +58,7 @@ impl Transactions for Writer {
 
     fn close(mut self: Box<Self>) {
         if let Err(error) = fence::release(&mut self.connection, self.own) {
-            tracing::warn!(%error, "the hold on the log was not let go of; it ends by itself");
+            tracing::warn!(error = %Explained(&error), "the hold on the log was not let go of; it ends by itself");
         }
     }
 }

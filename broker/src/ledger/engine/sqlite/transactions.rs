@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use bursar_core::Clock;
 use bursar_core::tlog::Frontier;
+use bursar_core::{Clock, Explained};
 use rusqlite::Connection;
 use tokio::time::Instant;
 
@@ -54,7 +54,7 @@ impl Transactions for Writer {
 
     fn close(self: Box<Self>) {
         if let Err(error) = self.wal.finish(&self.connection) {
-            tracing::warn!(%error, "the write-ahead log could not be emptied");
+            tracing::warn!(error = %Explained(&error), "the write-ahead log could not be emptied");
         }
     }
 }
