@@ -1,6 +1,6 @@
 //! Whether the agent can do its work now (promise 9).
 //!
-//! Ready: the node has a certificate that has not ended, and the broker answers, or failing that, the cache has something
+//! Ready: the node has a certificate that has not ended and is not refused, and the broker answers, or failing that, the cache has something
 //! that it may serve. Worked out anew every second; nothing sets it by hand but the shutdown.
 
 use std::sync::Arc;
@@ -81,6 +81,7 @@ impl Health {
         let not_ready = match certified {
             None => Some("the node has not joined yet"),
             Some(false) => Some("the node's certificate has ended"),
+            Some(true) if self.upstream.is_refused() => Some("the broker refuses the node's certificate"),
             Some(true) if !answers && !self.cache.can_serve() => Some("the broker does not answer"),
             Some(true) => None,
         };

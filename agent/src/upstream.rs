@@ -13,6 +13,7 @@ mod presence;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bursar_core::retry::Transient;
@@ -38,6 +39,8 @@ pub struct Upstream {
     answered: watch::Sender<u64>,
     presence: Presence,
     refused: Notify,
+    /// By its last answer.
+    is_refused: AtomicBool,
     deadline: Duration,
     metrics: Metrics,
 }
@@ -61,6 +64,7 @@ impl Upstream {
             answered: watch::Sender::new(0),
             presence: Presence::default(),
             refused: Notify::new(),
+            is_refused: AtomicBool::new(false),
             deadline,
             metrics,
         }
@@ -74,7 +78,9 @@ impl Upstream {
         &self,
         connect: impl Fn() -> Result<Channel, ConnectError> + Send + 'static,
     ) -> Result<(), ConnectError> {
-        self.link.replace(connect)
+        self.link.replace(connect)?;
+        self.is_refused.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     /// The channel, once there is one.
@@ -113,6 +119,11 @@ impl Upstream {
     /// Waits until the broker refuses the node's certificate.
     pub async fn refused(&self) {
         self.refused.notified().await;
+    }
+
+    /// Whether the broker refused the node's certificate when it was asked last, and there is no other one yet.
+    pub fn is_refused(&self) -> bool {
+        self.is_refused.load(Ordering::Relaxed)
     }
 
     /// Makes one call.
@@ -193,8 +204,12 @@ impl Upstream {
             self.link.answered();
             self.answered.send_modify(|count| *count = count.wrapping_add(1));
         }
-        if failure.is_some_and(Failure::is_of_certificate) {
+        let is_refused = failure.is_some_and(Failure::is_of_certificate);
+        if is_refused {
             self.refused.notify_one();
+        }
+        if is_refused || outcome != "unreachable" {
+            self.is_refused.store(is_refused, Ordering::Relaxed);
         }
     }
 }

@@ -4,6 +4,7 @@
 mod join;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bursar_core::audit::{Action, Decision};
 use bursar_core::spiffe::PrincipalKind;
@@ -14,7 +15,7 @@ use crate::call::{Call, Draft};
 use crate::failure::Failure;
 use crate::identity::admission::{JoinFault, NodeRules};
 use crate::identity::authority::IssuedCertificate;
-use crate::identity::nodes::{Evictions, LetInBy, Node, node_id};
+use crate::identity::nodes::{Evictions, LetInBy, Node, Sightings, node_id};
 use crate::identity::peer::Presented;
 use crate::identity::{Authority, Caller, Trust};
 use crate::ledger::{Change, Entry, Ledger, Object, ObjectKind, Page, Paged, RevocationId, RevokeSelector};
@@ -31,6 +32,7 @@ pub struct Membership {
     trust: Arc<Trust>,
     ledger: Ledger,
     evictions: Evictions,
+    sightings: Sightings,
     clock: Arc<dyn Clock>,
 }
 
@@ -67,7 +69,7 @@ impl Membership {
                 break;
             }
         }
-        Ok(Self { authority, rules, trust, ledger, evictions, clock })
+        Ok(Self { authority, rules, trust, ledger, evictions, sightings: Sightings::default(), clock })
     }
 
     /// The caller that a connection's certificate names, if it still counts: a connection may outlive both.
@@ -81,6 +83,9 @@ impl Membership {
             Some(Ok(presented)) => presented,
         };
         self.stands(presented, now)?;
+        if presented.node {
+            self.sightings.note(presented.caller.id(), now);
+        }
         Ok(Arc::clone(&presented.caller))
     }
 
@@ -105,17 +110,25 @@ impl Membership {
         handshake.peer.as_ref()?.as_ref().ok().filter(|presented| presented.node)
     }
 
-    /// Waits until the certificate of a node is refused, and answers why.
+    /// Waits until the certificate of a node is refused, and answers why. Who waits is connected.
     pub async fn ended(&self, node: &Presented) -> Failure {
         let mut changes = self.evictions.changes();
         loop {
-            if let Err(failure) = self.stands(node, self.clock.now()) {
+            let now = self.clock.now();
+            if let Err(failure) = self.stands(node, now) {
                 return failure;
             }
-            if changes.changed().await.is_err() {
-                return Failure::Stopping;
+            self.sightings.note(node.caller.id(), now);
+            match tokio::time::timeout(LOOK_AGAIN, changes.changed()).await {
+                Ok(Err(_)) => return Failure::Stopping,
+                Ok(Ok(())) | Err(_) => {}
             }
         }
+    }
+
+    /// When a node called last, by what this process and its certificates say.
+    pub fn last_seen(&self, id: &SpiffeId, node: &Node) -> Timestamp {
+        self.sightings.last(id).map_or(node.seen_at, |seen| seen.max(node.seen_at))
     }
 
     /// Keeps that somebody came by the break-glass path, and why. The first call over a connection waits for it.
@@ -271,3 +284,5 @@ fn shown(name: &str) -> String {
 }
 
 const NODES_PAGE: usize = 500;
+/// Who is connected is seen as often.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);

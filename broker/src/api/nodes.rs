@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bursar_core::Secret;
 use bursar_core::audit::Action;
+use bursar_core::{Secret, SpiffeId};
 use bursar_proto::convert::{JoinCredential, duration_from_wire, timestamp_to_wire, wire_bytes};
 use bursar_proto::limits;
 use bursar_proto::v1;
@@ -96,8 +96,9 @@ impl Nodes for Api {
             let listed = self.broker.observe(draft, self.membership.list(page)).await?;
             let mut nodes = Vec::with_capacity(listed.items.len());
             for (name, node) in listed.items {
-                let spiffe_id = self.membership.node_id(&name)?.to_string();
-                nodes.push(wire_node(name, spiffe_id, node));
+                let id = self.membership.node_id(&name)?;
+                let seen = self.membership.last_seen(&id, &node);
+                nodes.push(wire_node(name, &id, seen, node));
             }
             Ok(NodesListResponse { nodes, next_page_token: listed.next.unwrap_or_default() })
         })
@@ -266,12 +267,12 @@ fn csr(csr: Vec<u8>) -> Result<Vec<u8>, Failure> {
     Ok(csr)
 }
 
-fn wire_node(name: String, spiffe_id: String, node: Node) -> v1::Node {
+fn wire_node(name: String, id: &SpiffeId, seen: Timestamp, node: Node) -> v1::Node {
     v1::Node {
         name,
-        spiffe_id,
+        spiffe_id: id.to_string(),
         joined_at: Some(timestamp_to_wire(node.joined_at)),
-        last_seen_at: Some(timestamp_to_wire(node.seen_at)),
+        last_seen_at: Some(timestamp_to_wire(seen)),
         address: node.address.unwrap_or_default(),
         certificate_not_after: Some(timestamp_to_wire(node.certificate_not_after)),
         evicted_at: node.evicted_at.map(timestamp_to_wire),

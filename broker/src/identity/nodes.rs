@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
@@ -163,7 +164,37 @@ impl Evictions {
     }
 }
 
+/// When nodes called this broker last, to the minute. As many as have called, so no more than have joined.
+#[derive(Debug, Default)]
+pub struct Sightings(RwLock<HashMap<SpiffeId, AtomicI64>>);
+
+impl Sightings {
+    /// Takes down that `node` calls.
+    pub fn note(&self, node: &SpiffeId, now: Timestamp) {
+        let minute = now.as_second().div_euclid(MINUTE);
+        let seen = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = seen.get(node) {
+            if last.load(Ordering::Relaxed) < minute {
+                last.store(minute, Ordering::Relaxed);
+            }
+            return;
+        }
+        drop(seen);
+        let mut seen = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        seen.insert(node.clone(), AtomicI64::new(minute));
+    }
+
+    /// The minute of its last call, if it called.
+    pub fn last(&self, node: &SpiffeId) -> Option<Timestamp> {
+        let seen = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let minute = seen.get(node)?.load(Ordering::Relaxed);
+        Timestamp::from_second(minute.saturating_mul(MINUTE)).ok()
+    }
+}
+
 const SLACK: Duration = Duration::from_secs(120);
+/// In seconds.
+const MINUTE: i64 = 60;
 
 #[cfg(test)]
 mod tests {
@@ -234,6 +265,20 @@ mod tests {
         let kept = r#"{"node":"n1","expires_at":"2026-01-01T00:00:00Z","address":null}"#;
         let token: JoinToken = serde_json::from_str(kept).expect("token");
         assert_eq!(token.used_at, None);
+    }
+
+    #[test]
+    fn a_node_is_seen_in_the_minute_of_its_last_call() {
+        let (sightings, id) = (Sightings::default(), |name| {
+            node_id(&TrustDomain::parse("example.org").expect("domain"), name).expect("id")
+        });
+        let at = |second| Timestamp::constant(second, 500_000_000);
+        sightings.note(&id("n1"), at(600));
+        sightings.note(&id("n1"), at(779));
+        // Clocks that are set back take nothing back.
+        sightings.note(&id("n1"), at(601));
+        assert_eq!(sightings.last(&id("n1")), Some(Timestamp::constant(720, 0)));
+        assert_eq!(sightings.last(&id("n2")), None);
     }
 
     #[test]

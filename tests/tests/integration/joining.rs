@@ -152,7 +152,11 @@ fn an_evicted_node_is_refused_on_its_open_connection() -> Result<()> {
     let agent = Agent::start(&site.broker, "web-1", &site.token(&["web-1"])?)?;
     site.admin.done(&["node", "evict", "web-1", "--reason", "a test", "--yes"])?;
     let said = Cli::through(&agent.socket())?.run(&["get", "local/a"])?;
-    said.refused(77, &["node `spiffe://example.org/node/web-1` was evicted", "new join token", "hint: "])
+    said.refused(77, &["node `spiffe://example.org/node/web-1` was evicted", "new join token", "hint: "])?;
+    wait_until(LIMIT, "the agent to say so", || {
+        let ready = agent.http("/readyz");
+        ready.is_ok_and(|ready| ready.status == 503 && ready.body.starts_with(b"not ready: the broker refuses"))
+    })
 }
 
 /// A broker, and somebody without a certificate.
