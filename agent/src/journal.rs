@@ -1,8 +1,8 @@
 //! Reads that the cache answered, on their way into the audit ledger.
 //!
 //! A value that is served from the cache is a disclosure like any other, and only the agent saw it. So each is written
-//! down before it is served, counted by lease and process, and shipped to the broker in batches. The journal has a bounded
-//! number of lines. While it is full, which takes a long outage and very many different readers, nothing is served from
+//! down before it is served, counted by lease and process, and shipped to the broker in batches, every few seconds: what is
+//! read a thousand times in between is one line. The journal has a bounded number of lines. While it is full, which takes a long outage and very many different readers, nothing is served from
 //! the cache: a disclosure that nobody could account for does not happen.
 //!
 //! The journal is in memory. If the agent is killed, what it served since the last batch, a few seconds' worth while
@@ -33,13 +33,18 @@ use crate::upstream::{Failure, Upstream};
 /// The reads that the broker does not know of yet.
 #[derive(Debug)]
 pub struct Journal {
-    lines: Mutex<HashMap<Line, Count>>,
-    /// What is on its way, for whoever looks at what the broker does not have.
-    shipping: Mutex<HashMap<Line, Count>>,
+    lines: Mutex<Lines>,
     capacity: usize,
-    /// A batch is waiting.
-    full_batch: Notify,
+    /// It is half full, and does not wait for the time to ship.
+    filling: Notify,
     clock: Arc<dyn Clock>,
+}
+
+#[derive(Debug, Default)]
+struct Lines {
+    waiting: HashMap<Line, Count>,
+    /// On their way.
+    shipping: HashMap<Line, Count>,
 }
 
 /// Who read what: one process under one lease.
@@ -77,8 +82,7 @@ impl Journal {
     }
 
     pub(crate) fn with_capacity(clock: Arc<dyn Clock>, capacity: usize) -> Self {
-        let (lines, shipping) = (Mutex::default(), Mutex::default());
-        Self { lines, shipping, capacity, full_batch: Notify::new(), clock }
+        Self { lines: Mutex::default(), capacity, filling: Notify::new(), clock }
     }
 
     /// Writes down that `reader` is about to get what stands on these leases: all of them or none.
@@ -98,12 +102,13 @@ impl Journal {
         };
         let read: Vec<_> = leases.map(line).collect();
         let mut lines = self.lines();
-        let new = read.iter().filter(|line| !lines.contains_key(*line)).count();
-        if lines.len().saturating_add(new) > self.capacity {
+        let room = self.capacity.saturating_sub(lines.len());
+        // Where there is room for all it need not be known which are new.
+        if room < read.len() && room < read.iter().filter(|line| !lines.waiting.contains_key(*line)).count() {
             return Err(Full);
         }
         for line in read {
-            let count = lines.entry(line).or_insert_with(|| Count {
+            let count = lines.waiting.entry(line).or_insert_with(|| Count {
                 reader: Arc::clone(reader.context()),
                 reads: 0,
                 first: now,
@@ -112,8 +117,8 @@ impl Journal {
             count.reads = count.reads.saturating_add(1);
             count.last = now;
         }
-        if lines.len() >= limits::BATCH {
-            self.full_batch.notify_one();
+        if lines.len() > self.capacity / 2 {
+            self.filling.notify_one();
         }
         Ok(())
     }
@@ -123,23 +128,22 @@ impl Journal {
         self.len().saturating_add(lines) <= self.capacity
     }
 
-    /// How many lines wait.
+    /// How many lines the broker does not have, as far as is known.
     pub fn len(&self) -> usize {
         self.lines().len()
     }
 
-    /// Whether none does.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.lines().is_empty()
+        self.len() == 0
     }
 
     /// What the broker does not have, as far as is known: each line for the broker, and who read.
     pub fn waiting(&self) -> Vec<Waiting> {
         let waiting =
             |(line, count): (&Line, &Count)| Waiting { read: count.of(line), identity: line.identity };
-        // Both at once: what a batch puts back in between would be in neither.
-        let (lines, shipping) = (self.lines(), self.shipping());
-        lines.iter().chain(shipping.iter()).map(waiting).collect()
+        let lines = self.lines();
+        lines.waiting.iter().chain(&lines.shipping).map(waiting).collect()
     }
 
     /// Takes up what waited in an agent before this one. What there is no room for is left.
@@ -151,79 +155,53 @@ impl Journal {
             let (first, last) = (time(read.first_at), time(read.last_at));
             let line = Line { lease_id: read.lease_id, instance: reader.instance.clone(), identity };
             let count = Count { reader: Arc::new(reader), reads: read.count, first, last };
-            count.add_to(&mut lines, line);
+            count.add_to(&mut lines.waiting, line);
         }
     }
 
-    /// Ships what waits, every few seconds or when a batch is full, until the process stops, and then what is left.
+    /// Ships what waits, every few seconds or when the journal is half full, until the process stops, and then what is left.
     pub async fn ship(&self, upstream: &Upstream, metrics: &Metrics, tasks: &Tasks) {
-        // Time is up, or a batch is full: either way there is something to ship.
-        while tasks.until_stopping(tokio::time::timeout(INTERVAL, self.full_batch.notified())).await.is_some()
-        {
+        // Time is up, or room is short: either way there is something to ship.
+        while tasks.until_stopping(tokio::time::timeout(INTERVAL, self.filling.notified())).await.is_some() {
             metrics.journal_lines.set(i64::try_from(self.len()).unwrap_or(i64::MAX));
-            tasks.until_stopping(self.flush(upstream, metrics, Retry::BACKGROUND)).await;
+            if tasks.until_stopping(self.flush(upstream, metrics, Retry::BACKGROUND)).await == Some(false) {
+                // However short room is by now: a broker that takes nothing is not asked at each read.
+                tasks.until_stopping(tokio::time::sleep(INTERVAL)).await;
+            }
         }
-        self.flush(upstream, metrics, Retry::INTERACTIVE).await;
+        // What is read meanwhile is written down anew.
+        while !self.is_empty() && self.flush(upstream, metrics, Retry::INTERACTIVE).await {}
     }
 
-    /// Ships batch by batch until nothing waits or the broker cannot take more.
-    pub(crate) async fn flush(&self, upstream: &Upstream, metrics: &Metrics, retry: Retry) {
-        loop {
-            let taken = Taken::from(self);
-            if taken.lines.is_empty() {
-                return;
-            }
-            match retry.run(|| send(upstream, taken.requests())).await {
-                Ok(()) => taken.done(metrics, "shipped"),
+    /// Ships what waits at this moment, batch by batch, until the broker cannot take more. Answers whether it took all.
+    pub(crate) async fn flush(&self, upstream: &Upstream, metrics: &Metrics, retry: Retry) -> bool {
+        let mut taken = Taken::from(self);
+        while let Some(batch) = taken.split(limits::BATCH) {
+            match retry.run(|| send(upstream, batch.requests())).await {
+                Ok(()) => batch.done(metrics, "shipped"),
                 Err(failure) if failure.is_final() && !is_of_all(&failure) => {
-                    if !self.ship_singly(upstream, metrics, taken, retry).await {
-                        return;
+                    if !ship_singly(upstream, metrics, batch, retry).await {
+                        return false;
                     }
                 }
                 Err(failure) => {
-                    tracing::warn!(lines = taken.lines.len(), error = %failure, "the journal could not be shipped");
-                    return;
+                    let lines = batch.lines.len() + taken.lines.len();
+                    tracing::warn!(lines, error = %failure, "the journal could not be shipped");
+                    return false;
                 }
-            }
-        }
-    }
-
-    /// A batch is kept whole or not at all, so one line that the broker refuses would keep the others back for ever. A
-    /// refused line goes into the log instead, which is the last place left to account for it.
-    async fn ship_singly(
-        &self,
-        upstream: &Upstream,
-        metrics: &Metrics,
-        taken: Taken<'_>,
-        retry: Retry,
-    ) -> bool {
-        for one in taken.split() {
-            match retry.run(|| send(upstream, one.requests())).await {
-                Ok(()) => one.done(metrics, "shipped"),
-                Err(failure) if failure.is_final() => {
-                    for (line, count) in &one.lines {
-                        tracing::error!(
-                            lease_id = line.lease_id,
-                            instance = line.instance,
-                            reads = count.reads,
-                            error = %failure,
-                            "the broker refuses to take down reads from the cache"
-                        );
-                    }
-                    one.done(metrics, "refused");
-                }
-                Err(_) => return false,
             }
         }
         true
     }
 
-    fn lines(&self) -> MutexGuard<'_, HashMap<Line, Count>> {
+    fn lines(&self) -> MutexGuard<'_, Lines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn shipping(&self) -> MutexGuard<'_, HashMap<Line, Count>> {
-        self.shipping.lock().unwrap_or_else(PoisonError::into_inner)
+impl Lines {
+    fn len(&self) -> usize {
+        self.waiting.len().saturating_add(self.shipping.len())
     }
 }
 
@@ -263,46 +241,75 @@ async fn send(upstream: &Upstream, reads: Vec<LocalRead>) -> Result<(), Failure>
         .map(drop)
 }
 
-/// A batch that is being shipped. What is not done when it is dropped goes back, so that nothing is lost when shipping is
-/// broken off.
+/// A batch is kept whole or not at all, so one line that the broker refuses would keep the others back for ever. A
+/// refused line goes into the log instead, which is the last place left to account for it.
+async fn ship_singly(upstream: &Upstream, metrics: &Metrics, mut taken: Taken<'_>, retry: Retry) -> bool {
+    while let Some(one) = taken.split(1) {
+        match retry.run(|| send(upstream, one.requests())).await {
+            Ok(()) => one.done(metrics, "shipped"),
+            Err(failure) if failure.is_final() => {
+                for (line, count) in &one.lines {
+                    tracing::error!(
+                        lease_id = line.lease_id,
+                        instance = line.instance,
+                        reads = count.reads,
+                        error = %failure,
+                        "the broker refuses to take down reads from the cache"
+                    );
+                }
+                one.done(metrics, "refused");
+            }
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
+/// What is being shipped. What is not done when it is dropped goes back, so that nothing is lost when shipping is broken
+/// off.
 struct Taken<'journal> {
     journal: &'journal Journal,
     lines: Vec<(Line, Count)>,
 }
 
 impl<'journal> Taken<'journal> {
+    /// All that waits.
     fn from(journal: &'journal Journal) -> Self {
-        let mut waiting = journal.lines();
-        let batch: Vec<Line> = waiting.keys().take(limits::BATCH).cloned().collect();
-        let lines: Vec<_> = batch.into_iter().filter_map(|line| waiting.remove_entry(&line)).collect();
-        journal.shipping().extend(lines.iter().cloned());
-        drop(waiting);
-        Self { journal, lines }
+        let mut lines = journal.lines();
+        let taken: Vec<_> = lines.waiting.drain().collect();
+        lines.shipping.extend(taken.iter().cloned());
+        drop(lines);
+        Self { journal, lines: taken }
+    }
+
+    /// The next so many of them, if any are left.
+    fn split(&mut self, count: usize) -> Option<Self> {
+        let rest = self.lines.len().saturating_sub(count);
+        let lines = self.lines.split_off(rest);
+        (!lines.is_empty()).then_some(Self { journal: self.journal, lines })
     }
 
     fn requests(&self) -> Vec<LocalRead> {
         self.lines.iter().map(|(line, count)| count.of(line)).collect()
     }
 
-    fn split(mut self) -> Vec<Self> {
-        let journal = self.journal;
-        self.lines.drain(..).map(|line| Self { journal, lines: vec![line] }).collect()
-    }
-
     fn done(mut self, metrics: &Metrics, outcome: &'static str) {
-        let mut shipping = self.journal.shipping();
-        self.lines.iter().for_each(|(line, _)| drop(shipping.remove(line)));
-        drop(shipping);
+        let mut lines = self.journal.lines();
+        self.lines.iter().for_each(|(line, _)| drop(lines.shipping.remove(line)));
+        drop(lines);
         metrics.journaled(outcome, self.lines.drain(..).map(|(_, count)| count.reads).sum());
     }
 }
 
 impl Drop for Taken<'_> {
     fn drop(&mut self) {
-        let (mut waiting, mut shipping) = (self.journal.lines(), self.journal.shipping());
+        if self.lines.is_empty() {
+            return;
+        }
+        let mut lines = self.journal.lines();
         for (line, count) in self.lines.drain(..) {
-            drop(shipping.remove(&line));
-            count.add_to(&mut waiting, line);
+            drop(lines.shipping.remove(&line));
+            count.add_to(&mut lines.waiting, line);
         }
     }
 }

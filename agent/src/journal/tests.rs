@@ -1,4 +1,5 @@
 use bursar_proto::v1::SecretsReadRequest;
+use futures_util::FutureExt;
 
 use super::*;
 use crate::testing::{Harness, Rig, eventually, workload};
@@ -35,6 +36,39 @@ async fn more_than_a_batch_is_shipped_in_batches() {
     rig.journal.flush(&rig.upstream, &rig.metrics, Retry::INTERACTIVE).await;
     assert_eq!(rig.broker.script.state().journal.len(), 300);
     assert_eq!(rig.broker.script.calls("journal"), 2);
+}
+
+#[tokio::test]
+async fn many_readers_wait_for_the_time_to_ship_and_a_journal_that_fills_does_not() {
+    let rig = Rig::new().await;
+    rig.read(&workload("app")).await.expect("read");
+    let holding = rig.cache.holding("lease-0").expect("held");
+    let journal = Journal::with_capacity(Arc::clone(&rig.clock) as _, 1_000);
+    let write = |number: u32| journal.write(&workload(&number.to_string()), [&holding].into_iter());
+    let is_filling = || journal.filling.notified().now_or_never().is_some();
+    for number in (0..500).chain(0..500) {
+        write(number).expect("room");
+    }
+    assert_eq!((journal.len(), is_filling()), (500, false));
+    write(500).expect("room");
+    assert!(is_filling());
+}
+
+#[tokio::test]
+async fn what_is_on_its_way_takes_its_room_and_comes_back() {
+    let rig = Rig::new().await;
+    rig.read(&workload("app")).await.expect("read");
+    let holding = rig.cache.holding("lease-0").expect("held");
+    let journal = Journal::with_capacity(Arc::clone(&rig.clock) as _, 2);
+    let write = |name: &str| journal.write(&workload(name), [&holding].into_iter());
+    write("a").expect("room");
+    let taken = Taken::from(&journal);
+    write("a").expect("room");
+    assert_eq!((write("b"), write("a")), (Err(Full), Ok(())));
+    drop(taken);
+    let counted: Vec<_> = journal.waiting().iter().map(|line| line.read.count).collect();
+    assert_eq!(counted, [3]);
+    assert_eq!(write("b"), Ok(()));
 }
 
 #[tokio::test]

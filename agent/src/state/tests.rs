@@ -305,7 +305,7 @@ async fn reads_that_the_ledger_did_not_hear_of_outlast_the_restart() {
         life.journal.flush(&site.rig.upstream, &site.rig.metrics, bursar_core::retry::Retry::BACKGROUND);
     tokio::select! {
         biased;
-        () = shipping => panic!("shipped to nobody"),
+        _ = shipping => panic!("shipped to nobody"),
         () = tokio::task::yield_now() => life.state.write(),
     }
     drop(life);

@@ -30,7 +30,7 @@ pub(crate) struct Plan {
     /// Of each round.
     time: Duration,
     /// Of which the median counts.
-    rounds: usize,
+    pub(crate) rounds: usize,
     /// Over how many secrets reads are spread.
     pub(crate) secrets: usize,
     /// How often a program is run to time its start.
@@ -126,24 +126,58 @@ pub(crate) struct Figures {
     pub(crate) p99_ms: f64,
 }
 
-/// Puts `callers` to the server that is process `server`.
+/// A server and its callers. Several are measured in turn, round by round: a machine whose pace changes from one minute to
+/// the next changes it for all of them.
+pub(crate) struct Side<C> {
+    callers: Vec<C>,
+    server: u32,
+    rounds: Vec<Figures>,
+}
+
+impl<C: Caller> Side<C> {
+    /// `callers` of the server that is process `server`.
+    pub(crate) fn new(callers: Vec<C>, server: u32) -> Self {
+        Self { callers, server, rounds: Vec::new() }
+    }
+
+    /// Other callers from now on, for a server that closes connections on which nothing was asked for a while.
+    pub(crate) fn replace(&mut self, callers: Vec<C>) {
+        self.callers = callers;
+    }
+
+    /// One more round.
+    ///
+    /// # Errors
+    /// The first error of a caller, or a request that is not answered in time.
+    pub(crate) async fn round(&mut self, plan: &Plan) -> Result<()> {
+        let (callers, measured) = round(std::mem::take(&mut self.callers), plan, self.server).await?;
+        self.callers = callers;
+        self.rounds.push(measured);
+        Ok(())
+    }
+
+    /// What the rounds came to.
+    pub(crate) fn figures(&self) -> Figures {
+        let over_rounds = |figure: fn(&Figures) -> f64| median(self.rounds.iter().map(figure).collect());
+        Figures {
+            rps: over_rounds(|round| round.rps),
+            cpu_us: over_rounds(|round| round.cpu_us),
+            p50_ms: over_rounds(|round| round.p50_ms),
+            p99_ms: over_rounds(|round| round.p99_ms),
+        }
+    }
+}
+
+/// Puts `callers` to the server that is process `server`, and to no other meanwhile.
 ///
 /// # Errors
-/// The first error of a caller, or a request that is not answered in time.
-pub(crate) async fn measure<C: Caller>(mut callers: Vec<C>, plan: &Plan, server: u32) -> Result<Figures> {
-    let mut rounds = Vec::new();
+/// Those of [`Side::round`].
+pub(crate) async fn measure<C: Caller>(callers: Vec<C>, plan: &Plan, server: u32) -> Result<Figures> {
+    let mut side = Side::new(callers, server);
     for _ in 0..plan.rounds {
-        let measured;
-        (callers, measured) = round(callers, plan, server).await?;
-        rounds.push(measured);
+        side.round(plan).await?;
     }
-    let over_rounds = |figure: fn(&Figures) -> f64| median(rounds.iter().map(figure).collect());
-    Ok(Figures {
-        rps: over_rounds(|round| round.rps),
-        cpu_us: over_rounds(|round| round.cpu_us),
-        p50_ms: over_rounds(|round| round.p50_ms),
-        p99_ms: over_rounds(|round| round.p99_ms),
-    })
+    Ok(side.figures())
 }
 
 /// Has `callers` make `count` requests together. Answers how long they took.

@@ -8,41 +8,36 @@ use tokio::runtime::Runtime;
 use super::{GROUP, figure};
 use crate::bursar::{Bursar, Programs, Reader};
 use crate::echo::Echo;
-use crate::load::{Figures, Plan, complete, measure as load};
+use crate::load::{Figures, Plan, Side, complete};
 use crate::node::Node;
 use crate::openbao::{Kept, Proxy};
 use crate::report::{Figure, shown};
 
 #[expect(clippy::print_stderr, reason = "whoever waits is told what for")]
 pub(super) fn measure(runtime: &Runtime, programs: &Programs, plan: &Plan) -> Result<Vec<Figure>> {
-    eprintln!("bench: {GROUP}: bare echo");
-    let echo = Echo::start_local()?;
-    let bare = runtime.block_on(async {
-        let (many, few) = (clients(&echo, MANY.0).await?, clients(&echo, FEW.0).await?);
-        Each::measured(&many, &few, plan, echo.pid()).await
-    })?;
-    drop(echo);
-
-    eprintln!("bench: {GROUP}: `bao proxy`");
-    let proxy = Proxy::start()?;
-    let proxied =
-        |kept| runtime.block_on(async { load(proxy.readers(FEW.0, kept).await?, plan, proxy.pid()).await });
-    let (kept, passed_on) = (proxied(Kept::Yes)?, proxied(Kept::No)?);
-    drop(proxy);
-
-    eprintln!("bench: {GROUP}: the socket");
-    let bursar = Bursar::start(programs)?;
+    eprintln!("bench: {GROUP}: a bare echo, `bao proxy` and the socket, in turn");
+    let (echo, proxy, bursar) = (Echo::start_local()?, Proxy::start()?, Bursar::start(programs)?);
     runtime.block_on(bursar.fill(plan.secrets))?;
     let node = Node::start(runtime, &bursar, programs, &[], "")?;
-    let agent = runtime.block_on(async {
-        let (many, few) = (clients(&node, MANY.0).await?, clients(&node, FEW.0).await?);
+    let (bare, agent, kept, passed_on) = runtime.block_on(async {
+        let mut bare = Each::of(&echo, plan, echo.pid()).await?;
+        let mut agent = Each::of(&node, plan, node.pid()).await?;
         // All are in its memory before the first is measured.
-        complete(
-            many.iter().take(1).map(|client| Reader::sharing(client, 0, plan.secrets)).collect(),
-            plan.secrets,
-        )
-        .await?;
-        Each::measured(&many, &few, plan, node.pid()).await
+        let reader = Reader::sharing(&node.connect().await?, 0, plan.secrets);
+        complete(vec![reader], plan.secrets).await?;
+        let mut kept = Side::new(Vec::new(), proxy.pid());
+        let mut passed_on = Side::new(Vec::new(), proxy.pid());
+        for _ in 0..plan.rounds {
+            bare.many.round(plan).await?;
+            agent.many.round(plan).await?;
+            bare.few.round(plan).await?;
+            agent.few.round(plan).await?;
+            kept.replace(proxy.readers(FEW.0, Kept::Yes).await?);
+            kept.round(plan).await?;
+            passed_on.replace(proxy.readers(FEW.0, Kept::No).await?);
+            passed_on.round(plan).await?;
+        }
+        anyhow::Ok((bare.figures(), agent.figures(), kept.figures(), passed_on.figures()))
     })?;
 
     let part = |name: &str, unit, value: f64, bare: f64| {
@@ -61,22 +56,28 @@ pub(super) fn measure(runtime: &Runtime, programs: &Programs, plan: &Plan) -> Re
     ])
 }
 
-/// What one server does under each load.
-struct Each {
-    many: Figures,
-    few: Figures,
+/// One server under each load.
+struct Each<T> {
+    many: T,
+    few: T,
 }
 
-impl Each {
-    async fn measured(many: &[Client], few: &[Client], plan: &Plan, pid: u32) -> Result<Self> {
-        let readers = |clients: &[Client], streams: usize| {
-            let clients = clients.iter().cycle().take(clients.len() * streams).enumerate();
-            clients.map(|(number, client)| Reader::sharing(client, number, plan.secrets)).collect()
+impl Each<Side<Reader>> {
+    async fn of(server: &impl Local, plan: &Plan, pid: u32) -> Result<Self> {
+        let side = async |(connections, streams): (usize, usize)| {
+            let mut clients = Vec::new();
+            for _ in 0..connections {
+                clients.push(server.client().await?);
+            }
+            let clients = clients.iter().cycle().take(connections * streams).enumerate();
+            let readers = clients.map(|(number, client)| Reader::sharing(client, number, plan.secrets));
+            anyhow::Ok(Side::new(readers.collect(), pid))
         };
-        Ok(Self {
-            many: load(readers(many, MANY.1), plan, pid).await?,
-            few: load(readers(few, FEW.1), plan, pid).await?,
-        })
+        Ok(Self { many: side(MANY).await?, few: side(FEW).await? })
+    }
+
+    fn figures(&self) -> Each<Figures> {
+        Each { many: self.many.figures(), few: self.few.figures() }
     }
 }
 
@@ -95,14 +96,6 @@ impl Local for Node {
     async fn client(&self) -> Result<Client> {
         self.connect().await
     }
-}
-
-async fn clients(server: &impl Local, count: usize) -> Result<Vec<Client>> {
-    let mut clients = Vec::new();
-    for _ in 0..count {
-        clients.push(server.client().await?);
-    }
-    Ok(clients)
 }
 
 /// Connections, and streams on each.
