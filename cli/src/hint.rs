@@ -259,7 +259,7 @@ fn of_refusal(refusal: &Refusal) -> Option<&'static str> {
         Reason::OwnApproval => "ask somebody whom policy lets `approve` this",
         Reason::ApprovalsFull => "`bursar policy approvals` shows them; `bursar policy withdraw` ends one",
         Reason::RegistrationMissing => {
-            "add a registration for this workload to `registrations.toml`, then `bursar policy apply`"
+            "see to the registrations of this workload in `registrations.toml`, then `bursar policy apply`"
         }
         Reason::RequestTooLarge => "send less at once; docs/errors.md has every limit",
         Reason::NotImplemented => "a later release does this",

@@ -69,7 +69,9 @@ impl Front {
             Ok(call) => {
                 let request_id = call.request_id().clone();
                 let mut response = self.dispatch(route, call, request).await;
-                if let Ok(request_id) = http::HeaderValue::from_bytes(request_id.as_bytes()) {
+                if let Ok(mut request_id) = http::HeaderValue::from_bytes(request_id.as_bytes()) {
+                    // It never comes again, so it is not to take a place in the connection's table of headers.
+                    request_id.set_sensitive(true);
                     response.headers_mut().insert(REQUEST_ID_METADATA_KEY, request_id);
                 }
                 response
