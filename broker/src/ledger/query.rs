@@ -4,7 +4,7 @@
 //! of rows and then stops, with what it found so far and the token to go on. So a page may be short, or even empty,
 //! while more follows.
 
-use bursar_core::audit::{Action, AuditRecord, Outcome};
+use bursar_core::audit::{Action, AuditRecord, Decision, Outcome};
 use bursar_core::backend::StoreHandle;
 use bursar_core::{BackendName, Lease, LeaseId, LeaseState, SecretPath, SpiffeId};
 use jiff::Timestamp;
@@ -158,6 +158,7 @@ pub struct AuditQuery {
     pub environment: Option<String>,
     pub lease_id: Option<LeaseId>,
     pub request_id: Option<String>,
+    pub decision: Option<Decision>,
     pub outcome: Option<Outcome>,
     /// Recorded at this time or later. The ledger's own time never runs backwards: records made while the clock was set
     /// back count as made at the latest time seen before.
@@ -189,6 +190,7 @@ impl AuditQuery {
             && same(self.request_id.as_deref(), Some(&record.request_id))
             && self.resource.as_ref().is_none_or(|wanted| record.resource.starts_with(wanted))
             && (self.actions.is_empty() || self.actions.contains(&record.action))
+            && self.decision.is_none_or(|wanted| record.decision == wanted)
             && self.outcome.is_none_or(|wanted| record.outcome == wanted)
     }
 }

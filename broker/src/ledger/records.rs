@@ -112,6 +112,7 @@ fn needles(query: &AuditQuery) -> Vec<Vec<u8>> {
         query.request_id.clone(),
         // Any of several is left to the record itself.
         <[Action; 1]>::try_from(query.actions.as_slice()).ok().map(|[action]| action.as_str().to_owned()),
+        query.decision.map(|decision| decision.as_str().to_owned()),
         query.outcome.map(|outcome| outcome.as_str().to_owned()),
     ];
     let quoted = |text: &String| serde_json::to_vec(text).unwrap_or_default();

@@ -3,7 +3,6 @@
 use bursar_core::audit::Action;
 use bursar_core::{LeaseId, SpiffeId};
 use bursar_proto::convert::{WireError, decision_from_wire, outcome_from_wire, timestamp_from_wire};
-use bursar_proto::v1;
 use bursar_proto::v1::{AuditFilter, AuditOrder};
 
 use crate::failure::Failure;
@@ -12,21 +11,14 @@ use crate::ledger::{AuditQuery, RecordOrder};
 /// The records that match the filter, newest first.
 pub(super) fn query(filter: Option<AuditFilter>) -> Result<AuditQuery, Failure> {
     let Some(filter) = filter else { return Ok(AuditQuery::default()) };
-    if filter.decision != i32::from(v1::Decision::Unspecified) {
-        let decision = decision_from_wire("decision", filter.decision)?;
-        if decision == bursar_core::audit::Decision::Allow {
-            return Err(Failure::NotBuilt("decision: use `outcome`"));
-        }
-    }
     let given = |text: String| (!text.is_empty()).then_some(text);
     let action = |name: &String| {
         name.parse::<Action>().map_err(|source| WireError::Action { field: "actions", source })
     };
-    let outcome = match (filter.outcome, filter.decision) {
-        (0, 0) => None,
-        (0, _) => Some(bursar_core::audit::Outcome::Denied),
-        (outcome, _) => Some(outcome_from_wire("outcome", outcome)?),
-    };
+    // Nothing is either, or any.
+    let named = |value: i32| (value != 0).then_some(value);
+    let decision = named(filter.decision).map(|value| decision_from_wire("decision", value));
+    let outcome = named(filter.outcome).map(|value| outcome_from_wire("outcome", value));
     let principal = given(filter.principal).map(|text| SpiffeId::parse(&text));
     let principal =
         principal.transpose().map_err(|source| WireError::SpiffeId { field: "principal", source })?;
@@ -42,7 +34,8 @@ pub(super) fn query(filter: Option<AuditFilter>) -> Result<AuditQuery, Failure> 
         environment: None,
         lease_id: lease_id.transpose().map_err(|source| WireError::LeaseId { field: "lease_id", source })?,
         request_id: given(filter.request_id),
-        outcome,
+        decision: decision.transpose()?,
+        outcome: outcome.transpose()?,
         since: time("start_time", filter.start_time)?,
         until: time("end_time", filter.end_time)?,
         order: RecordOrder::NewestFirst,

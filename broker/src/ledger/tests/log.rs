@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use bursar_core::audit::{Action, AuditRecord, Outcome as Came};
+use bursar_core::audit::{Action, AuditRecord, Decision, Outcome as Came};
 use bursar_core::tlog::{
     LogVerifier, ReplayError, TreeHead, leaf_hash, verify_consistency, verify_inclusion,
 };
@@ -126,6 +126,8 @@ async fn a_query_selects_by_every_field() {
         AuditRecord { action: Action::Renew, ..plain() },
         AuditRecord { resource: "vault/odd \"name\"/ключ".to_owned(), ..plain() },
         AuditRecord { request_id: "request-2".to_owned(), ..plain() },
+        AuditRecord { outcome: Came::Denied, decision: Decision::Deny, ..plain() },
+        // Allowed by policy, and refused by a store.
         AuditRecord { outcome: Came::Denied, ..plain() },
         fixture.record(Action::Read, Some(id)),
     ];
@@ -139,8 +141,10 @@ async fn a_query_selects_by_every_field() {
         (AuditQuery { actions: vec![Action::Renew, Action::Revoke], ..all() }, vec![4]),
         (AuditQuery { resource: Some("vault/odd \"na".to_owned()), ..all() }, vec![5]),
         (AuditQuery { request_id: Some("request-2".to_owned()), ..all() }, vec![6]),
-        (AuditQuery { outcome: Some(Came::Denied), ..all() }, vec![7]),
-        (AuditQuery { lease_id: Some(id), ..all() }, vec![8]),
+        (AuditQuery { outcome: Some(Came::Denied), ..all() }, vec![8, 7]),
+        (AuditQuery { decision: Some(Decision::Deny), ..all() }, vec![7]),
+        (AuditQuery { decision: Some(Decision::Allow), outcome: Some(Came::Denied), ..all() }, vec![8]),
+        (AuditQuery { lease_id: Some(id), ..all() }, vec![9]),
         (AuditQuery { resource: Some("odd".to_owned()), ..all() }, vec![]),
     ];
     for (query, expected) in cases {

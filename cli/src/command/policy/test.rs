@@ -166,20 +166,13 @@ impl Row for Outcome {
         let decided = self.decided.shown();
         vec![
             Cell::new(self.number.to_string()),
-            Cell::new(word(self.expected)),
+            Cell::new(self.expected.as_str()),
             if self.as_expected { Cell::good(decided) } else { Cell::bad(decided) },
             Cell::new(&self.action),
             Cell::new(&self.principal),
             Cell::new(&self.resource),
             Cell::maybe(self.decided.because()),
         ]
-    }
-}
-
-fn word(decision: Decision) -> &'static str {
-    match decision {
-        Decision::Allow => "allow",
-        Decision::Deny => "deny",
     }
 }
 
