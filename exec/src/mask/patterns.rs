@@ -1,5 +1,6 @@
 //! Everything that is looked for, as one automaton.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::fmt;
 
@@ -47,14 +48,18 @@ impl Patterns {
         let mut texts = Texts::default();
         let mut replacements = Vec::new();
         let mut passed_over = Vec::new();
+        let mut sought = Vec::new();
         for (owner, (name, value)) in values.into_iter().enumerate() {
             replacements.push(format!("[masked:{name}]").into_bytes());
             if is_common(value.expose()) {
                 passed_over.push(name.to_owned());
             } else {
-                texts.add_value(owner, value.expose())?;
+                sought.push((owner, value.expose()));
             }
         }
+        // A password is named after its own variable, and not after a URL that it is in as well.
+        sought.iter().try_for_each(|(owner, value)| texts.add_whole(*owner, value))?;
+        sought.iter().try_for_each(|(owner, value)| texts.add_pieces(*owner, value))?;
         let automaton = NFA::builder().match_kind(MatchKind::Standard).prefilter(false).build(texts.texts());
         let automaton = automaton.map_err(PatternsError::Automaton)?;
         // Searching unanchored is what this kind of automaton always can.
@@ -83,7 +88,8 @@ impl Patterns {
             let owner = self.owners.get(pattern.as_usize()).copied().unwrap_or_default();
             (self.automaton.pattern_len(pattern), owner)
         });
-        matches.max_by_key(|(length, _)| *length)
+        // Of equals the first.
+        matches.min_by_key(|(length, _)| Reverse(*length))
     }
 
     pub(super) fn replacement(&self, owner: usize) -> &[u8] {
@@ -122,13 +128,15 @@ struct Texts {
 }
 
 impl Texts {
-    fn add_value(&mut self, owner: usize, value: &[u8]) -> Result<(), PatternsError> {
-        let every = value.len() <= LARGE;
-        self.add_forms(owner, value, every)?;
-        for piece in pieces(value) {
-            self.add_forms(owner, &piece, every)?;
-        }
+    fn add_whole(&mut self, owner: usize, value: &[u8]) -> Result<(), PatternsError> {
+        self.add_forms(owner, value, value.len() <= LARGE)?;
         wrapped(value).into_iter().try_for_each(|line| self.add(owner, line))
+    }
+
+    /// What is printed of it alone.
+    fn add_pieces(&mut self, owner: usize, value: &[u8]) -> Result<(), PatternsError> {
+        let every = value.len() <= LARGE;
+        pieces(value).into_iter().try_for_each(|piece| self.add_forms(owner, &piece, every))
     }
 
     fn add_forms(&mut self, owner: usize, value: &[u8], every: bool) -> Result<(), PatternsError> {
@@ -146,7 +154,7 @@ impl Texts {
         Ok(())
     }
 
-    /// The first that has a text keeps it: the automaton reports both, and the first of equals counts.
+    /// The first that has a text keeps it: the automaton reports both, and [`Patterns::longest`] takes the first.
     fn add(&mut self, owner: usize, text: Zeroizing<Vec<u8>>) -> Result<(), PatternsError> {
         self.size += text.len();
         if self.size > LIMIT {

@@ -155,7 +155,9 @@ fn an_evicted_node_is_refused_on_its_open_connection() -> Result<()> {
     said.refused(77, &["node `spiffe://example.org/node/web-1` was evicted", "new join token", "hint: "])?;
     wait_until(LIMIT, "the agent to say so", || {
         let ready = agent.http("/readyz");
-        ready.is_ok_and(|ready| ready.status == 503 && ready.body.starts_with(b"not ready: the broker refuses"))
+        ready.is_ok_and(|ready| {
+            ready.status == 503 && ready.body.starts_with(b"not ready: the broker refuses")
+        })
     })
 }
 

@@ -35,6 +35,8 @@ pub(super) struct Course<'a> {
     /// Since when the broker's events do not arrive.
     silent_since: Option<Instant>,
     over_since: Option<Instant>,
+    /// Whether the last answer was a refusal, after which there is nothing to wait for.
+    is_refused: bool,
     /// When the files are compared with what they have to be.
     check_at: Instant,
     /// Whether the last question had no answer.
@@ -65,6 +67,7 @@ impl<'a> Course<'a> {
             reading: None,
             silent_since: None,
             over_since: None,
+            is_refused: false,
             check_at: Instant::now() + CHECK,
             away: false,
         }
@@ -110,7 +113,7 @@ impl<'a> Course<'a> {
             self.reads.hurry();
         }
         let since = *self.over_since.get_or_insert(now);
-        if now >= since + REACH && self.removals.are_due() {
+        if (self.is_refused || now >= since + REACH) && self.removals.are_due() {
             self.remove().await;
         }
     }
@@ -165,14 +168,15 @@ impl<'a> Course<'a> {
                 self.reads.failed();
                 self.delivery.metrics.files("failed");
                 tracing::warn!(code = ?status.code(), error = status.message(), "a set of files could not be read");
-                let refused = matches!(status.code(), Code::PermissionDenied | Code::Unauthenticated);
-                if refused && !matches!(self.held, Held::Nothing) {
+                self.is_refused = matches!(status.code(), Code::PermissionDenied | Code::Unauthenticated);
+                if self.is_refused && !matches!(self.held, Held::Nothing) {
                     // What was allowed when it was delivered is not now, or the node is let in no more.
                     self.held = Held::Left(Timestamp::MIN);
                 }
                 return;
             }
         };
+        self.is_refused = false;
         let contract = Contract::of(&environment);
         match self.delivery.deliver(environment).await {
             Ok((delivered, expected)) => {
