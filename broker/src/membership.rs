@@ -119,9 +119,8 @@ impl Membership {
                 return failure;
             }
             self.sightings.note(node.caller.id(), now);
-            match tokio::time::timeout(LOOK_AGAIN, changes.changed()).await {
-                Ok(Err(_)) => return Failure::Stopping,
-                Ok(Ok(())) | Err(_) => {}
+            if let Ok(Err(_)) = tokio::time::timeout(LOOK_AGAIN, changes.changed()).await {
+                return Failure::Stopping;
             }
         }
     }

@@ -94,7 +94,7 @@ impl Leases {
                     .zip(counts)
                     .for_each(|((within, _), count)| self.metrics.leases_ending(within, count)),
                 Err(error) => {
-                    tracing::warn!(error = %Explained(&error), "leases that end soon could not be counted")
+                    tracing::warn!(error = %Explained(&error), "leases that end soon could not be counted");
                 }
             }
         }
