@@ -29,7 +29,8 @@ fn an_agent_without_privileges_serves_the_user_that_is_registered_and_no_other()
     // Whoever is not registered is refused, whoever he is: the agent's own user, root, somebody else.
     for (user, name) in [(AGENT, "the agent's own user"), (OTHER, "somebody else")] {
         let said = Cli::through(&agent.socket())?.as_user(user)?.run(&run)?;
-        let parts = ["`sh` was not started", "registration", "hint: add a registration", "request id: "];
+        let parts =
+            ["`sh` was not started", "registration", "hint: see to the registrations", "request id: "];
         said.refused(77, &parts).context(name)?;
         let records = admin.audit(&["--request", said.request_id().context("no request id")?])?;
         let record = records.first().with_context(|| format!("{name} left no record"))?;
