@@ -1,7 +1,7 @@
 //! Whether the agent can do its work now (promise 9).
 //!
-//! Ready: the node has a certificate that has not ended and is not refused, and the broker answers, or failing that, the cache has something
-//! that it may serve. Worked out anew every second; nothing sets it by hand but the shutdown.
+//! Ready: the node has a certificate that has not ended and is not refused, and the broker answers, or failing that, the
+//! cache has something that it may serve. Worked out anew every second; nothing sets it by hand but the shutdown.
 
 use std::sync::Arc;
 use std::time::Duration;
